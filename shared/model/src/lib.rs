@@ -1,1 +1,21 @@
-//! To be written.
+//! The vocabulary that two or more services share: targets, weights, digests, findings, exposures, verdicts.
+//!
+//! Nothing here does I/O, is async, or knows a transport: every type can be made in a unit test with a literal. The wire form of
+//! each type is in `proto/`, the conversions are in `meshward-proto`.
+
+mod analysis;
+mod digest;
+mod exposure;
+mod finding;
+mod target;
+mod weight;
+
+pub use analysis::{Analysis, CohortTraffic, JudgeOptions, TickSample, Verdict, WeightPeriod};
+pub use digest::{Digest, InvalidDigest, canonical_json};
+pub use exposure::{
+    Alternative, AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Operation,
+    PlannedStep, PlannedWrite, PropagationProof, PropagationState, Refusal,
+};
+pub use finding::{Confidence, Finding, ObjectRef, Severity, SourceRange};
+pub use target::{InvalidTarget, Mesh, Target};
+pub use weight::{InvalidWeight, Weight};

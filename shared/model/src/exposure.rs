@@ -1,0 +1,195 @@
+//! What the mesh shall look like at a step of a deployment, and how far that has come.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Mesh, Target, Weight};
+
+/// How a mesh is told to give the canary to a part of its traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mechanism {
+    /// A cohort of request ids.
+    Request,
+    /// Blended destination weights.
+    Weight,
+    /// Twin DestinationRule subsets.
+    Subset,
+    /// Pods by cohort label.
+    Instance,
+    /// Consumer namespaces.
+    Namespace,
+    /// Header or cookie match.
+    Header,
+    /// Dry-run or audit.
+    Shadow,
+    /// All at once.
+    None,
+}
+
+/// What stood in the cluster before a deployment touched it: all that is needed to put it back byte for byte.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// The live object with managed fields, uid and resourceVersion; `None` = it did not exist.
+    pub object: Option<Value>,
+}
+
+/// What the mesh shall look like now: a function of a deployment's saved state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExposureIntent {
+    /// Whose deployment.
+    pub deployment_id: String,
+    /// Fencing number; a writer with a lower one than the object carries is refused.
+    pub generation: u64,
+    /// Which object.
+    pub target: Target,
+    /// What was there before.
+    pub baseline: Baseline,
+    /// The canary version of the object.
+    pub canary: Value,
+    /// How it is exposed.
+    pub mechanism: Mechanism,
+    /// To how many; [`Weight::FULL`] = the canary version alone, as it was approved.
+    pub weight: Weight,
+}
+
+/// What is done with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// Change an object that is there.
+    Apply,
+    /// Make one.
+    Create,
+    /// Remove one.
+    Delete,
+}
+
+/// One write of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedWrite {
+    /// Which object.
+    pub target: Target,
+    /// What is done.
+    pub operation: Operation,
+    /// The whole object as it will be written.
+    pub object: Value,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// What is asked.
+    pub weight: Weight,
+    /// What the mechanism's granularity makes of it.
+    pub nominal_share: Weight,
+    /// In the order of writing.
+    pub writes: Vec<PlannedWrite>,
+    /// Who gets the canary, in one sentence.
+    pub exposed: String,
+}
+
+/// A mechanism that was not chosen, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Which.
+    pub mechanism: Mechanism,
+    /// Why not.
+    pub reason: String,
+}
+
+/// Where the traffic of canary and control is counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MetricsTarget {
+    /// Mesh whose metrics these are.
+    pub mesh: Mesh,
+    /// Mechanism, which decides what is counted.
+    pub mechanism: Mechanism,
+    /// Cluster; empty = the default one.
+    pub cluster: String,
+    /// Fully qualified hosts whose requests the policy governs.
+    pub hosts: Vec<String>,
+    /// Name that the canary's series carry.
+    pub canary_series: String,
+    /// Name that the control's series carry.
+    pub control_series: String,
+}
+
+/// How a version will be exposed; nothing is written by planning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExposurePlan {
+    /// The mechanism chosen.
+    pub mechanism: Mechanism,
+    /// Why.
+    pub reason: String,
+    /// Step by step.
+    pub steps: Vec<PlannedStep>,
+    /// What is not covered, a sentence each.
+    pub not_covered: Vec<String>,
+    /// What was not chosen.
+    pub alternatives: Vec<Alternative>,
+    /// Where it is measured.
+    pub metrics_target: MetricsTarget,
+}
+
+/// An object as it stands after a write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedObject {
+    /// Which.
+    pub target: Target,
+    /// Kubernetes' resourceVersion; empty if absent.
+    pub resource_version: String,
+    /// Kubernetes' metadata.generation; 0 if absent.
+    pub object_generation: i64,
+    /// It is gone.
+    pub absent: bool,
+}
+
+/// How far a write has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PropagationState {
+    /// Every concerned proxy acknowledged it.
+    Live,
+    /// Not yet.
+    Pending,
+    /// A proxy refused it (NACK).
+    Refused,
+    /// The live object is not what was written.
+    Drifted,
+    /// The control plane cannot be asked. Never a pass.
+    Unknown,
+}
+
+/// A proxy that refused a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Which proxy.
+    pub proxy: String,
+    /// In its own words.
+    pub message: String,
+}
+
+/// Proof that a write is, or is not, live on the proxies that it concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PropagationProof {
+    /// How far.
+    pub state: PropagationState,
+    /// Proxies that the change concerns.
+    pub concerned: u32,
+    /// Of those, how many acknowledged it.
+    pub acknowledged: u32,
+    /// Names of those that did not yet, at most 20.
+    pub laggards: Vec<String>,
+    /// Proxies that refused.
+    pub refusals: Vec<Refusal>,
+    /// From the start of the question to the answer, milliseconds.
+    pub elapsed_ms: u64,
+    /// When the state was reached.
+    pub time: Timestamp,
+    /// One sentence for people.
+    pub message: String,
+    /// With [`PropagationState::Drifted`]: who changed the object.
+    pub drift_manager: String,
+}
