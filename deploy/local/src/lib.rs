@@ -1,1 +1,9 @@
 //! To be written.
+
+pub mod load;
+pub mod otlp;
+pub mod upstream;
+pub mod ports;
+pub mod process;
+pub mod stack;
+pub mod tools;

@@ -1,0 +1,148 @@
+//! istiod, and Istio's own admission: a dry run against this API server says what production would say.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use super::{READY, StackError, answers, apiserver, error, free_address, http_client, mesh, objects};
+use crate::process::{Process, Program};
+use crate::tools::Tools;
+
+/// The namespace of the control plane.
+pub(super) const NAMESPACE: &str = "istio-system";
+
+const VALIDATOR: &str = "istio-validator";
+
+/// The settings of the whole mesh. Upstream Envoy has no Istio agent beside it that would bring certificates, so there is
+/// no mutual TLS.
+const MESH_CONFIG: &str = "\
+rootNamespace: istio-system
+trustDomain: cluster.local
+enableAutoMtls: false
+";
+
+/// Upstream Envoy does not know the two filters that exist only in Istio's build; nothing is injected, and there is only
+/// one istiod, so that it need not be elected first.
+const ENVIRONMENT: [(&str, &str); 9] = [
+    ("POD_NAMESPACE", NAMESPACE),
+    ("POD_NAME", "istiod-0"),
+    ("REVISION", "default"),
+    ("ENABLE_LEADER_ELECTION", "false"),
+    ("INJECT_ENABLED", "false"),
+    ("INJECTION_WEBHOOK_CONFIG_NAME", ""),
+    ("VALIDATION_WEBHOOK_CONFIG_NAME", VALIDATOR),
+    ("PILOT_ENABLE_ALPN_FILTER", "false"),
+    ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
+];
+
+/// Where istiod listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addresses {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub monitoring: SocketAddr,
+}
+
+impl Addresses {
+    /// Four free ports.
+    pub(super) fn free() -> Result<Self, StackError> {
+        Ok(Self { grpc: free_address()?, http: free_address()?, https: free_address()?, monitoring: free_address()? })
+    }
+}
+
+/// Starts istiod; returns when it is ready and the API server asks it before it accepts an Istio object.
+pub(super) async fn start(
+    dir: &Path,
+    tools: &Tools,
+    logs: &Path,
+    api: &apiserver::Api,
+    addresses: &Addresses,
+) -> Result<Process, StackError> {
+    error::create_dir(dir)?;
+    let mesh_config = dir.join("mesh.yaml");
+    error::write(&mesh_config, MESH_CONFIG)?;
+    let mut program = Program::new("istiod", &tools.control_plane).directory(dir).args([
+        "pilot-discovery".to_owned(),
+        "discovery".to_owned(),
+        format!("--kubeconfig={}", api.kubeconfig.display()),
+        format!("--meshConfig={}", mesh_config.display()),
+        format!("--grpcAddr={}", addresses.grpc),
+        format!("--httpAddr={}", addresses.http),
+        format!("--httpsAddr={}", addresses.https),
+        "--secureGRPCAddr=".to_owned(),
+        format!("--monitoringAddr={}", addresses.monitoring),
+        "--ctrlz_port=0".to_owned(),
+    ]);
+    for (name, value) in ENVIRONMENT {
+        program = program.env(name, value);
+    }
+    let http = http_client()?;
+    let process = Process::start(program, logs).await?;
+    let ready = format!("http://{}/ready", addresses.http);
+    process.ready(READY, || answers(&http, &ready)).await?;
+    process.ready(READY, || webhook_refuses(&api.client)).await?;
+    Ok(process)
+}
+
+/// Makes istiod's webhook known to the API server. istiod itself adds its certificate authority, and turns the failure
+/// policy from Ignore to Fail, as soon as it serves.
+pub(super) async fn register_webhook(client: &kube::Client, addresses: &Addresses) -> Result<(), StackError> {
+    let labels = json!({"app": "istiod", "istio": "istiod", "istio.io/rev": "default"});
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "istiod", "namespace": NAMESPACE, "labels": labels},
+        // The API server looks the service up and is sent to this machine.
+        "spec": {"type": "ExternalName", "externalName": "localhost"},
+    });
+    let webhook = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": format!("{VALIDATOR}-{NAMESPACE}"), "labels": labels},
+        "webhooks": [{
+            "name": "rev.validation.istio.io",
+            "clientConfig": {
+                "service": {"name": "istiod", "namespace": NAMESPACE, "path": "/validate", "port": addresses.https.port()},
+            },
+            "rules": [{
+                "operations": ["CREATE", "UPDATE"],
+                "apiGroups": ["security.istio.io", "networking.istio.io", "telemetry.istio.io", "extensions.istio.io"],
+                "apiVersions": ["*"],
+                "resources": ["*"],
+            }],
+            "failurePolicy": "Ignore",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }],
+    });
+    objects::apply_all(client, &[service, webhook]).await
+}
+
+/// Is a VirtualService that the definition allows and Istio does not refused, in a dry run?
+async fn webhook_refuses(client: &kube::Client) -> Result<(), String> {
+    let (api, bad, _) = objects::parse(client, &bad_virtual_service()).map_err(|error| error.to_string())?;
+    match api.create(&PostParams { dry_run: true, ..PostParams::default() }, &bad).await {
+        Ok(_) => Err("Istio's webhook is not asked yet".to_owned()),
+        Err(kube::Error::Api(status)) if status.message.contains("denied the request") => Ok(()),
+        Err(error) => Err(format!("Istio's webhook does not answer yet: {error}")),
+    }
+}
+
+/// Two destinations that get no traffic between them.
+fn bad_virtual_service() -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "never-stored", "namespace": mesh::NAMESPACE},
+        "spec": {
+            "hosts": ["checkout"],
+            "http": [{"route": [
+                {"destination": {"host": "checkout"}, "weight": 0},
+                {"destination": {"host": "checkout-next"}, "weight": 0},
+            ]}],
+        },
+    })
+}
