@@ -162,7 +162,7 @@ impl Server {
     /// # Errors
     /// If an HTTP template of the protos cannot be served, before anything is.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ConfigError> {
-        let transcoder = Transcoder::new(&self.services, self.args.max_message_bytes)
+        let transcoder = Transcoder::new(&self.services, self.args.max_message_bytes, self.args.request_timeout)
             .map_err(|why| ConfigError(format!("the HTTP/JSON mapping: {why}")))?;
         let verifier = Arc::clone(&self.verifier);
         let mut checks = self.checks;
