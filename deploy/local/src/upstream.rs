@@ -53,19 +53,20 @@ pub struct UpstreamConfig {
     pub behaviour: Behaviour,
     /// Where its sequence of chances begins; the same seed gives the same sequence.
     pub seed: u64,
-    /// Connections served at once; more of them wait in the backlog of the socket.
+    /// Connections served at once. Those beyond it wait in the backlog of the socket, and as callers keep theirs open
+    /// they may wait for ever: leave room for several times the requests that are under way at once.
     pub max_connections: usize,
 }
 
 impl UpstreamConfig {
-    /// A healthy upstream on any free port of 127.0.0.1, with room for 256 connections.
+    /// A healthy upstream on any free port of 127.0.0.1, with room for 1024 connections.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             behaviour: Behaviour::Healthy,
             seed: 1,
-            max_connections: 256,
+            max_connections: 1024,
         }
     }
 }

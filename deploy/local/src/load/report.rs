@@ -56,7 +56,7 @@ pub struct PhaseReport {
     pub first_failure: Option<Moment>,
     /// The failure that came last.
     pub last_failure: Option<Moment>,
-    /// Up to [`super::tally::MAX_SAMPLES`] failures, the first ones.
+    /// The first 20 failures in full.
     pub failures: Vec<FailureSample>,
     /// From sending (connecting included) to the last byte of the body, over all answers; lost requests are left out.
     pub latency: Latency,
