@@ -240,8 +240,9 @@ mod tests {
         ledger.mark("step 1", second(10), at(10)).unwrap();
         let first = ledger.due(true);
         ledger.due(false);
-        ledger.done(first, answered(503, "v2"), second(11), second(12), Some(at(12)));
+        // Written down out of order, as may happen.
         ledger.done(slow, Outcome::Lost(Loss::Timeout), second(9), second(14), Some(at(14)));
+        ledger.done(first, answered(503, "v2"), second(11), second(12), Some(at(12)));
         let report = ledger.report(second(20));
 
         let [before, step] = &report.phases[..] else { panic!("two phases") };

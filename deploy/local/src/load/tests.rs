@@ -82,9 +82,10 @@ async fn every_due_request_is_accounted_for() {
 async fn each_way_to_go_wrong_is_told_apart() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let loss = LossCounts::default();
-    let good = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-    let made_up = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nx-meshward-demo-version: v2\r\n\r\n";
-    let own = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nx-upstream: checkout\r\n\r\n";
+    // They close after one answer and say so: a client that did not know would lose its next request by chance.
+    let good = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let made_up = "HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 0\r\nx-meshward-demo-version: v2\r\n\r\n";
+    let own = "HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 0\r\nx-upstream: checkout\r\n\r\n";
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
     // what it is, server, losses, answered by neither, failed; two requests each
     let table = [
