@@ -92,13 +92,12 @@ impl Stack {
         let scrape = mesh::CALLERS.iter().map(|caller| envoy::target(caller, network)).collect::<Vec<_>>();
         let prometheus_dir = dir.join("prometheus");
         let (control_plane, (process, prometheus)) = tokio::try_join!(
-            ControlPlane::start(&dir, &tools, &logs),
+            ControlPlane::start(&dir, &tools, &logs, &upstreams, network),
             prometheus::start(&prometheus_dir, &tools, &logs, &scrape),
         )?;
         let ControlPlane { mut processes, api, istiod } = control_plane;
         processes.push(process);
 
-        mesh::create(&api.client, &upstreams, network).await?;
         let mut sidecars = Vec::new();
         for started in futures::future::join_all(
             mesh::CALLERS.iter().map(|caller| envoy::start(caller, network, istiod.grpc, &dir, &tools, &logs)),
@@ -206,7 +205,7 @@ impl Stack {
     }
 }
 
-/// The first half of a stack: what a cluster with Istio would bring.
+/// The first half of a stack: what a cluster with Istio would bring, with the demo mesh in it.
 struct ControlPlane {
     processes: Vec<Process>,
     api: apiserver::Api,
@@ -214,16 +213,20 @@ struct ControlPlane {
 }
 
 impl ControlPlane {
-    async fn start(dir: &Path, tools: &Tools, logs: &Path) -> Result<Self, StackError> {
+    async fn start(
+        dir: &Path,
+        tools: &Tools,
+        logs: &Path,
+        upstreams: &Upstreams,
+        network: Ipv4Addr,
+    ) -> Result<Self, StackError> {
         let (etcd, etcd_url) = etcd::start(&dir.join("etcd"), tools, logs).await?;
         let (apiserver, api) = apiserver::start(&dir.join("apiserver"), tools, logs, &etcd_url).await?;
-        let addresses = istiod::Addresses::free()?;
         objects::create_namespaces(&api.client, &[istiod::NAMESPACE, NAMESPACE]).await?;
-        tokio::try_join!(
-            objects::apply_crds(&api.client, &tools.crds),
-            istiod::register_webhook(&api.client, &addresses)
-        )?;
-        let istiod = istiod::start(&dir.join("istiod"), tools, logs, &api, &addresses).await?;
+        objects::apply_crds(&api.client, &tools.crds).await?;
+        // Before istiod starts, so that its first push holds all of it: later pushes are then about later changes only.
+        mesh::create(&api.client, upstreams, network).await?;
+        let (istiod, addresses) = istiod::start(&dir.join("istiod"), tools, logs, &api).await?;
         Ok(Self { processes: vec![etcd, apiserver, istiod], api, istiod: addresses })
     }
 }

@@ -1,4 +1,21 @@
 //! istiod, and Istio's own admission: a dry run against this API server says what production would say.
+//!
+//! What its debug interface ([`super::Stack::istiod_debug_url`]) answers, as seen with this version:
+//!
+//! - `/debug/configz`: an array of the Istio objects that istiod has taken in, each with `metadata.resourceVersion`,
+//!   `generation` and annotations. It has *this* write once it shows its resource version.
+//! - `/debug/syncz`: an array with one object per connected proxy, `{"proxy": "storefront-0.shop", "resources": {TYPE:
+//!   {"sent", "acked", "sentTime", "lastError"}}}`, where TYPE is `type.googleapis.com/envoy.config.route.v3.
+//!   RouteConfiguration` and the like. A nonce is `<time>/<push counter><uuid>`; the uuid has 36 characters. A changed
+//!   VirtualService is sent as clusters, listeners and routes to the proxies that it concerns, under one push counter;
+//!   other proxies keep their nonces. A refusal leaves `acked` at the older nonce and puts Envoy's words in `lastError`,
+//!   which is absent otherwise and goes away with the next push that is accepted. A changed annotation sends nothing.
+//! - `/debug/adsz`: `{"clients": [{"connectionId", "labels", "metadata", "watches": {TYPE: [names]}}]}`. The route watched
+//!   is `8080` for each proxy, so this does not tell whom a VirtualService concerns.
+//! - `/debug/config_dump?proxyID=storefront-0.shop`: what istiod would send now (also after a refusal), as
+//!   `{"configs": [{"@type", …}]}`. In the `RoutesConfigDump`, `dynamicRouteConfigs[].routeConfig.virtualHosts[].routes[].
+//!   metadata.filterMetadata.istio.config` is `/apis/networking.istio.io/v1/namespaces/shop/virtual-service/checkout` for
+//!   each route that comes from that VirtualService: *this* tells whom it concerns. 404 for a proxy that is not connected.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -48,7 +65,7 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// Four free ports.
-    pub(super) fn free() -> Result<Self, StackError> {
+    fn free() -> Result<Self, StackError> {
         Ok(Self { grpc: free_address()?, http: free_address()?, https: free_address()?, monitoring: free_address()? })
     }
 }
@@ -59,9 +76,10 @@ pub(super) async fn start(
     tools: &Tools,
     logs: &Path,
     api: &apiserver::Api,
-    addresses: &Addresses,
-) -> Result<Process, StackError> {
+) -> Result<(Process, Addresses), StackError> {
     error::create_dir(dir)?;
+    let addresses = Addresses::free()?;
+    register_webhook(&api.client, &addresses).await?;
     let mesh_config = dir.join("mesh.yaml");
     error::write(&mesh_config, MESH_CONFIG)?;
     let mut program = Program::new("istiod", &tools.control_plane).directory(dir).args([
@@ -84,12 +102,12 @@ pub(super) async fn start(
     let ready = format!("http://{}/ready", addresses.http);
     process.ready(READY, || answers(&http, &ready)).await?;
     process.ready(READY, || webhook_refuses(&api.client)).await?;
-    Ok(process)
+    Ok((process, addresses))
 }
 
 /// Makes istiod's webhook known to the API server. istiod itself adds its certificate authority, and turns the failure
 /// policy from Ignore to Fail, as soon as it serves.
-pub(super) async fn register_webhook(client: &kube::Client, addresses: &Addresses) -> Result<(), StackError> {
+async fn register_webhook(client: &kube::Client, addresses: &Addresses) -> Result<(), StackError> {
     let labels = json!({"app": "istiod", "istio": "istiod", "istio.io/rev": "default"});
     let service = json!({
         "apiVersion": "v1",
