@@ -45,6 +45,7 @@ use crate::{
 };
 
 pub use args::{ServerArgs, parse_duration};
+pub(crate) use run::install_crypto;
 pub use run::run;
 
 /// A flag, a file or an address that cannot be used: one sentence for the operator. [`run`] exits with code 2 on it.
@@ -77,7 +78,7 @@ impl Server {
     /// If an address cannot be bound or the key set's location is malformed. A key set that cannot be read yet is no error:
     /// `/readyz` says so until it can.
     pub async fn new(name: &str, args: &ServerArgs) -> Result<Self, ConfigError> {
-        run::install_crypto();
+        install_crypto();
         let keys = KeySet::at(&args.jwks).map_err(|why| ConfigError(format!("--jwks: {why}")))?;
         let verifier = Verifier::new(keys, &args.jwt_issuer, &args.jwt_audience, Arc::new(SystemClock));
         let (health, health_service) = tonic_health::server::health_reporter();

@@ -16,7 +16,7 @@ use opentelemetry::{Context, KeyValue, global, trace::TracerProvider as _};
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 pub use body::Observed;
 pub use metrics::Metrics;
@@ -53,17 +53,23 @@ pub struct Telemetry {
 /// # Errors
 /// A sentence, if the log directives or the endpoint are malformed.
 pub fn init(service_name: &str, args: &TelemetryArgs) -> Result<Telemetry, String> {
-    let filter = EnvFilter::try_new(format!("{},{SILENCED}", args.log))
-        .map_err(|error| format!("--log {:?} is not understood: {error}", args.log))?;
+    let filter = |level: &str| EnvFilter::try_new(format!("{level},{SILENCED}"));
+    let lines_filter = filter(&args.log).map_err(|error| format!("--log {:?} is not understood: {error}", args.log))?;
+    // Quiet logs must not thin out the traces.
+    let spans_filter = filter("info").map_err(|error| error.to_string())?;
     let provider = provider(service_name, args.otlp_endpoint.as_deref())?;
     global::set_text_map_propagator(TraceContextPropagator::new());
-    let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("meshward")).with_location(false);
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("meshward"))
+        .with_location(false)
+        .with_filter(spans_filter);
     let lines = tracing_subscriber::fmt::layer()
         .event_format(log::JsonLines::new(service_name))
         .fmt_fields(tracing_subscriber::fmt::format::JsonFields::new())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_filter(lines_filter);
     // An error here only says that a subscriber is there already.
-    let _ = tracing_subscriber::registry().with(filter).with(spans).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(spans).with(lines).try_init();
     Ok(Telemetry { provider })
 }
 

@@ -1,21 +1,26 @@
 //! A channel that connects lazily and makes one client span per call.
 
 use std::{
+    error::Error,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use meshward_proto::types::v1::ErrorReason;
 use tonic::{
-    Code,
+    Code, Status, TimeoutExpired,
     body::Body,
     transport::{Channel, Endpoint},
 };
 use tower::Service;
 use tracing::Instrument as _;
 
-use crate::telemetry::{self, Observed};
+use crate::{
+    problem::{Problem, chain},
+    telemetry::{self, Observed},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -66,13 +71,29 @@ impl Service<Request<Body>> for PeerChannel {
         telemetry::inject(&span, request.headers_mut());
         let reply = self.channel.call(request);
         Box::pin(async move {
-            let reply = reply.instrument(span.clone()).await;
-            let reply = reply.inspect_err(|_| telemetry::mark(&span, Code::Unavailable))?;
+            let reply = match reply.instrument(span.clone()).await {
+                Ok(reply) => reply,
+                Err(error) => span.in_scope(|| Status::from(failed(&error)).into_http()),
+            };
             let (parts, body) = reply.into_parts();
             let body = Observed::new(body, &parts.headers, move |code| telemetry::mark(&span, code));
             Ok(Response::from_parts(parts, Body::new(body)))
         })
     }
+}
+
+/// A call without an answer: past its deadline, or the peer is not there. (tonic itself would say CANCELLED for the first.)
+fn failed(error: &(dyn Error + 'static)) -> Problem {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if current.is::<TimeoutExpired>() {
+            let message = "a peer service did not answer in time";
+            return Problem::new(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, message);
+        }
+        cause = current.source();
+    }
+    tracing::warn!(error = %chain(error), "a peer service cannot be reached");
+    Problem::unavailable(ErrorReason::PeerUnavailable, "a peer service cannot be reached")
 }
 
 fn client_span(path: &str) -> tracing::Span {

@@ -53,7 +53,7 @@ where
 
 fn fail(name: &str, error: &anyhow::Error) -> ExitCode {
     eprintln!("{name}: {error:#}");
-    if error.chain().any(|cause| cause.is::<ConfigError>()) { EXIT_CONFIG.into() } else { ExitCode::FAILURE }
+    if error.chain().any(<dyn std::error::Error>::is::<ConfigError>) { EXIT_CONFIG.into() } else { ExitCode::FAILURE }
 }
 
 /// Makes aws-lc-rs the process's TLS provider. Anything that was installed before stays.
