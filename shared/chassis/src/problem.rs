@@ -182,3 +182,48 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_detail_arrives() {
+        let problem = Problem::failed_precondition(ErrorReason::VersionNotApproved, "version 3 is not approved")
+            .violation("APPROVAL", "policy/p", "one approval is missing")
+            .resource("policy", "p")
+            .metadata("version", "3")
+            .retry_after(Duration::from_secs(2));
+        let status = Status::from(problem);
+        let details = status.get_error_details();
+        let info = details.error_info().expect("an ErrorInfo");
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("VERSION_NOT_APPROVED", "meshward"));
+        assert_eq!(info.metadata["version"], "3");
+        assert_eq!(details.precondition_failure().expect("a failure").violations[0].subject, "policy/p");
+        assert_eq!(details.resource_info().expect("a resource").resource_name, "p");
+        assert_eq!(details.retry_info().expect("a delay").retry_delay, Some(Duration::from_secs(2)));
+        assert_eq!(reason_of(&status), Some(ErrorReason::VersionNotApproved));
+    }
+
+    #[test]
+    fn fields_add_up() {
+        let problem =
+            Problem::invalid_argument("canary.yaml", "line 3, column 5: expected a key").field("name", "too long");
+        let status = Status::from(problem);
+        let violations = status.get_error_details().bad_request().expect("a BadRequest").field_violations.clone();
+        let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, ["canary.yaml", "name"]);
+    }
+
+    #[test]
+    fn internal_errors_tell_the_client_nothing() {
+        let cause = std::io::Error::other(std::io::Error::other("password in a path"));
+        let status = Status::from(Problem::internal(&cause));
+        assert!(!format!("{status:?}").contains("password"));
+        assert_eq!(chain(&ConnectFailed(cause)), "cannot connect: password in a path");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot connect")]
+    struct ConnectFailed(#[source] std::io::Error);
+}

@@ -54,7 +54,7 @@ impl Acceptor {
         Self {
             app,
             http,
-            connections: Arc::new(Semaphore::new(args.max_connections)),
+            connections: Arc::new(Semaphore::new(args.max_connections.min(Semaphore::MAX_PERMITS))),
             preface_timeout: args.preface_timeout,
             drain_timeout: args.drain_timeout,
         }

@@ -71,3 +71,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         text.parse().map_err(|_| "not a duration such as 500ms, 30s or 2m".to_owned())?;
     Duration::try_from(duration).map_err(|_| "a duration must not be negative".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "5", "soon", "-3s"] {
+            assert!(parse_duration(text).is_err(), "{text:?}");
+        }
+    }
+}

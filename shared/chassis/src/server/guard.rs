@@ -15,6 +15,8 @@ use tonic::{Code, Status};
 
 use crate::{auth::is_open, client::DEADLINE, problem::Problem};
 
+/// No call takes longer, whatever the flags say; also keeps sums of instants in range.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 fn refuse(problem: Problem) -> Response {
@@ -40,7 +42,7 @@ struct Panicked(String);
 /// Ends a call that has no response headers after the shorter of `--request-timeout` and the caller's `grpc-timeout`. What
 /// the handler awaits sees the same deadline in [`crate::client::with_deadline`].
 pub(super) async fn deadline(State(longest): State<Duration>, request: Request, next: Next) -> Response {
-    let limit = asked_for(request.headers()).map_or(longest, |asked| asked.min(longest));
+    let limit = asked_for(request.headers()).unwrap_or(LONGEST).min(longest).min(LONGEST);
     let call = DEADLINE.scope(Instant::now() + limit, next.run(request));
     match tokio::time::timeout(limit, call).await {
         Ok(response) => response,
@@ -98,4 +100,32 @@ pub(super) async fn shed_load(State(limits): State<Arc<Limits>>, request: Reques
     };
     let _running = limits.running.acquire().await.expect("the semaphore is never closed");
     next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts_are_read_as_the_protocol_says() {
+        let cases = [
+            ("2H", Some(Duration::from_secs(7200))),
+            ("3M", Some(Duration::from_secs(180))),
+            ("99999999S", Some(Duration::from_secs(99_999_999))),
+            ("50m", Some(Duration::from_millis(50))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("0n", Some(Duration::ZERO)),
+            ("123456789S", None),
+            ("S", None),
+            ("", None),
+            ("-1S", None),
+            ("1.5S", None),
+            ("1x", None),
+        ];
+        for (text, expected) in cases {
+            let headers =
+                HeaderMap::from_iter([(http::HeaderName::from_static("grpc-timeout"), text.parse().expect("a value"))]);
+            assert_eq!(asked_for(&headers), expected, "{text:?}");
+        }
+    }
 }

@@ -53,3 +53,38 @@ fn malformed_flags_are_told() {
     let args = TelemetryArgs { log: "loud=[".to_owned(), otlp_endpoint: None };
     assert!(init("test", &args).expect_err("malformed").contains("--log"));
 }
+
+#[test]
+fn log_lines_are_json_with_the_ids_of_their_trace() {
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let buffer = Buffer::default();
+    let writer = buffer.clone();
+    let provider = provider("test", None).expect("a provider");
+    let subscriber =
+        tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(provider.tracer("test"))).with(
+            tracing_subscriber::fmt::layer()
+                .event_format(log::JsonLines::new("test"))
+                .with_writer(move || writer.clone()),
+        );
+    let trace_id = tracing::subscriber::with_default(subscriber, || {
+        let span = tracing::info_span!("work");
+        span.in_scope(|| tracing::info!(step = 3, "a \"quoted\" word\nand a new line"));
+        tracing::info!("outside");
+        opentelemetry::trace::TraceContextExt::span(&span.context()).span_context().trace_id().to_string()
+    });
+    let text = String::from_utf8(buffer.0.lock().expect("no panic").clone()).expect("UTF-8");
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(lines[0]["message"], "a \"quoted\" word\nand a new line");
+    assert_eq!((&lines[0]["step"], &lines[0]["trace_id"]), (&serde_json::json!(3), &serde_json::json!(trace_id)));
+    assert_eq!(lines[1].get("trace_id"), None, "{text}");
+}
