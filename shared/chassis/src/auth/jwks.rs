@@ -113,14 +113,16 @@ impl KeySet {
         }
     }
 
-    /// Reads the set now, for start-up and readiness.
+    /// Whether there are keys to work with, for start-up and readiness. The last good keys count: an issuer that is away for a
+    /// while must not take this server down as well.
     ///
     /// # Errors
     /// A sentence that names the place and the cause.
     pub async fn check(&self) -> Result<(), String> {
         let lock = self.refreshing.lock().await;
         self.refresh(&lock, || self.may_have_changed()).await;
-        self.snapshot().last_error.map_or(Ok(()), Err)
+        let state = self.snapshot();
+        if state.keys.is_some() { Ok(()) } else { state.last_error.map_or(Ok(()), Err) }
     }
 
     fn snapshot(&self) -> State {
@@ -135,7 +137,7 @@ impl KeySet {
         let state = self.state.read().expect("no holder panics");
         match &self.source {
             Source::File(path) => state.tried_at.is_none() || state.file_stamp != stamp(path),
-            Source::Url { .. } => state.read_at.is_none_or(|at| at.elapsed() > MAX_AGE),
+            Source::Url { .. } => state.last_error.is_some() || state.read_at.is_none_or(|at| at.elapsed() > MAX_AGE),
         }
     }
 

@@ -1,4 +1,11 @@
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use aws_lc_rs::{
     encoding::AsDer as _,
@@ -189,6 +196,49 @@ async fn keys_that_must_not_be_used_are_left_out() {
     for (kid, there) in [("secret", false), ("mislabelled", false), ("encryption", false), ("good", true)] {
         assert_eq!(keys.find(kid).await.expect("readable").is_some(), there, "{kid}");
     }
+}
+
+/// An issuer's URL that serves what `body` holds and counts how often it is asked.
+async fn issuer_url(body: Arc<Mutex<String>>) -> (String, Arc<AtomicUsize>) {
+    crate::server::install_crypto();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let answer = move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let body = body.lock().expect("no panic").clone();
+        async { body }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/jwks.json", listener.local_addr().expect("an address"));
+    let router = axum::Router::new().route("/jwks.json", axum::routing::get(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, asked)
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_once_for_many_callers_and_rarely_for_unknown_keys() {
+    let ed = |kid: &str| key_set(&[public_key(&ed_key(), Algorithm::EdDSA, kid)]).to_string();
+    let body = Arc::new(Mutex::new(ed("old")));
+    let (url, asked) = issuer_url(Arc::clone(&body)).await;
+
+    let keys = KeySet::at(&url).expect("a location");
+    let found = futures::future::join_all((0..8).map(|_| keys.find("old"))).await;
+    assert!(found.into_iter().all(|key| key.expect("readable").is_some()));
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "eight callers, one request");
+    for kid in ["a", "b", "c"] {
+        assert!(keys.find(kid).await.expect("readable").is_none());
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "made-up keys do not reach the issuer within the interval");
+
+    let keys = KeySet::at(&url).expect("a location").with_min_interval(Duration::ZERO);
+    assert!(keys.find("old").await.expect("readable").is_some());
+    *body.lock().expect("no panic") = ed("new");
+    assert!(keys.find("new").await.expect("readable").is_some(), "a rotated key needs no restart");
+
+    *body.lock().expect("no panic") = " ".repeat(300 * 1024);
+    assert!(keys.find("newer").await.is_err(), "too large to read: nobody can know");
+    assert!(keys.find("new").await.expect("readable").is_some(), "the last good keys stay in use");
+    assert_eq!(keys.check().await, Ok(()));
 }
 
 #[tokio::test]
