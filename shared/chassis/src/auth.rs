@@ -1,8 +1,8 @@
 //! Who calls and what they may do.
 //!
-//! Every RPC except `grpc.health` and `grpc.reflection` carries a JSON Web Token in `authorization: Bearer …`. The layer here
-//! verifies it ([`token`]) against a key set ([`jwks`]) and puts an [`Identity`] into the request's extensions; handlers ask
-//! [`Identity::of`] and [`Identity::require`]. The token itself is never logged.
+//! Every RPC except `grpc.health` and `grpc.reflection` carries a JSON Web Token in `authorization: Bearer …`. The
+//! layer here verifies it ([`token`]) against a key set ([`jwks`]) and puts an [`Identity`] into the request's
+//! extensions; handlers ask [`Identity::of`] and [`Identity::require`]. The token itself is never logged.
 
 pub mod jwks;
 pub mod token;

@@ -1,7 +1,8 @@
 //! Calls to the other services: channels that carry the trace, deadlines, and tokens.
 //!
-//! A [`PeerChannel`] connects when it is first used and reconnects by itself. Interactive calls forward the caller's token
-//! ([`forward_bearer`]), so the peer judges the person; background work uses the service's own ([`ServiceToken`]).
+//! A [`PeerChannel`] connects when it is first used and reconnects by itself. Interactive calls forward the caller's
+//! token ([`forward_bearer`]), so the peer judges the person; background work uses the service's own
+//! ([`ServiceToken`]).
 
 mod channel;
 mod token;

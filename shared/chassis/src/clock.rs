@@ -1,4 +1,5 @@
-//! Time as a port: code that needs the wall clock takes a [`Clock`], so that a test or a simulation decides what time it is.
+//! Time as a port: code that needs the wall clock takes a [`Clock`], so that a test or a simulation decides what time
+//! it is.
 
 use std::sync::{Arc, Mutex};
 

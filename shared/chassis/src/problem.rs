@@ -1,8 +1,9 @@
 //! Errors that a caller can act on: a gRPC status with `google.rpc` details.
 //!
-//! Every problem carries an `ErrorInfo` whose reason is a value of the proto enum `ErrorReason`, so that programs branch on
-//! names that the contract guards and people read the message. A service maps its own error enum to a [`Problem`] in one
-//! place. INTERNAL is special: the cause goes to the log, the client learns only that it is our fault.
+//! Every problem carries an `ErrorInfo` whose reason is a value of the proto enum `ErrorReason`, so that programs
+//! branch on names that the contract guards and people read the message. A service maps its own error enum to a
+//! [`Problem`] in one place. INTERNAL is special: the cause goes to the log, the client learns only that it is our
+//! fault.
 
 use std::{collections::HashMap, error::Error, time::Duration};
 

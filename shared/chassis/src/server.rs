@@ -75,8 +75,8 @@ impl Server {
     /// Binds the listeners and reads the key set's location.
     ///
     /// # Errors
-    /// If an address cannot be bound or the key set's location is malformed. A key set that cannot be read yet is no error:
-    /// `/readyz` says so until it can.
+    /// If an address cannot be bound or the key set's location is malformed. A key set that cannot be read yet is no
+    /// error: `/readyz` says so until it can.
     pub async fn new(name: &str, args: &ServerArgs) -> Result<Self, ConfigError> {
         install_crypto();
         let keys = KeySet::at(&args.jwks).map_err(|why| ConfigError(format!("--jwks: {why}")))?;
@@ -103,8 +103,8 @@ impl Server {
         })
     }
 
-    /// Adds a generated tonic service: its RPCs, its reflection, its health and its HTTP/JSON routes. Give it the message
-    /// limit first: `FooServer::new(foo).max_decoding_message_size(server.max_message_bytes())`.
+    /// Adds a generated tonic service: its RPCs, its reflection, its health and its HTTP/JSON routes. Give it the
+    /// message limit first: `FooServer::new(foo).max_decoding_message_size(server.max_message_bytes())`.
     #[must_use]
     pub fn add_service<S>(mut self, service: S) -> Self
     where
@@ -117,7 +117,8 @@ impl Server {
         self
     }
 
-    /// Adds a check to `/readyz`. It is called on every probe, with a deadline of two seconds; its error is shown there.
+    /// Adds a check to `/readyz`. It is called on every probe, with a deadline of two seconds; its error is shown
+    /// there.
     #[must_use]
     pub fn ready_check<F, Fut>(mut self, name: &str, check: F) -> Self
     where

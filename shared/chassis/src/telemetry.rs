@@ -1,8 +1,9 @@
 //! Logs, traces and metrics, set up once per process.
 //!
-//! Logs are JSON lines on stderr, each with the trace and span id it belongs to. Traces go to an OTLP endpoint if one is
-//! given; without one, spans still exist, so that ids are in the logs and travel on to peers. RED metrics per RPC come from
-//! the tower layer in `layer.rs`, which reads the status from headers *or trailers* and counts abandoned calls.
+//! Logs are JSON lines on stderr, each with the trace and span id it belongs to. Traces go to an OTLP endpoint if one
+//! is given; without one, spans still exist, so that ids are in the logs and travel on to peers. RED metrics per RPC
+//! come from the tower layer in `layer.rs`, which reads the status from headers *or trailers* and counts abandoned
+//! calls.
 
 mod body;
 mod layer;
@@ -26,7 +27,8 @@ pub(crate) use layer::{Observer, code_label, mark, observe};
 const EXPORT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the exporter itself does must not make spans or debug lines, or exporting would never end.
-const SILENCED: &str = "h2=off,hyper=off,hyper_util=off,tower=off,tonic=off,opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off";
+const SILENCED: &str = "h2=off,hyper=off,hyper_util=off,tower=off,tonic=off,\
+    opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off";
 
 /// Flags about logs and traces.
 #[derive(Debug, Clone, Args)]
@@ -90,7 +92,8 @@ fn provider(service_name: &str, endpoint: Option<&str>) -> Result<SdkTracerProvi
 }
 
 impl Telemetry {
-    /// Sends what is waiting, for at most five seconds. Blocks: call it from a blocking thread while the runtime still runs.
+    /// Sends what is waiting, for at most five seconds. Blocks: call it from a blocking thread while the runtime still
+    /// runs.
     pub fn flush(self) {
         if let Err(error) = self.provider.shutdown_with_timeout(EXPORT_DEADLINE) {
             tracing::debug!(%error, "the last spans were not exported");

@@ -1,11 +1,12 @@
 //! The HTTP/JSON API, driven by the `google.api.http` options of the protos.
 //!
 //! A request is matched to a template ([`routes`]), its path, query and body become one message ([`message`]), and the
-//! message goes as a gRPC frame through the same layered service that gRPC callers reach, in process. The answer comes back
-//! as ProtoJSON ([`reply`]): lowerCamelCase names, zero values shown, 64-bit integers as strings. Server streams are NDJSON,
-//! or server-sent events if the caller accepts `text/event-stream`.
+//! message goes as a gRPC frame through the same layered service that gRPC callers reach, in process. The answer comes
+//! back as ProtoJSON ([`reply`]): lowerCamelCase names, zero values shown, 64-bit integers as strings. Server streams
+//! are NDJSON, or server-sent events if the caller accepts `text/event-stream`.
 //!
-//! Templates that cannot be served (`{name=projects/*}`, client streaming) stop the process at start, not a caller later.
+//! Templates that cannot be served (`{name=projects/*}`, client streaming) stop the process at start, not a caller
+//! later.
 
 mod message;
 mod reply;

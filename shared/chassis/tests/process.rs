@@ -1,5 +1,5 @@
-//! A whole process: start, serve, SIGTERM, the last spans exported, exit code. Alone in its binary, for signals and the log
-//! subscriber belong to the process.
+//! A whole process: start, serve, SIGTERM, the last spans exported, exit code. Alone in its binary, for signals and the
+//! log subscriber belong to the process.
 
 use std::{process::ExitCode, sync::mpsc};
 

@@ -1,9 +1,10 @@
-//! The key set (JWKS) that tokens are verified with: a file or a URL, kept in memory and read again when it may have changed.
+//! The key set (JWKS) that tokens are verified with: a file or a URL, kept in memory and read again when it may have
+//! changed.
 //!
-//! A file is read again when its modification time or size changes, a URL when the copy is older than five minutes. A token
-//! with an unknown `kid` also triggers a read, at most once per interval, so that a rotated key works at once and a flood of
-//! made-up ones does not reach the issuer. Readers wait for one running read instead of starting another. If a read fails,
-//! the last good keys stay in use.
+//! A file is read again when its modification time or size changes, a URL when the copy is older than five minutes. A
+//! token with an unknown `kid` also triggers a read, at most once per interval, so that a rotated key works at once and
+//! a flood of made-up ones does not reach the issuer. Readers wait for one running read instead of starting another. If
+//! a read fails, the last good keys stay in use.
 
 use std::{
     collections::HashMap,
@@ -113,8 +114,8 @@ impl KeySet {
         }
     }
 
-    /// Whether there are keys to work with, for start-up and readiness. The last good keys count: an issuer that is away for a
-    /// while must not take this server down as well.
+    /// Whether there are keys to work with, for start-up and readiness. The last good keys count: an issuer that is
+    /// away for a while must not take this server down as well.
     ///
     /// # Errors
     /// A sentence that names the place and the cause.
@@ -141,7 +142,8 @@ impl KeySet {
         }
     }
 
-    /// Renews a stale set. Callers whose key is known go on with it while one of them reads: a slow issuer delays nobody.
+    /// Renews a stale set. Callers whose key is known go on with it while one of them reads: a slow issuer delays
+    /// nobody.
     async fn refresh_stale(&self, kid: &str) {
         let lock = if self.known(kid).is_some() {
             let Ok(lock) = self.refreshing.try_lock() else { return };
@@ -217,7 +219,8 @@ async fn fetch(http: &reqwest::Client, url: &reqwest::Url) -> Result<Vec<u8>, St
     Ok(body)
 }
 
-/// Keeps the keys that may sign tokens; others (symmetric, weak, for encryption, without id) are left out with a warning.
+/// Keeps the keys that may sign tokens; others (symmetric, weak, for encryption, without id) are left out with a
+/// warning.
 fn parse(text: &[u8]) -> Result<HashMap<String, Arc<VerificationKey>>, String> {
     let set: JwkSet = serde_json::from_slice(text).map_err(|error| format!("not a JSON Web Key Set: {error}"))?;
     let mut keys = HashMap::new();

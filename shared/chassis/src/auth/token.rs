@@ -1,7 +1,8 @@
 //! Verification of one token.
 //!
-//! Order matters: size, form, algorithm, key, signature, claims. The algorithm is never taken from the token: the token's
-//! `kid` picks a key, the key's type fixes the algorithm, and the header must agree. Lifetimes are judged by our [`Clock`].
+//! Order matters: size, form, algorithm, key, signature, claims. The algorithm is never taken from the token: the
+//! token's `kid` picks a key, the key's type fixes the algorithm, and the header must agree. Lifetimes are judged by
+//! our [`Clock`].
 
 use std::{collections::BTreeSet, sync::Arc};
 

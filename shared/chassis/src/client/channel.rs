@@ -82,7 +82,8 @@ impl Service<Request<Body>> for PeerChannel {
     }
 }
 
-/// A call without an answer: past its deadline, or the peer is not there. (tonic itself would say CANCELLED for the first.)
+/// A call without an answer: past its deadline, or the peer is not there. (tonic itself would say CANCELLED for the
+/// first.)
 fn failed(error: &(dyn Error + 'static)) -> Problem {
     let mut cause = Some(error);
     while let Some(current) = cause {

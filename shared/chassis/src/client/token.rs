@@ -14,8 +14,8 @@ use crate::problem::Problem;
 /// Flag that names the file with the service's own token.
 #[derive(Debug, Clone, Args)]
 pub struct ServiceTokenArgs {
-    /// File with the JSON Web Token (role "service") that this service shows to others when it works in the background. Read
-    /// again when it changes.
+    /// File with the JSON Web Token (role "service") that this service shows to others when it works in the background.
+    /// Read again when it changes.
     #[arg(long, env = "MESHWARD_SERVICE_TOKEN_FILE")]
     pub service_token_file: PathBuf,
 }

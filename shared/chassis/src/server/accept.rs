@@ -117,8 +117,8 @@ impl Acceptor {
     }
 }
 
-/// Waits, without taking anything, until the peer has sent something that is not a mere beginning of the HTTP/2 preface.
-/// `false` if it closed first.
+/// Waits, without taking anything, until the peer has sent something that is not a mere beginning of the HTTP/2
+/// preface. `false` if it closed first.
 async fn speaks_http(stream: &TcpStream) -> bool {
     let mut seen = [0; HTTP2_PREFACE.len()];
     loop {

@@ -39,8 +39,8 @@ pub(super) async fn catch_panic(request: Request, next: Next) -> Response {
 #[error("a handler panicked: {0}")]
 struct Panicked(String);
 
-/// Ends a call that has no response headers after the shorter of `--request-timeout` and the caller's `grpc-timeout`. What
-/// the handler awaits sees the same deadline in [`crate::client::with_deadline`].
+/// Ends a call that has no response headers after the shorter of `--request-timeout` and the caller's `grpc-timeout`.
+/// What the handler awaits sees the same deadline in [`crate::client::with_deadline`].
 pub(super) async fn deadline(State(longest): State<Duration>, request: Request, next: Next) -> Response {
     let limit = asked_for(request.headers()).unwrap_or(LONGEST).min(longest).min(LONGEST);
     let call = DEADLINE.scope(Instant::now() + limit, next.run(request));
@@ -87,8 +87,8 @@ impl Limits {
     }
 }
 
-/// Bounds the calls that are worked on until their response headers; open streams are bounded by the connections' stream
-/// limit. Probes pass, so that an overloaded server is not restarted.
+/// Bounds the calls that are worked on until their response headers; open streams are bounded by the connections'
+/// stream limit. Probes pass, so that an overloaded server is not restarted.
 pub(super) async fn shed_load(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
     if is_open(request.uri().path()) {
         return next.run(request).await;

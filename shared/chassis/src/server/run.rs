@@ -9,9 +9,9 @@ use crate::telemetry;
 
 const EXIT_CONFIG: u8 = 2;
 
-/// Runs a service: crypto provider, telemetry, listeners, `build` (which adds the services), then serve until SIGTERM or
-/// Ctrl-C, drain and flush. Exits with 0, with 2 and one line if the configuration cannot be used ([`ConfigError`] anywhere
-/// in the error's chain), with 1 on any other error.
+/// Runs a service: crypto provider, telemetry, listeners, `build` (which adds the services), then serve until SIGTERM
+/// or Ctrl-C, drain and flush. Exits with 0, with 2 and one line if the configuration cannot be used ([`ConfigError`]
+/// anywhere in the error's chain), with 1 on any other error.
 pub fn run<F, Fut>(name: &'static str, args: &ServerArgs, build: F) -> ExitCode
 where
     F: FnOnce(Server) -> Fut,

@@ -12,8 +12,8 @@ use tonic::{Code, Status};
 /// Called once with the final status code.
 type OnEnd = Box<dyn FnOnce(Code) + Send>;
 
-/// Wraps a response body and reports the gRPC status once, whatever happens: the `grpc-status` trailer, INTERNAL if the body
-/// breaks, CANCELLED if it is dropped before its end.
+/// Wraps a response body and reports the gRPC status once, whatever happens: the `grpc-status` trailer, INTERNAL if the
+/// body breaks, CANCELLED if it is dropped before its end.
 pub struct Observed<B> {
     inner: Pin<Box<B>>,
     on_end: Option<OnEnd>,

@@ -14,8 +14,8 @@ use super::{Headers, Metrics, Observed, adopt};
 pub(crate) struct Observer {
     /// Where to count.
     pub metrics: Metrics,
-    /// `package.Service/Method` of every RPC that is served: other paths are counted under one name, so that a scanner cannot
-    /// fill the memory with label sets.
+    /// `package.Service/Method` of every RPC that is served: other paths are counted under one name, so that a scanner
+    /// cannot fill the memory with label sets.
     pub known: HashSet<String>,
 }
 

@@ -10,7 +10,8 @@ use tracing_subscriber::{
 
 use crate::clock::{Clock as _, SystemClock};
 
-/// Formats an event as one JSON line: timestamp, level, service, target, message, the event's fields, trace_id, span_id.
+/// Formats an event as one JSON line: timestamp, level, service, target, message, the event's fields, trace_id,
+/// span_id.
 pub(super) struct JsonLines {
     service: String,
 }

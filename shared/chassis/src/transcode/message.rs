@@ -1,7 +1,7 @@
 //! From path, query and body to one request message.
 //!
-//! Everything is put together as JSON first and then read as ProtoJSON once, so that numbers, enums, timestamps and unknown
-//! fields follow one set of rules wherever they stood in the request.
+//! Everything is put together as JSON first and then read as ProtoJSON once, so that numbers, enums, timestamps and
+//! unknown fields follow one set of rules wherever they stood in the request.
 
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};

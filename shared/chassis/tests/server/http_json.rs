@@ -108,6 +108,5 @@ async fn streams_can_be_events_and_arrive_while_they_happen() {
     }
     assert!(text.starts_with("event: message\ndata: {"), "{text}");
     drop(reply);
-    let line = "meshward_rpc_requests_total{service=\"meshward.rollout.v1.RolloutOrchestratorService\",method=\"WatchDeployment\",code=\"CANCELLED\"} 1";
-    world.metric(line).await;
+    world.counted_once("WatchDeployment", "CANCELLED").await;
 }

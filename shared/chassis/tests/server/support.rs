@@ -193,8 +193,11 @@ impl World {
         (reply.status().as_u16(), reply.text().await.expect("text"))
     }
 
-    /// Waits until a line of /metrics is there.
-    pub async fn metric(&self, line: &str) {
+    /// Waits until /metrics counts one call of the method that ended so.
+    pub async fn counted_once(&self, method: &str, code: &str) {
+        let service = "meshward.rollout.v1.RolloutOrchestratorService";
+        let labels = format!("service=\"{service}\",method=\"{method}\",code=\"{code}\"");
+        let line = format!("meshward_rpc_requests_total{{{labels}}} 1");
         let found = async {
             while !self.admin("/metrics").await.1.lines().any(|found| found == line) {
                 tokio::task::yield_now().await;
