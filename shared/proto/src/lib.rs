@@ -43,4 +43,6 @@ mod meshward {
     }
 }
 
+pub use prost_types::{Duration, Timestamp};
+
 pub use meshward::{gateway, metrics, registry, rollout, r#type as types, validator};

@@ -1,0 +1,272 @@
+//! The ports over gRPC, with the service's own token: the caller's right to deploy was checked before any of these is asked.
+
+use std::{future::Future, time::Duration};
+
+use async_trait::async_trait;
+use meshward_chassis::{
+    client::{PeerChannel, ServiceToken, with_deadline},
+    problem::{Problem, reason_of},
+};
+use meshward_model::{
+    Analysis, AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, Target, Weight,
+};
+use meshward_proto::{
+    ConvertError, duration,
+    gateway::v1::{
+        self as gateway, ApplyExposureRequest, PlanExposureRequest, RestoreBaselineRequest, VerifyExposureRequest,
+        mesh_gateway_service_client::MeshGatewayServiceClient,
+    },
+    metrics::v1::{RunAnalysisRequest, metrics_collector_service_client::MetricsCollectorServiceClient},
+    registry::v1::{
+        DeploymentOutcome, GetPolicyRequest, GetPolicyVersionRequest, RecordDeploymentRequest,
+        policy_registry_service_client::PolicyRegistryServiceClient,
+    },
+    timestamp,
+    types::v1::{self as types, ErrorReason},
+    validator::v1::{DryRunRequest, validator_service_client::ValidatorServiceClient},
+};
+use serde_json::Value;
+use tonic::{Code, Request, Response, Status};
+
+use super::{Checked, Judge, Mesh, Outcome, PeerError, PolicyVersion, Question, Registry, Validator};
+use crate::decide::WriteOutcome;
+
+/// How long one question may take. A write has its own retries behind it.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Texts are at most 1 MiB, and a plan holds one object per step.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// A peer over gRPC.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    name: &'static str,
+    channel: PeerChannel,
+    token: ServiceToken,
+}
+
+impl Peer {
+    /// A peer by its name in messages, reached through a channel.
+    #[must_use]
+    pub fn new(name: &'static str, channel: PeerChannel, token: ServiceToken) -> Self {
+        Self { name, channel, token }
+    }
+
+    fn request<T>(&self, message: T, deadline: Duration) -> Result<Request<T>, PeerError> {
+        let mut request = Request::new(message);
+        self.token.authorize(&mut request).map_err(|problem| self.unavailable(&problem))?;
+        Ok(with_deadline(request, deadline))
+    }
+
+    async fn answer<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, PeerError> {
+        match call.await {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) if is_refusal(status.code()) => {
+                Err(PeerError::Refused { peer: self.name, status: Box::new(status) })
+            }
+            Err(status) => Err(PeerError::Unavailable { peer: self.name, message: status.message().to_owned() }),
+        }
+    }
+
+    fn unavailable(&self, why: &impl ToString) -> PeerError {
+        PeerError::Unavailable { peer: self.name, message: why.to_string() }
+    }
+
+    /// An answer that makes no sense is a defect of the peer: nothing can be concluded from it.
+    fn converted<T>(&self, value: Result<T, ConvertError>) -> Result<T, PeerError> {
+        value.map_err(|error| self.unavailable(&format!("the answer makes no sense: {error}")))
+    }
+}
+
+/// Codes with which a peer says "no" rather than "not now". A peer that refuses our token has a wrong configuration, and the deployment
+/// is not to blame.
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Aborted
+    )
+}
+
+#[async_trait]
+impl Registry for Peer {
+    async fn version(&self, policy_id: &str, version: i64) -> Result<PolicyVersion, PeerError> {
+        let mut client = PolicyRegistryServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let (policy, found) = if version == 0 {
+            let request = self.request(GetPolicyRequest { id: policy_id.to_owned() }, DEADLINE)?;
+            let answer = self.answer(client.get_policy(request)).await?;
+            (answer.policy, answer.version)
+        } else {
+            let request = self.request(GetPolicyVersionRequest { id: policy_id.to_owned(), version }, DEADLINE)?;
+            let answer = self.answer(client.get_policy_version(request)).await?;
+            (answer.policy, answer.version)
+        };
+        let (Some(policy), Some(found)) = (policy, found) else {
+            return Err(self.unavailable(&"the answer has no version"));
+        };
+        let target = policy.target.ok_or_else(|| self.unavailable(&"the policy has no target"))?;
+        let nonsense = |what: &str| self.unavailable(&format!("the version has no usable {what}"));
+        Ok(PolicyVersion {
+            policy_id: found.policy_id,
+            version: found.version,
+            digest: found.digest.try_into().map_err(|_| nonsense("digest"))?,
+            target: self.converted(target.try_into())?,
+            object: serde_json::from_str(&found.canonical_json).map_err(|_| nonsense("object"))?,
+            yaml: found.yaml,
+            obstacles: found.deploy_obstacles,
+        })
+    }
+
+    async fn record(
+        &self,
+        policy_id: &str,
+        version: i64,
+        deployment_id: &str,
+        outcome: Outcome,
+        reason: &str,
+    ) -> Result<(), PeerError> {
+        let outcome = match outcome {
+            Outcome::Promoted => DeploymentOutcome::Promoted,
+            Outcome::RolledBack => DeploymentOutcome::RolledBack,
+            Outcome::Aborted => DeploymentOutcome::Aborted,
+        };
+        let message = RecordDeploymentRequest {
+            id: policy_id.to_owned(),
+            version,
+            deployment_id: deployment_id.to_owned(),
+            outcome: outcome.into(),
+            reason: reason.to_owned(),
+        };
+        let request = self.request(message, DEADLINE)?;
+        self.answer(PolicyRegistryServiceClient::new(self.channel.clone()).record_deployment(request)).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Validator for Peer {
+    async fn dry_run(&self, yaml: &str, cluster: &str) -> Result<Checked, PeerError> {
+        let request = self.request(DryRunRequest { yaml: yaml.to_owned(), cluster: cluster.to_owned() }, DEADLINE)?;
+        let mut client = ValidatorServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let answer = self.answer(client.dry_run(request)).await?;
+        let findings = answer.findings.into_iter().map(TryInto::try_into).collect();
+        Ok(Checked { findings: self.converted(findings)? })
+    }
+}
+
+#[async_trait]
+impl Mesh for Peer {
+    async fn plan(
+        &self,
+        target: &Target,
+        canary: &Value,
+        weights: &[Weight],
+        mechanism: Option<Mechanism>,
+    ) -> Result<(ExposurePlan, Baseline), PeerError> {
+        let message = PlanExposureRequest {
+            target: Some(target.clone().into()),
+            canary_json: canary.to_string(),
+            weights_bp: weights.iter().map(|weight| weight.basis_points().into()).collect(),
+            mechanism: mechanism.map_or(types::Mechanism::Unspecified, Into::into).into(),
+        };
+        let request = self.request(message, DEADLINE)?;
+        let answer = self.answer(self.gateway().plan_exposure(request)).await?;
+        let plan = answer.plan.ok_or_else(|| self.unavailable(&"the answer has no plan"))?;
+        let baseline = answer.baseline.ok_or_else(|| self.unavailable(&"the answer has no baseline"))?;
+        Ok((self.converted(plan.try_into())?, self.converted(baseline.try_into())?))
+    }
+
+    async fn apply(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError> {
+        let request = self.request(ApplyExposureRequest { intent: Some(intent.clone().into()) }, DEADLINE)?;
+        let answer =
+            self.answer(self.gateway().apply_exposure(request)).await.map(|answer| (answer.objects, answer.writes));
+        self.outcome(answer)
+    }
+
+    async fn restore(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError> {
+        let request = self.request(RestoreBaselineRequest { intent: Some(intent.clone().into()) }, DEADLINE)?;
+        let answer =
+            self.answer(self.gateway().restore_baseline(request)).await.map(|answer| (answer.objects, answer.writes));
+        self.outcome(answer)
+    }
+
+    async fn verify(
+        &self,
+        intent: &ExposureIntent,
+        objects: &[AppliedObject],
+        wait: Duration,
+    ) -> Result<PropagationProof, PeerError> {
+        let message = VerifyExposureRequest {
+            intent: Some(intent.clone().into()),
+            objects: objects.iter().cloned().map(Into::into).collect(),
+            timeout: Some(duration(wait)),
+        };
+        let request = self.request(message, wait + DEADLINE)?;
+        let answer = self.answer(self.gateway().verify_exposure(request)).await?;
+        let proof = answer.proof.ok_or_else(|| self.unavailable(&"the answer has no proof"))?;
+        self.converted(proof.try_into())
+    }
+}
+
+impl Peer {
+    fn gateway(&self) -> MeshGatewayServiceClient<PeerChannel> {
+        MeshGatewayServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// A refused write is an outcome that the deployment decides on.
+    fn outcome(
+        &self,
+        answer: Result<(Vec<gateway::AppliedObject>, i32), PeerError>,
+    ) -> Result<WriteOutcome, PeerError> {
+        match answer {
+            Ok((objects, writes)) => {
+                let objects = objects.into_iter().map(TryInto::try_into).collect();
+                Ok(WriteOutcome::Done { writes: writes.try_into().unwrap_or(0), objects: self.converted(objects)? })
+            }
+            Err(PeerError::Refused { status, .. }) => {
+                let why = status.message().to_owned();
+                Ok(match reason_of(&status) {
+                    Some(ErrorReason::Drift) => WriteOutcome::Drifted(why),
+                    Some(ErrorReason::AdmissionDenied | ErrorReason::ExposureUnsupported) => WriteOutcome::Refused(why),
+                    // A later writer, missing rights, a kind that is not served: not the version's fault.
+                    _ => WriteOutcome::Blocked(why),
+                })
+            }
+            Err(unavailable) => Err(unavailable),
+        }
+    }
+}
+
+#[async_trait]
+impl Judge for Peer {
+    async fn analyze(&self, question: &Question) -> Result<Analysis, PeerError> {
+        let message = RunAnalysisRequest {
+            target: Some(question.target.clone().into()),
+            start_time: Some(timestamp(question.start)),
+            end_time: None,
+            tick: Some(duration(question.tick)),
+            periods: question.periods.iter().copied().map(Into::into).collect(),
+            options: Some(question.options.into()),
+        };
+        let request = self.request(message, DEADLINE)?;
+        let mut client = MetricsCollectorServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let answer = self.answer(client.run_analysis(request)).await?;
+        let analysis = answer.analysis.ok_or_else(|| self.unavailable(&"the answer has no analysis"))?;
+        self.converted(analysis.try_into())
+    }
+}
+
+impl From<PeerError> for Problem {
+    /// What a person who waits for the answer is told.
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Unavailable { .. } => Self::unavailable(ErrorReason::PeerUnavailable, error.to_string()),
+            PeerError::Refused { status, .. } => {
+                let reason = reason_of(&status).unwrap_or(ErrorReason::StateInvalid);
+                Self::new(status.code(), reason, status.message())
+            }
+        }
+    }
+}

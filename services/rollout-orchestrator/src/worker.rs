@@ -1,0 +1,245 @@
+//! The loop that drives deployments: claim what is due, observe, decide, commit.
+//!
+//! A tick makes the mesh look like [`Deployment::desired`] *before* it decides, and the decision is committed before the next tick acts on
+//! it. So what stands in the cluster is never ahead of what is stored, and a worker that is killed anywhere leaves work that the next
+//! tick simply repeats.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use meshward_chassis::{clock::Clock, problem::chain, telemetry::span_with_parent};
+use meshward_model::{AppliedObject, ExposureIntent, PropagationProof, PropagationState};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::{
+    decide::{Decision, Observation, Seen, WriteOutcome, decide},
+    deployment::{Cause, Deployment, Desired, State},
+    peers::{Judge, Mesh, Outcome, PeerError, Question, Registry, Validator},
+    store::{Lease, Store, StoreError},
+};
+
+/// What the service is made of; tests put in others.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where deployments are kept.
+    pub store: Arc<dyn Store>,
+    /// The policy-registry.
+    pub registry: Arc<dyn Registry>,
+    /// The validator.
+    pub validator: Arc<dyn Validator>,
+    /// The mesh-gateway.
+    pub mesh: Arc<dyn Mesh>,
+    /// The metrics-collector.
+    pub judge: Arc<dyn Judge>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Tells the worker, and everybody who watches, that something was stored.
+    pub changes: Changes,
+}
+
+/// "Something was stored", to everybody who listens in this process. No word is lost: who was busy hears it at the next look.
+#[derive(Clone, Debug, Default)]
+pub struct Changes(watch::Sender<()>);
+
+impl Changes {
+    /// Says so.
+    pub fn tell(&self) {
+        self.0.send_replace(());
+    }
+
+    /// Listens from now on.
+    #[must_use]
+    pub fn listen(&self) -> watch::Receiver<()> {
+        self.0.subscribe()
+    }
+}
+
+/// A deployment that is worked on; outlasts the longest tick (a write, a proof and a verdict, each with its deadline).
+const LEASE: Duration = Duration::from_secs(45);
+/// How long one tick waits for a proof before it commits what it saw and asks again.
+const PROOF_WAIT: Duration = Duration::from_secs(5);
+/// Another replica may have stored something: look at least this often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Drives deployments until it is told to stop.
+pub struct Worker {
+    ports: Ports,
+    owner: String,
+    at_once: usize,
+}
+
+impl Worker {
+    /// A worker under a name that is the same after a restart, with a bound on the deployments that it works on at once.
+    #[must_use]
+    pub fn new(ports: Ports, owner: String, at_once: usize) -> Self {
+        Self { ports, owner, at_once }
+    }
+
+    /// Runs until `stop`; a tick that is under way is finished.
+    pub async fn run(self, stop: CancellationToken) {
+        if let Err(error) = self.ports.store.release_all(&self.owner).await {
+            tracing::warn!(error = chain(&error), "claims of the run before are left to expire");
+        }
+        let mut changes = self.ports.changes.listen();
+        while !stop.is_cancelled() {
+            changes.mark_unchanged();
+            let worked = self.round().await;
+            if worked > 0 {
+                continue;
+            }
+            let pause = self.until_due().await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn until_due(&self) -> Duration {
+        let due = self.ports.store.next_due().await.ok().flatten();
+        due.map_or(LOOK, |due| {
+            Duration::try_from(due.duration_since(self.ports.clock.now())).unwrap_or_default().min(LOOK)
+        })
+    }
+
+    /// Works once on everything that is due, at most `at_once` at a time. Returns how many there were.
+    pub async fn round(&self) -> usize {
+        let mut claimed = Vec::new();
+        while claimed.len() < self.at_once {
+            let lease = Lease { owner: &self.owner, term: LEASE };
+            match self.ports.store.claim(&lease, self.ports.clock.now()).await {
+                Ok(Some(deployment)) => claimed.push(deployment),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "due deployments cannot be claimed");
+                    break;
+                }
+            }
+        }
+        let ticks = claimed.iter().map(|deployment| self.traced(deployment));
+        join_all(ticks).await.len()
+    }
+
+    async fn traced(&self, deployment: &Deployment) {
+        let name = format!("tick {}", deployment.state.name());
+        let span = span_with_parent(&name, deployment.traceparent.as_deref().unwrap_or_default());
+        self.tick(deployment).instrument(span).await;
+    }
+
+    /// One tick: observe, decide, commit.
+    async fn tick(&self, deployment: &Deployment) {
+        let seen = self.observe(deployment).await;
+        let Decision { next, events, wake_at } = decide(deployment, &seen, self.ports.clock.now());
+        for event in &events {
+            tracing::info!(deployment = next.id, event = event.kind, state = event.state, "{}", event.message);
+        }
+        match self.ports.store.commit(&next, &events, wake_at).await {
+            Ok(_) => self.ports.changes.tell(),
+            Err(StoreError::Conflict) => {
+                tracing::debug!(deployment = next.id, "somebody else was first; the next tick decides anew");
+                let _ = self.ports.store.release(&next.id, &self.owner).await;
+            }
+            Err(error) => {
+                tracing::warn!(deployment = next.id, error = chain(&error), "the tick is lost; it is repeated")
+            }
+        }
+    }
+
+    async fn observe(&self, deployment: &Deployment) -> Observation {
+        match deployment.desired() {
+            Desired::Exposed(intent) => self.expose(deployment, &intent).await,
+            Desired::Restored(intent) => self.restore(&intent).await,
+            Desired::Untouched => self.look(deployment).await,
+        }
+    }
+
+    async fn expose(&self, deployment: &Deployment, intent: &ExposureIntent) -> Observation {
+        let began = self.ports.clock.now();
+        let write = seen(self.ports.mesh.apply(intent).await);
+        let proof = self.prove(intent, &write).await;
+        // A step that hangs must not hide a canary that fails meanwhile.
+        let live = matches!(&proof, Seen::Known(proof) if proof.state == PropagationState::Live);
+        let analysis = if live { Seen::NotAsked } else { self.analyze(deployment).await };
+        Observation { write_began: Some(began), write, proof, analysis, recorded: Seen::NotAsked }
+    }
+
+    async fn restore(&self, intent: &ExposureIntent) -> Observation {
+        let began = self.ports.clock.now();
+        let write = seen(self.ports.mesh.restore(intent).await);
+        let proof = self.prove(intent, &write).await;
+        Observation { write_began: Some(began), write, proof, ..Observation::default() }
+    }
+
+    async fn prove(&self, intent: &ExposureIntent, write: &Seen<WriteOutcome>) -> Seen<PropagationProof> {
+        match write {
+            Seen::Known(WriteOutcome::Done { objects, .. }) => self.verify(intent, objects, PROOF_WAIT).await,
+            _ => Seen::NotAsked,
+        }
+    }
+
+    async fn verify(
+        &self,
+        intent: &ExposureIntent,
+        objects: &[AppliedObject],
+        wait: Duration,
+    ) -> Seen<PropagationProof> {
+        seen(self.ports.mesh.verify(intent, objects, wait).await)
+    }
+
+    /// Nothing is to be written: is it still as it was written, what does the judge say, does the registry know?
+    async fn look(&self, deployment: &Deployment) -> Observation {
+        match &deployment.state {
+            State::Baking { step, .. } | State::Waiting { step, .. } | State::Paused { step, .. } => {
+                let intent = deployment.intent(deployment.strategy.steps[*step].weight);
+                let proof = if deployment.objects.is_empty() {
+                    Seen::NotAsked
+                } else {
+                    self.verify(&intent, &deployment.objects, Duration::ZERO).await
+                };
+                Observation { proof, analysis: self.analyze(deployment).await, ..Observation::default() }
+            }
+            State::Promoting { proven: true, .. } => self.record(deployment, Outcome::Promoted).await,
+            State::RollingBack { cause, proven: true, .. } => {
+                let outcome = if *cause == Cause::Abort { Outcome::Aborted } else { Outcome::RolledBack };
+                self.record(deployment, outcome).await
+            }
+            _ => Observation::default(),
+        }
+    }
+
+    async fn analyze(&self, deployment: &Deployment) -> Seen<meshward_model::Analysis> {
+        let periods = deployment.periods();
+        let Some(start) = begin(deployment).filter(|_| !periods.is_empty()) else { return Seen::NotAsked };
+        let question = Question {
+            target: deployment.plan.metrics_target.clone(),
+            start,
+            tick: deployment.strategy.analysis_interval,
+            periods,
+            options: deployment.strategy.judge,
+        };
+        seen(self.ports.judge.analyze(&question).await)
+    }
+
+    async fn record(&self, deployment: &Deployment, outcome: Outcome) -> Observation {
+        let Deployment { id, policy_id, version, reason, .. } = deployment;
+        let recorded = seen(self.ports.registry.record(policy_id, *version, id, outcome, reason).await);
+        if let Seen::Unknown(why) = &recorded {
+            tracing::warn!(deployment = id, why, "the registry does not know the outcome yet");
+        }
+        Observation { recorded, ..Observation::default() }
+    }
+}
+
+/// When the canary may have got its first request.
+fn begin(deployment: &Deployment) -> Option<Timestamp> {
+    deployment.steps.first().map(|step| step.start)
+}
+
+/// No answer is a value.
+fn seen<T>(answer: Result<T, PeerError>) -> Seen<T> {
+    answer.map_or_else(|error| Seen::Unknown(error.to_string()), Seen::Known)
+}
