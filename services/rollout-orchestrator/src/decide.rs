@@ -90,7 +90,7 @@ pub fn decide(deployment: &Deployment, seen: &Observation, now: Timestamp) -> De
         State::Promoting { since, proven: false } => exposing::promote(&mut draft, seen, since),
         State::Promoting { proven: true, .. } => ending::promoted(&mut draft, seen),
         State::RollingBack { step, since, cause, proven: false } => {
-            ending::restore(&mut draft, seen, step, since, cause)
+            ending::restore(&mut draft, seen, step, since, cause);
         }
         State::RollingBack { step, cause, proven: true, .. } => ending::rolled_back(&mut draft, seen, step, cause),
         State::Promoted { .. } | State::RolledBack { .. } => draft.wake_at = None,

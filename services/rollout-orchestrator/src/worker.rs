@@ -144,7 +144,7 @@ impl Worker {
                 let _ = self.ports.store.release(&next.id, &self.owner).await;
             }
             Err(error) => {
-                tracing::warn!(deployment = next.id, error = chain(&error), "the tick is lost; it is repeated")
+                tracing::warn!(deployment = next.id, error = chain(&error), "the tick is lost; it is repeated");
             }
         }
     }

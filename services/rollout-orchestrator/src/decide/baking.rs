@@ -119,7 +119,7 @@ fn give_up(draft: &mut Draft, step: usize, kind: HoldKind, limit: Duration, why:
     match (kind, draft.next.strategy.on_no_data) {
         (HoldKind::Data, OnNoData::Rollback) => draft.roll_back(Cause::NoData, held),
         (HoldKind::Data, OnNoData::Proceed) => {
-            draft.expose(step + 1, &format!("without a verdict, as the strategy says; {held}"))
+            draft.expose(step + 1, &format!("without a verdict, as the strategy says; {held}"));
         }
         (HoldKind::Data, OnNoData::Pause) => draft.pause(held),
         (HoldKind::Evidence, _) => draft.pause(format!("{held}. {}", estimate(draft.next.analysis.as_ref()))),
