@@ -1,0 +1,155 @@
+//! Validate: text in, report out. Pure: no cluster, no clock, no I/O.
+
+use meshward_model::{Mesh, ObjectRef, Target};
+use serde_json::Value;
+use std::collections::HashSet;
+
+use crate::{
+    path::Path,
+    report::{Findings, Hit, ReadObject, Report, list, quote},
+    rules::{self, Object, catalogue as rule},
+    schema::{Catalogue, Lookup},
+    text::{self, Document},
+};
+
+/// Why there are no schema findings.
+const NO_CATALOGUE: &str = "schema: no CRD catalogue is configured; set --crds";
+/// Kinds to name when no catalogue tells them.
+const EXAMPLES: [&str; 4] = ["VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"];
+
+/// Judges every object of a text for a cluster (empty = the default one).
+#[must_use]
+pub fn validate(text: &[u8], cluster: &str, catalogue: &Catalogue) -> Report {
+    let mut findings = Findings::default();
+    let mut report = Report::default();
+    if catalogue.is_empty() {
+        report.skipped.push(NO_CATALOGUE.to_owned());
+    }
+    for document in text::load(text, &mut findings) {
+        let head = head(&document.value);
+        let skipped = judge(&document, &head, catalogue, &mut findings);
+        report
+            .skipped
+            .extend(skipped.into_iter().filter(|reason| !report.skipped.contains(reason)).collect::<Vec<_>>());
+        if let Ok(target) = Target::new(cluster, &head.api_version, &head.kind, &head.namespace, &head.name) {
+            let Document { value, places } = document;
+            report.objects.push(ReadObject { target, value, head, places });
+        }
+    }
+    report.findings = findings.into_sorted();
+    report
+}
+
+/// What the object says it is; what it does not say is empty.
+fn head(object: &Value) -> ObjectRef {
+    // Cut, because it is repeated with every finding. No name of Kubernetes is longer.
+    const LONGEST: usize = 253;
+    let text = |pointer: &str| {
+        let text = object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        text.chars().take(LONGEST + 1).collect()
+    };
+    ObjectRef {
+        api_version: text("/apiVersion"),
+        kind: text("/kind"),
+        namespace: text("/metadata/namespace"),
+        name: text("/metadata/name"),
+    }
+}
+
+/// All rules on one object; returns the reasons of those that did not run.
+fn judge(document: &Document, head: &ObjectRef, catalogue: &Catalogue, findings: &mut Findings) -> Vec<String> {
+    let mut skipped = Vec::new();
+    let mut hits = identity(&document.value, head);
+    let nameless = head.api_version.is_empty() || head.kind.is_empty();
+    if !nameless && Mesh::of_api_version(&head.api_version).is_none() {
+        hits.push(not_a_policy(head, catalogue));
+    } else if !nameless {
+        hits.extend(schema(&document.value, head, catalogue, &mut skipped));
+        let known: HashSet<String> = hits.iter().map(|hit| hit.path.to_string()).collect();
+        match rules::check(&Object { head, value: &document.value }) {
+            // What the schema says of a field is said once.
+            Some(semantic) => hits.extend(semantic.into_iter().filter(|hit| !known.contains(&hit.path.to_string()))),
+            None => skipped.push(format!("semantic rules: there are none for {} yet", head.kind)),
+        }
+    }
+    for hit in hits {
+        findings.hit(hit, head, &document.places);
+    }
+    skipped
+}
+
+/// apiVersion, kind, name and namespace.
+fn identity(object: &Value, head: &ObjectRef) -> Vec<Hit> {
+    let root = Path::root();
+    let metadata = root.field("metadata");
+    let mut hits = Vec::new();
+    for (value, path) in [
+        (&head.api_version, root.field("apiVersion")),
+        (&head.kind, root.field("kind")),
+        (&head.name, metadata.field("name")),
+    ] {
+        if value.is_empty() {
+            hits.push(Hit::new(rule::HEAD, &path, format!("{path} is missing or no text")));
+        }
+    }
+    if !head.name.is_empty() && !is_subdomain(&head.name) {
+        let message = format!("{} is no name that Kubernetes allows", quote(&head.name));
+        hits.push(
+            Hit::new(rule::NAME, &metadata.field("name"), message).suggest("lower-case letters, digits, '-' and '.'"),
+        );
+    }
+    let namespace = metadata.field("namespace");
+    let absent = object.pointer("/metadata/namespace").is_none_or(Value::is_null);
+    if absent {
+        let message = "metadata.namespace is missing, and Meshward keeps policies by namespace";
+        hits.push(Hit::new(rule::NAMESPACE_MISSING, &namespace, message).suggest("add metadata.namespace"));
+    } else if !is_subdomain(&head.namespace) || head.namespace.contains('.') || head.namespace.len() > 63 {
+        let message = format!("{} is no namespace", quote(&head.namespace));
+        hits.push(Hit::new(rule::NAME, &namespace, message));
+    }
+    hits
+}
+
+/// RFC 1123 as Kubernetes checks names.
+fn is_subdomain(name: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let good = |label: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        label.chars().all(inner) && edge(label.chars().next()) && edge(label.chars().last())
+    };
+    name.len() <= 253 && name.split('.').all(good)
+}
+
+fn not_a_policy(head: &ObjectRef, catalogue: &Catalogue) -> Hit {
+    let known = catalogue.mesh_kinds();
+    let kinds = if known.is_empty() { EXAMPLES.to_vec() } else { known };
+    let message = format!("{} of {} is no policy of a mesh", quote(&head.kind), quote(&head.api_version));
+    Hit::new(rule::NOT_A_POLICY, &Path::root().field("kind"), message)
+        .suggest(format!("Meshward governs {}", list(&kinds, " and ")))
+}
+
+fn schema(object: &Value, head: &ObjectRef, catalogue: &Catalogue, skipped: &mut Vec<String>) -> Vec<Hit> {
+    let path = |name: &str| Path::root().field(name);
+    let (kind, api_version) = (quote(&head.kind), quote(&head.api_version));
+    match catalogue.find(&head.api_version, &head.kind) {
+        Lookup::Schema(schema) => schema.check(object).unwrap_or_else(|reason| {
+            skipped.push(format!("schema of {}: {reason}", head.kind));
+            Vec::new()
+        }),
+        Lookup::OtherVersions(versions) => {
+            let message = format!("{kind} is not served as {api_version}");
+            let advice = format!("its versions are {}", list(&versions, " and "));
+            vec![Hit::new(rule::UNKNOWN_VERSION, &path("apiVersion"), message).suggest(advice)]
+        }
+        Lookup::OtherKinds(kinds) => {
+            let message = format!("{api_version} has no kind {kind}");
+            let advice = format!("its kinds are {}", list(&kinds, " and "));
+            vec![Hit::new(rule::UNKNOWN_KIND, &path("kind"), message).suggest(advice)]
+        }
+        Lookup::Nothing if catalogue.is_empty() => Vec::new(),
+        Lookup::Nothing => {
+            skipped.push(format!("schema of {kind}: the CRD catalogue has nothing of its mesh; add it to --crds"));
+            Vec::new()
+        }
+    }
+}

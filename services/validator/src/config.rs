@@ -1,0 +1,44 @@
+//! Flags.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+use meshward_chassis::server::{ServerArgs, parse_duration};
+
+/// Finds what is wrong with a mesh policy: syntax, schema, semantics, and the cluster's own admission.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "meshward-validator", version)]
+pub struct Config {
+    /// What every server has.
+    #[command(flatten)]
+    pub server: ServerArgs,
+
+    /// Files or folders with the CustomResourceDefinitions of the meshes (YAML), separated by ':'. Not set: schemas are not
+    /// checked, and every answer says so.
+    #[arg(long, env = "MESHWARD_CRDS", value_delimiter = ':')]
+    pub crds: Vec<PathBuf>,
+
+    /// Where mesh-gateway serves, for dry runs.
+    #[arg(long, env = "MESHWARD_MESH_GATEWAY", default_value = "http://127.0.0.1:8083")]
+    pub mesh_gateway: String,
+
+    /// Longest time that one text may take; it is far more than any text within the limits needs.
+    #[arg(long, env = "MESHWARD_VALIDATION_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    pub validation_timeout: Duration,
+
+    /// Longest time that the dry run of one object may take.
+    #[arg(long, env = "MESHWARD_DRY_RUN_TIMEOUT", default_value = "15s", value_parser = parse_duration)]
+    pub dry_run_timeout: Duration,
+
+    /// Most texts validated at once; further calls get RESOURCE_EXHAUSTED.
+    #[arg(long, env = "MESHWARD_MAX_VALIDATIONS", default_value_t = 16)]
+    pub max_validations: usize,
+}
+
+impl Config {
+    /// The places of the definitions; an empty one, as an empty variable gives, is left out.
+    #[must_use]
+    pub fn crd_paths(&self) -> Vec<PathBuf> {
+        self.crds.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect()
+    }
+}

@@ -1,0 +1,136 @@
+//! The service: who may call, how much at once, and the way in and out of the domain.
+
+mod convert;
+
+use std::{sync::Arc, time::Duration};
+
+use meshward_chassis::{
+    auth::{Identity, Role},
+    problem::Problem,
+};
+use meshward_proto::{
+    types::v1::ErrorReason,
+    validator::v1::{
+        AnalyzeImpactRequest, AnalyzeImpactResponse, DetectConflictsRequest, DetectConflictsResponse, DryRunRequest,
+        DryRunResponse, ExplainPolicyRequest, ExplainPolicyResponse, ValidateRequest, ValidateResponse,
+        validator_service_server::ValidatorService,
+    },
+};
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status};
+
+use crate::{
+    app, dry_run,
+    error::Error,
+    ports::{Bearer, Gateway},
+    report::Report,
+    schema::Catalogue,
+};
+
+const LONGEST_CLUSTER: usize = 253;
+
+/// The RPCs. `G` is mesh-gateway.
+#[derive(Debug)]
+pub struct Validator<G> {
+    catalogue: Arc<Catalogue>,
+    gateway: G,
+    running: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl<G: Gateway> Validator<G> {
+    /// A service that validates at most `at_once` texts at a time, each for at most `timeout`.
+    pub fn new(catalogue: Catalogue, gateway: G, at_once: usize, timeout: Duration) -> Self {
+        let running = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { catalogue: Arc::new(catalogue), gateway, running, timeout }
+    }
+
+    /// Layers 1 to 3 on a thread of their own. The permit goes with the work, so that work which nobody waits for any more
+    /// still counts.
+    async fn report(&self, yaml: String, cluster: String) -> Result<Report, Error> {
+        check_cluster(&cluster)?;
+        let permit = Arc::clone(&self.running).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let catalogue = Arc::clone(&self.catalogue);
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            app::validate(yaml.as_bytes(), &cluster, &catalogue)
+        });
+        let outcome = tokio::time::timeout(self.timeout, work).await;
+        outcome.map_err(|_| Error::TooSlow(self.timeout))?.map_err(Error::Panicked)
+    }
+}
+
+#[tonic::async_trait]
+impl<G: Gateway> ValidatorService for Validator<G> {
+    async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
+        viewer(&request)?;
+        let ValidateRequest { yaml, cluster } = request.into_inner();
+        let report = self.report(yaml, cluster).await?;
+        Ok(Response::new(convert::validate(report)))
+    }
+
+    async fn dry_run(&self, request: Request<DryRunRequest>) -> Result<Response<DryRunResponse>, Status> {
+        viewer(&request)?;
+        let bearer = bearer(&request)?;
+        let DryRunRequest { yaml, cluster } = request.into_inner();
+        let mut report = self.report(yaml, cluster.clone()).await?;
+        if report.is_valid() {
+            let hits = dry_run::ask(&self.gateway, &report, &cluster, &bearer).await?;
+            report.extend(hits);
+        } else {
+            report.skipped.push(dry_run::HAS_ERRORS.to_owned());
+        }
+        Ok(Response::new(convert::dry_run(report)))
+    }
+
+    async fn detect_conflicts(
+        &self,
+        request: Request<DetectConflictsRequest>,
+    ) -> Result<Response<DetectConflictsResponse>, Status> {
+        viewer(&request)?;
+        Err(not_yet(
+            "DetectConflicts",
+            "Validate judges one object; `istioctl analyze` finds some conflicts of a cluster",
+        ))
+    }
+
+    async fn analyze_impact(
+        &self,
+        request: Request<AnalyzeImpactRequest>,
+    ) -> Result<Response<AnalyzeImpactResponse>, Status> {
+        viewer(&request)?;
+        Err(not_yet("AnalyzeImpact", "mesh-gateway's PlanExposure says who gets a change, step by step"))
+    }
+
+    async fn explain_policy(
+        &self,
+        request: Request<ExplainPolicyRequest>,
+    ) -> Result<Response<ExplainPolicyResponse>, Status> {
+        viewer(&request)?;
+        Err(not_yet("ExplainPolicy", "Validate names the fields that are wrong"))
+    }
+}
+
+/// The role viewer in any namespace: a text that is only looked at belongs to none.
+fn viewer<T>(request: &Request<T>) -> Result<(), Problem> {
+    let identity = Identity::of(request)?;
+    let namespace = identity.namespaces.first().map_or("", String::as_str);
+    identity.require(Role::Viewer, namespace)
+}
+
+fn bearer<T>(request: &Request<T>) -> Result<Bearer, Problem> {
+    let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    let token = header.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim().to_owned());
+    let missing = || Problem::unauthenticated(ErrorReason::TokenMissing, "no token to send on to mesh-gateway");
+    token.map(Bearer).ok_or_else(missing)
+}
+
+fn check_cluster(cluster: &str) -> Result<(), Error> {
+    let good = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    if cluster.len() <= LONGEST_CLUSTER && cluster.bytes().all(good) { Ok(()) } else { Err(Error::InvalidCluster) }
+}
+
+fn not_yet(rpc: &str, instead: &str) -> Status {
+    let message = format!("{rpc} is part of the contract and not built yet. Meanwhile: {instead}");
+    Problem::new(Code::Unimplemented, ErrorReason::NotImplemented, message).into()
+}

@@ -1,0 +1,156 @@
+//! The one table of all rules: what a finding may be called, how grave it is and what it means.
+//!
+//! An id is "MW" and four digits. The first digit is the layer (1 syntax, 2 schema, 3 semantic and admission), the second the
+//! mesh (0 shared, 1 Istio). Ids and slugs are a promise to scripts and dashboards: they never change their meaning, and the
+//! number of a rule that is gone is not used again.
+
+use meshward_model::Severity::{self, Error, Info, Warning};
+
+/// One rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// "MW" and four digits.
+    pub id: &'static str,
+    /// Readable name, e.g. "syntax/duplicate-key".
+    pub slug: &'static str,
+    /// What other tools call it: istioctl's codes.
+    pub aliases: &'static [&'static str],
+    /// How grave its findings are.
+    pub severity: Severity,
+    /// One line for people.
+    pub doc: &'static str,
+}
+
+/// What istioctl calls everything that Istio's own validation refuses.
+const REFUSED: &[&str] = &["IST0106"];
+/// What istioctl calls everything that Istio's own validation warns of.
+const WARNED: &[&str] = &["IST0133"];
+
+/// Declares each rule as a constant and [`ALL`] of them, so that no constant can be missing from the table.
+macro_rules! rules {
+    ($($name:ident = $id:literal, $slug:literal, $severity:ident, $aliases:expr, $doc:literal;)*) => {
+        $(#[doc = $doc] pub const $name: &Rule =
+            &Rule { id: $id, slug: $slug, aliases: $aliases, severity: $severity, doc: $doc };)*
+        /// Every rule, by rising id.
+        pub const ALL: &[&Rule] = &[$($name),*];
+    };
+}
+
+rules! {
+    TOO_LARGE = "MW1001", "syntax/too-large", Error, &[], "The text is larger than 1 MiB.";
+    TOO_DEEP = "MW1002", "syntax/too-deep", Error, &[], "Values are nested deeper than 64 levels.";
+    TOO_MANY_NODES = "MW1003", "syntax/too-many-values", Error, &[], "Aliases expanded, the text has more values than allowed.";
+    TOO_MANY_DOCUMENTS = "MW1004", "syntax/too-many-documents", Error, &[], "The text has more than 1,000 documents.";
+    NOT_UTF8 = "MW1005", "syntax/not-utf8", Error, &[], "The text is not UTF-8.";
+    CONTROL_CHARACTER = "MW1006", "syntax/control-character", Error, &[], "A character that YAML does not allow.";
+    BYTE_ORDER_MARK = "MW1007", "syntax/byte-order-mark", Warning, &[], "The text begins with a byte order mark.";
+    NO_OBJECT = "MW1008", "syntax/no-object", Error, &[], "The text holds no object.";
+    MALFORMED = "MW1009", "syntax/malformed", Error, &[], "The text is not YAML.";
+    DUPLICATE_KEY = "MW1010", "syntax/duplicate-key", Error, &[], "A key occurs twice in one mapping.";
+    KEY_NOT_TEXT = "MW1011", "syntax/key-not-text", Error, &[], "A key is null, a list or a mapping.";
+    SELF_REFERENCE = "MW1012", "syntax/self-reference", Error, &[], "An alias stands inside the value that it refers to.";
+    UNKNOWN_ALIAS = "MW1013", "syntax/unknown-alias", Error, &[], "An alias refers to an anchor that is not defined before.";
+    BAD_MERGE = "MW1014", "syntax/bad-merge", Error, &[], "A merge key refers to something that is no mapping.";
+    NOT_A_MAPPING = "MW1015", "syntax/not-a-mapping", Error, &[], "A document is not a mapping.";
+    BAD_TAG = "MW1016", "syntax/unsupported-tag", Error, &[], "A tag that Kubernetes tools cannot read.";
+    NOT_FINITE = "MW1017", "syntax/not-finite", Error, &[], "A number that JSON cannot hold.";
+    TAB = "MW1018", "syntax/tab", Error, &[], "A tab stands where YAML wants spaces.";
+    UNTERMINATED_QUOTE = "MW1019", "syntax/unterminated-quote", Error, &[], "A quoted text does not end.";
+    IMPLICIT_BOOLEAN = "MW1020", "syntax/implicit-boolean", Warning, &[], "An unquoted word that is read as a boolean.";
+    IMPLICIT_NUMBER = "MW1021", "syntax/implicit-number", Warning, &[], "An unquoted number that is read as another one.";
+    KEY_CONVERTED = "MW1022", "syntax/converted-key", Warning, &[], "An unquoted key that is read as another text.";
+    MORE_FINDINGS = "MW1099", "syntax/more-findings", Info, &[], "There are more findings than are listed.";
+
+    NOT_A_POLICY = "MW2001", "schema/not-a-policy", Error, &[], "The object is not of a kind that Meshward governs.";
+    UNKNOWN_KIND = "MW2002", "schema/unknown-kind", Error, &[], "The API group has no such kind.";
+    UNKNOWN_VERSION = "MW2003", "schema/unknown-version", Error, &[], "The kind is not served in this version.";
+    UNKNOWN_FIELD = "MW2004", "schema/unknown-field", Error, &[], "A field that the kind does not have.";
+    REQUIRED = "MW2005", "schema/required", Error, &[], "A required field is missing.";
+    TYPE = "MW2006", "schema/type", Error, &[], "A value is of the wrong type.";
+    ENUM = "MW2007", "schema/enum", Error, &[], "A value is not one of the allowed ones.";
+    PATTERN = "MW2008", "schema/pattern", Error, &[], "A text does not have the demanded form.";
+    BOUNDS = "MW2009", "schema/bounds", Error, &[], "A number, text, list or mapping is too small or too large.";
+    ONE_OF = "MW2010", "schema/one-of", Error, &[], "Fields exclude each other, or none of a group is set.";
+    OTHER_SCHEMA = "MW2011", "schema/other", Error, &[], "The schema refuses the value for another reason.";
+    HEAD = "MW2012", "schema/head", Error, &[], "apiVersion, kind, metadata or metadata.name is missing or no text.";
+    NAME = "MW2013", "schema/name", Error, &[], "The name or namespace is not one that Kubernetes allows.";
+
+    ADMISSION_REFUSED = "MW3001", "admission/refused", Error, &[], "The cluster refuses the object.";
+    ADMISSION_WARNING = "MW3002", "admission/warning", Warning, &[], "The cluster warns of the object.";
+    NAMESPACE_MISSING = "MW3003", "object/namespace-missing", Error, &[], "Meshward needs metadata.namespace.";
+
+    VS_DELEGATE = "MW3101", "istio/virtual-service/delegate", Error, REFUSED, "A VirtualService without hosts is a delegate, which has no gateways, tls or tcp.";
+    VS_HOST = "MW3102", "istio/virtual-service/host", Error, REFUSED, "A host is no DNS name, wildcard or IP address.";
+    VS_HOST_WILDCARD = "MW3103", "istio/virtual-service/wildcard-on-mesh", Error, REFUSED, "The host * is for gateways only.";
+    VS_HOST_DUPLICATE = "MW3104", "istio/virtual-service/duplicate-host", Error, REFUSED, "Two hosts are the same, or a wildcard covers the other.";
+    VS_NO_ROUTES = "MW3105", "istio/virtual-service/no-routes", Error, REFUSED, "There is no http, tls or tcp route.";
+    VS_ACTION_CONFLICT = "MW3106", "istio/virtual-service/action-conflict", Error, REFUSED, "Fields of a route exclude each other.";
+    VS_ACTION_MISSING = "MW3107", "istio/virtual-service/action-missing", Error, REFUSED, "A route says nothing of what to do.";
+    VS_DESTINATION = "MW3108", "istio/virtual-service/destination", Error, REFUSED, "A destination is missing or its host is no DNS name.";
+    VS_WEIGHT = "MW3109", "istio/virtual-service/weight", Error, REFUSED, "A weight is negative or too large.";
+    VS_WEIGHT_SUM = "MW3110", "istio/virtual-service/weight-sum", Error, REFUSED, "The weights of several destinations sum up to 0.";
+    VS_PERCENTAGE = "MW3111", "istio/virtual-service/percentage", Error, REFUSED, "A percentage is out of range.";
+    VS_FAULT = "MW3112", "istio/virtual-service/fault", Error, REFUSED, "A fault has neither abort nor delay, or a kind that Istio does not do.";
+    VS_STATUS = "MW3113", "istio/virtual-service/status", Error, REFUSED, "A status code is out of range or a gRPC status is unknown.";
+    VS_REDIRECT = "MW3114", "istio/virtual-service/redirect", Error, REFUSED, "A redirect is incomplete or contradicts itself.";
+    VS_REWRITE = "MW3115", "istio/virtual-service/rewrite", Error, REFUSED, "A rewrite is incomplete or contradicts itself.";
+    VS_RETRIES = "MW3116", "istio/virtual-service/retries", Error, REFUSED, "Retries contradict themselves.";
+    VS_RETRY_ON = "MW3117", "istio/virtual-service/retry-on", Error, REFUSED, "An unknown condition in retryOn.";
+    VS_MATCH = "MW3118", "istio/virtual-service/match", Error, REFUSED, "A match is empty where Envoy needs a text.";
+    VS_HEADER_NAME = "MW3119", "istio/virtual-service/header-name", Error, REFUSED, "A header name is empty, malformed or reserved.";
+    VS_HEADER_VALUE = "MW3120", "istio/virtual-service/header-value", Error, REFUSED, "A header value has control characters or a % that does not end.";
+    VS_AUTHORITY = "MW3121", "istio/virtual-service/authority-twice", Error, REFUSED, "The authority is set more than once.";
+    VS_CORS = "MW3122", "istio/virtual-service/cors", Error, REFUSED, "A CORS policy has an unusable origin, method or age.";
+    VS_GATEWAY = "MW3123", "istio/virtual-service/gateway-name", Error, REFUSED, "A gateway name is malformed.";
+    VS_TLS_MATCH = "MW3124", "istio/virtual-service/tls-match", Error, REFUSED, "A TLS route needs SNI hosts within the hosts of the VirtualService.";
+    VS_JWT_CLAIM = "MW3125", "istio/virtual-service/jwt-claim-on-mesh", Error, REFUSED, "Matching JWT claims works on gateways only.";
+    VS_BODY = "MW3126", "istio/virtual-service/body-too-large", Error, REFUSED, "The body of a direct response is larger than 1 MB.";
+    VS_UNREACHABLE = "MW3127", "istio/virtual-service/unreachable-route", Warning, &["IST0130"], "A route stands behind one that takes every request.";
+    VS_DEPRECATED = "MW3128", "istio/virtual-service/deprecated", Warning, WARNED, "A deprecated field or form.";
+    VS_ABORT_EMPTY = "MW3129", "istio/virtual-service/abort-without-status", Warning, WARNED, "An abort without a status.";
+
+    DR_HOST = "MW3140", "istio/destination-rule/host", Error, REFUSED, "The host is no DNS name or wildcard.";
+    DR_SUBSET = "MW3141", "istio/destination-rule/subset", Error, REFUSED, "Two subsets have one name, or a subset's labels are malformed.";
+    DR_EMPTY = "MW3142", "istio/destination-rule/empty-policy", Error, REFUSED, "A traffic policy or connection pool without any field.";
+    DR_LIMIT = "MW3143", "istio/destination-rule/negative-limit", Error, REFUSED, "A limit is negative.";
+    DR_CONFLICT = "MW3144", "istio/destination-rule/conflict", Error, REFUSED, "Fields of a traffic policy exclude each other.";
+    DR_KEEPALIVE = "MW3145", "istio/destination-rule/keepalive", Error, REFUSED, "HTTP/2 keepalive needs interval and timeout.";
+    DR_PERCENT = "MW3146", "istio/destination-rule/percent", Error, REFUSED, "A percentage is out of range.";
+    DR_OUTLIER = "MW3147", "istio/destination-rule/outlier-detection", Error, REFUSED, "Outlier detection contradicts itself.";
+    DR_TLS = "MW3148", "istio/destination-rule/tls", Error, REFUSED, "TLS settings contradict each other or lack a certificate.";
+    DR_PORT_LEVEL = "MW3149", "istio/destination-rule/port-level", Error, REFUSED, "Port-level settings without a port.";
+    DR_LOAD_BALANCER = "MW3150", "istio/destination-rule/load-balancer", Error, REFUSED, "Load balancer settings contradict themselves.";
+    DR_LOCALITY = "MW3151", "istio/destination-rule/locality", Error, REFUSED, "Locality settings contradict themselves.";
+    DR_TUNNEL = "MW3152", "istio/destination-rule/tunnel", Error, REFUSED, "Tunnel settings are unusable.";
+    DR_DEPRECATED = "MW3153", "istio/destination-rule/deprecated", Warning, WARNED, "A deprecated field.";
+    DR_NO_CA = "MW3154", "istio/destination-rule/tls-without-ca", Warning, &["IST0128"], "TLS without a CA does not verify whom it talks to.";
+    DR_FAILOVER = "MW3155", "istio/destination-rule/failover-without-outlier-detection", Warning, WARNED, "Failover without outlier detection.";
+
+    DURATION = "MW3160", "istio/duration", Error, REFUSED, "A duration is malformed, below 1 ms or finer than 1 ms.";
+    REGEX = "MW3161", "istio/regex", Error, REFUSED, "A regular expression is empty, too long or malformed.";
+    EXPORT_TO = "MW3162", "istio/export-to", Error, REFUSED, "exportTo has a malformed, repeated or contradicting entry.";
+    PORT = "MW3163", "istio/port", Error, REFUSED, "A port is not within 1 to 65535.";
+    LABEL = "MW3164", "istio/label", Error, REFUSED, "A label or DNS label is malformed.";
+    SUBNET = "MW3165", "istio/subnet", Error, REFUSED, "A subnet is no IP address or CIDR block.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_and_slugs_are_unique_and_well_formed() {
+        let ids: HashSet<_> = ALL.iter().map(|rule| rule.id).collect();
+        let slugs: HashSet<_> = ALL.iter().map(|rule| rule.slug).collect();
+        assert_eq!((ids.len(), slugs.len()), (ALL.len(), ALL.len()));
+        for rule in ALL {
+            let digits = rule.id.strip_prefix("MW").unwrap();
+            assert!(digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()), "{}", rule.id);
+            assert!(rule.slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-/".contains(&b)));
+            assert!(rule.doc.ends_with('.') && !rule.doc.is_empty(), "{}", rule.id);
+        }
+        assert!(ALL.is_sorted_by_key(|rule| rule.id));
+    }
+}

@@ -1,0 +1,16 @@
+//! Schema rules: an object against the CustomResourceDefinition of its kind, as the API server will check it with strict
+//! field validation.
+//!
+//! The definitions are not part of Meshward: they are read at start from where the operator keeps those of the meshes in use
+//! (`--crds`). `convert.rs` turns their OpenAPI dialect into JSON Schema, `explain.rs` turns the errors into sentences.
+
+mod catalogue;
+mod convert;
+mod explain;
+
+pub use catalogue::{Catalogue, CatalogueError, Lookup, Schema};
+
+#[cfg(test)]
+pub(crate) use explain::nearest;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The kinds that are known, by group, kind and version.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path as FilePath, PathBuf},
+    sync::OnceLock,
+};
+
+use meshward_model::Mesh;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use super::{convert, explain};
+use crate::report::Hit;
+
+/// Definitions that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// A file or folder cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not YAML.
+    #[error("{}: not YAML: {message}", path.display())]
+    Yaml {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// Nothing was found, which is surely not what was meant.
+    #[error("{}: no CustomResourceDefinition in it", path.display())]
+    Empty {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// The definitions of all kinds. Schemas are compiled when they are first needed, which takes some milliseconds each.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    groups: BTreeMap<String, BTreeMap<String, BTreeMap<String, Served>>>,
+}
+
+/// One version of a kind.
+#[derive(Debug)]
+struct Served {
+    openapi: Value,
+    compiled: OnceLock<Result<Compiled, String>>,
+}
+
+/// A schema that is ready to use.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) schema: Value,
+    pub(super) validator: jsonschema::Validator,
+}
+
+/// What the catalogue knows of a group, version and kind.
+#[derive(Debug)]
+pub enum Lookup<'c> {
+    /// Its schema.
+    Schema(Schema<'c>),
+    /// The kind, in other versions only.
+    OtherVersions(Vec<&'c str>),
+    /// Other kinds of the mesh, but not this one: those of its group, or of all groups if the group is unknown too.
+    OtherKinds(Vec<&'c str>),
+    /// Nothing of that mesh.
+    Nothing,
+}
+
+/// The schema of one version of a kind.
+#[derive(Debug)]
+pub struct Schema<'c>(&'c Served);
+
+impl Catalogue {
+    /// Reads definitions from files and folders; a folder's files that end with .yaml, .yml or .json are read.
+    ///
+    /// # Errors
+    /// If something cannot be read, is not YAML, or holds no definition.
+    pub fn read(paths: &[PathBuf]) -> Result<Self, CatalogueError> {
+        let mut catalogue = Self::default();
+        for path in paths {
+            let before = catalogue.len();
+            for file in files(path)? {
+                catalogue.read_file(&file)?;
+            }
+            if catalogue.len() == before {
+                return Err(CatalogueError::Empty { path: path.clone() });
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// How many versions of kinds are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum()
+    }
+
+    /// Whether no kind is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    fn read_file(&mut self, file: &FilePath) -> Result<(), CatalogueError> {
+        let text = std::fs::read_to_string(file).map_err(|source| CatalogueError::Io { path: file.into(), source })?;
+        for document in serde_yaml::Deserializer::from_str(&text) {
+            let value = Value::deserialize(document)
+                .map_err(|error| CatalogueError::Yaml { path: file.into(), message: error.to_string() })?;
+            self.add(&value);
+        }
+        Ok(())
+    }
+
+    /// Adds a definition; anything else is left out, for the files of a mesh hold more than definitions.
+    pub fn add(&mut self, definition: &Value) {
+        let text = |pointer: &str| definition.pointer(pointer).and_then(Value::as_str);
+        let (Some("CustomResourceDefinition"), Some(group), Some(kind)) =
+            (text("/kind"), text("/spec/group"), text("/spec/names/kind"))
+        else {
+            return;
+        };
+        let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+        for version in versions.into_iter().flatten().filter(|version| version["served"] == true) {
+            let (Some(name), Some(openapi)) = (version["name"].as_str(), version.pointer("/schema/openAPIV3Schema"))
+            else {
+                continue;
+            };
+            let served = Served { openapi: openapi.clone(), compiled: OnceLock::new() };
+            let kinds = self.groups.entry(group.to_owned()).or_default();
+            kinds.entry(kind.to_owned()).or_default().insert(name.to_owned(), served);
+        }
+    }
+
+    /// Judges an object, given its apiVersion and kind, or says what is known instead.
+    pub fn find<'c>(&'c self, api_version: &str, kind: &str) -> Lookup<'c> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let Some(kinds) = self.groups.get(group) else {
+            let mesh = Mesh::of_api_version(group);
+            let same_mesh = |other: &&String| Mesh::of_api_version(other) == mesh;
+            let groups = self.groups.iter().filter(|(other, _)| same_mesh(other));
+            let kinds: Vec<&str> = groups.flat_map(|(_, kinds)| kinds.keys()).map(String::as_str).collect();
+            return if kinds.is_empty() { Lookup::Nothing } else { Lookup::OtherKinds(kinds) };
+        };
+        let Some(versions) = kinds.get(kind) else {
+            return Lookup::OtherKinds(kinds.keys().map(String::as_str).collect());
+        };
+        match versions.get(version) {
+            Some(served) => Lookup::Schema(Schema(served)),
+            None => Lookup::OtherVersions(versions.keys().map(String::as_str).collect()),
+        }
+    }
+
+    /// The kinds of all groups that belong to a mesh.
+    #[must_use]
+    pub fn mesh_kinds(&self) -> Vec<&str> {
+        let groups = self.groups.iter().filter(|(group, _)| Mesh::of_api_version(group).is_some());
+        groups.flat_map(|(_, kinds)| kinds.keys()).map(String::as_str).collect()
+    }
+}
+
+impl Schema<'_> {
+    /// The schema's hits on an object.
+    ///
+    /// # Errors
+    /// A sentence, if the definition itself cannot be compiled.
+    pub fn check(&self, object: &Value) -> Result<Vec<Hit>, &str> {
+        let compiled = self.0.compiled.get_or_init(|| compile(&self.0.openapi));
+        compiled.as_ref().map(|compiled| explain::hits(compiled, object)).map_err(String::as_str)
+    }
+}
+
+fn compile(openapi: &Value) -> Result<Compiled, String> {
+    let schema = convert::root(openapi);
+    let validator = jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(false)
+        .with_pattern_options(jsonschema::PatternOptions::regex())
+        .build(&schema)
+        .map_err(|error| format!("the CRD's schema cannot be used: {error}"))?;
+    Ok(Compiled { schema, validator })
+}
+
+fn files(path: &FilePath) -> Result<Vec<PathBuf>, CatalogueError> {
+    let io = |source| CatalogueError::Io { path: path.into(), source };
+    if !std::fs::metadata(path).map_err(io)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(io)? {
+        let file = entry.map_err(io)?.path();
+        if file.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known)) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
