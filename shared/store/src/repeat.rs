@@ -76,12 +76,18 @@ impl Repeat {
         }
     }
 
+    /// Whether there is an id, so that there may be an earlier answer.
+    #[must_use]
+    pub fn has_id(&self) -> bool {
+        !self.request_id.is_empty()
+    }
+
     /// Looks the id up, and forgets whatever is older than [`REMEMBERED`].
     ///
     /// # Errors
     /// As the database says.
     pub async fn recall(&self, tx: &mut Transaction, now: Timestamp) -> Result<Earlier, StoreError> {
-        if self.request_id.is_empty() {
+        if !self.has_id() {
             return Ok(Earlier::Nothing);
         }
         let oldest = now.checked_sub(REMEMBERED).map_or(i64::MIN, millis);
@@ -104,7 +110,7 @@ impl Repeat {
     /// # Errors
     /// As the database says.
     pub async fn remember(&self, tx: &mut Transaction, response: &[u8], now: Timestamp) -> Result<(), StoreError> {
-        if self.request_id.is_empty() {
+        if !self.has_id() {
             return Ok(());
         }
         sqlx::query(

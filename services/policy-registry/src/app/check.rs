@@ -1,0 +1,95 @@
+//! Checks of single request fields. All wrong fields of a request are told at once.
+
+use crate::{
+    error::Error,
+    policy::{MAX_YAML_BYTES, is_dns_label},
+};
+
+/// Longest sentence that people write, bytes.
+const MAX_TEXT: usize = 4096;
+/// Longest id that can be one.
+const MAX_ID: usize = 128;
+const MAX_CLUSTER: usize = 253;
+
+/// Collects what is wrong.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<(&'static str, String)>);
+
+impl Fields {
+    pub(super) fn add(&mut self, path: &'static str, what: impl Into<String>) {
+        self.0.push((path, what.into()));
+    }
+
+    /// A sentence that may be empty.
+    pub(super) fn text(mut self, path: &'static str, value: &str) -> Self {
+        if value.len() > MAX_TEXT {
+            self.add(path, format!("has {} bytes; at most {MAX_TEXT} are allowed", value.len()));
+        }
+        self
+    }
+
+    /// A sentence that must be there.
+    pub(super) fn reason(mut self, path: &'static str, value: &str) -> Self {
+        if value.trim().is_empty() {
+            self.add(path, "is required");
+        }
+        self.text(path, value)
+    }
+
+    /// An id of another service.
+    pub(super) fn foreign_id(mut self, path: &'static str, value: &str) -> Self {
+        if value.is_empty() || value.len() > MAX_ID {
+            self.add(path, format!("must have 1 to {MAX_ID} bytes"));
+        }
+        self
+    }
+
+    /// A policy's name, or none.
+    pub(super) fn name(mut self, value: &str) -> Self {
+        if !value.is_empty() && !is_dns_label(value) {
+            self.add(
+                "name",
+                "must be a DNS label: 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit",
+            );
+        }
+        self
+    }
+
+    /// A cluster's name, or none.
+    pub(super) fn cluster(mut self, value: &str) -> Self {
+        if value.len() > MAX_CLUSTER {
+            self.add("cluster", format!("has {} bytes; at most {MAX_CLUSTER} are allowed", value.len()));
+        }
+        self
+    }
+
+    /// All is well, or all that is not.
+    pub(super) fn done(self) -> Result<(), Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Fields(self.0)) }
+    }
+}
+
+/// A policy text, before anybody parses it.
+pub(super) fn yaml(text: &str) -> Result<(), Error> {
+    if text.len() > MAX_YAML_BYTES {
+        return Err(Error::TooLarge(text.len()));
+    }
+    if text.trim().is_empty() {
+        return Err(Error::field("yaml", "is required"));
+    }
+    Ok(())
+}
+
+pub(super) fn id(id: &str) -> Result<(), Error> {
+    Fields::default().foreign_id("id", id).done()
+}
+
+/// A version number; 0 = the newest.
+pub(super) fn version(number: i64) -> Result<(), Error> {
+    if number < 0 { Err(Error::field("version", format!("must not be negative; it is {number}"))) } else { Ok(()) }
+}
+
+/// A version number that must be said.
+pub(super) fn version_said(number: i64) -> Result<(), Error> {
+    if number < 1 { Err(Error::field("version", format!("must be 1 or more; it is {number}"))) } else { Ok(()) }
+}
