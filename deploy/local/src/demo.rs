@@ -48,10 +48,18 @@ pub struct Options {
     pub keep: bool,
 }
 
+impl Options {
+    /// Requests that each step must have had for its share to count: four fifths of what rate and bake time bring, at most 5,000.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand")]
+    fn enough(&self) -> u64 {
+        (self.rate * self.bake.as_secs_f64() * 0.8).min(ENOUGH) as u64
+    }
+}
+
 /// Requests per second while the other two are released.
 const CALM: f64 = 100.0;
-/// Requests at 100 % that the share of the last step is measured on.
-const AFTER: Duration = Duration::from_secs(3);
+/// Requests on which a share is measured, unless rate and bake time allow fewer.
+const ENOUGH: f64 = 5_000.0;
 const SERVICES: [&str; 5] =
     ["mesh-gateway", "metrics-collector", "policy-registry", "rollout-orchestrator", "validator"];
 
@@ -60,7 +68,8 @@ pub fn say(line: impl std::fmt::Display) {
     println!("{line}");
 }
 
-/// Runs it, tells the report, and with [`Options::keep`] leaves everything running until `until` ends. What does not hold is in the
+/// Runs it, tells the report, and with [`Options::keep`] leaves everything running until `hold`
+/// ends, which is given the lines to paste. What does not hold is in the
 /// report; an error is something that kept the demo from being run to its end.
 ///
 /// # Errors
@@ -69,7 +78,7 @@ pub async fn run(
     options: Options,
     tools: &Tools,
     tell: impl Fn(&Report) -> anyhow::Result<()>,
-    until: impl Future<Output = ()>,
+    hold: impl AsyncFnOnce(&[String]),
 ) -> anyhow::Result<Report> {
     let began = Instant::now();
     let traces = OtlpReceiver::start().await?;
@@ -91,8 +100,7 @@ pub async fn run(
     });
     let told = outcome.and_then(|report| tell(&report).map(|()| report));
     if options.keep && told.is_ok() {
-        keep::print(&mesh, &services, tools);
-        until.await;
+        hold(&keep::print(&mesh, &services, tools)).await;
     }
     services.stop().await;
     mesh.stop().await;
@@ -116,11 +124,11 @@ async fn main_job(
     let release = Release { name: "good", yaml: policies::good(), version: policies::GOOD, crash_at: Some(1) };
     let mut good = release.run(options, mesh, services, &load).await.context("the good change")?;
     load.mark("good at 100 %")?;
-    tokio::time::sleep(AFTER).await;
+    wait_for_requests(&load, "good at 100 %", options.enough()).await?;
     load.mark("between")?;
     good.take_load(&load, &["good", "good at 100 %"]);
     good.last_share(&load, "good at 100 %", policies::GOOD);
-    report::good(&mut checks, &good, &object::read(mesh).await?, &policies::good());
+    report::good(&mut checks, &good, options.enough(), &object::read(mesh).await?);
 
     // 2. A bad one.
     load.set_rate(CALM)?;
@@ -158,6 +166,16 @@ fn start_load(options: &Options, mesh: &Mesh) -> anyhow::Result<Load> {
     };
     let clock = SystemClock;
     Ok(Load::start(plan, move || clock.now())?)
+}
+
+/// Waits until a phase has had so many requests.
+async fn wait_for_requests(load: &Load, phase: &str, wanted: u64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while load.snapshot().phase(phase).is_some_and(|phase| phase.completed < wanted) {
+        ensure!(Instant::now() < deadline, "{phase}: {wanted} requests did not come together");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// Waits until every answer of a moment comes from a version.

@@ -85,12 +85,8 @@ async fn run(args: Args) -> anyhow::Result<Report> {
         keep: args.keep,
     };
     let ended = tokio_util::sync::CancellationToken::new();
-    let job = demo::run(
-        options,
-        &tools,
-        |report: &Report| tell(report, args.report.as_deref()),
-        ended.clone().cancelled_owned(),
-    );
+    let tell = |report: &Report| tell(report, args.report.as_deref());
+    let job = demo::run(options, &tools, tell, async |_: &[String]| ended.cancelled().await);
     tokio::pin!(job);
     let signalled = async {
         tokio::select! {

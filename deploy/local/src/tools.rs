@@ -1,6 +1,6 @@
 //! Where the programs are that the local stack runs: what `deploy/local/install` put into the cache folder.
 //!
-//! Each path can be overridden by its own environment variable (`MESHWARD_ENVOY=/opt/envoy`), so that a machine that
+//! Each path can be overridden by its own environment variable (`MESHWARD_TOOL_ENVOY=/opt/envoy`), so that a machine that
 //! already has a program need not install it again.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ pub struct Tools {
     pub envoy: PathBuf,
     /// The Prometheus server.
     pub prometheus: PathBuf,
-    /// grpcurl, for the command lines that the demo prints.
+    /// grpcurl, for the command lines that the demo prints; by its bare name where it is not installed.
     pub grpcurl: PathBuf,
     /// The definitions of Istio's kinds: one YAML file of several documents.
     pub crds: PathBuf,
@@ -67,10 +67,10 @@ impl Tools {
             if path.is_file() { Ok(path) } else { Err(missing(format!("{} is no file", path.display()))) }
         };
         Ok(Self {
-            control_plane: path("MESHWARD_CONTROLPLANE")?,
-            envoy: path("MESHWARD_ENVOY")?,
-            prometheus: path("MESHWARD_PROMETHEUS")?,
-            grpcurl: path("MESHWARD_GRPCURL")?,
+            control_plane: path("MESHWARD_TOOL_CONTROLPLANE")?,
+            envoy: path("MESHWARD_TOOL_ENVOY")?,
+            prometheus: path("MESHWARD_TOOL_PROMETHEUS")?,
+            grpcurl: path("MESHWARD_TOOL_GRPCURL").unwrap_or_else(|_| "grpcurl".into()),
             crds: path("MESHWARD_CRDS")?,
         })
     }
@@ -99,12 +99,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp folder");
         let program = folder.path().join("program");
         std::fs::write(&program, "").expect("write");
-        let all = |name: &str| (name != "MESHWARD_ENVOY").then(|| program.display().to_string());
+        let all = |name: &str| (name != "MESHWARD_TOOL_ENVOY").then(|| program.display().to_string());
 
         let error = Tools::from_variables(Path::new("tools.env"), all).expect_err("no Envoy");
 
         let message = error.to_string();
-        assert!(message.contains("MESHWARD_ENVOY") && message.contains("deploy/local/install stack"), "{message}");
+        assert!(message.contains("MESHWARD_TOOL_ENVOY") && message.contains("deploy/local/install stack"), "{message}");
     }
 
     #[test]
@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn variables_are_read_from_lines() {
-        let variables = parse("MESHWARD_BUF=/a/buf\n# a remark\nMESHWARD_GO=/usr/bin/go=1\n");
-        assert_eq!(variables["MESHWARD_BUF"], "/a/buf");
-        assert_eq!(variables["MESHWARD_GO"], "/usr/bin/go=1");
+        let variables = parse("MESHWARD_TOOL_BUF=/a/buf\n# a remark\nMESHWARD_TOOL_GO=/usr/bin/go=1\n");
+        assert_eq!(variables["MESHWARD_TOOL_BUF"], "/a/buf");
+        assert_eq!(variables["MESHWARD_TOOL_GO"], "/usr/bin/go=1");
     }
 }

@@ -3,8 +3,8 @@
 use super::{Mesh, Services, policies, say};
 use crate::tools::Tools;
 
-/// Prints addresses, and lines for grpcurl and curl that work as they are.
-pub fn print(mesh: &Mesh, services: &Services, tools: &Tools) {
+/// Prints addresses, and lines for grpcurl and curl that work as they are; returns the lines.
+pub fn print(mesh: &Mesh, services: &Services, tools: &Tools) -> Vec<String> {
     say("\nEverything is left running until you end this (Ctrl-C).\n");
     say(format!("  kubeconfig   {}", mesh.place().kubeconfig.display()));
     say(format!("  Prometheus   {}", mesh.place().prometheus));
@@ -13,14 +13,15 @@ pub fn print(mesh: &Mesh, services: &Services, tools: &Tools) {
         say(format!("  {name:<22} http://{address}"));
     }
     say("\nTo paste:\n");
-    for line in lines(mesh, services, tools) {
+    let lines = lines(mesh, services, tools);
+    for line in &lines {
         say(line);
     }
+    lines
 }
 
 /// The lines, each a whole shell command that succeeds.
-#[must_use]
-pub fn lines(mesh: &Mesh, services: &Services, tools: &Tools) -> Vec<String> {
+fn lines(mesh: &Mesh, services: &Services, tools: &Tools) -> Vec<String> {
     let address = |wanted: &str| {
         let found = services.addresses().into_iter().find(|(name, _)| *name == wanted);
         found.map(|(_, address)| address.to_string()).unwrap_or_default()

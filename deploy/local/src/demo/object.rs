@@ -75,9 +75,6 @@ impl Snapshot {
         let mut found = Vec::new();
         let (before, after) = (without_counters(&self.object), without_counters(&now.object));
         compare("", &before, &after, &mut found);
-        if found.is_empty() && before.to_string() != after.to_string() {
-            found.push("the order of fields".into());
-        }
         if self.helpers != now.helpers {
             found.push(format!("objects: {:?} before, {:?} now", self.helpers, now.helpers));
         }

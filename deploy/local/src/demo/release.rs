@@ -273,7 +273,7 @@ impl Watcher<'_> {
     fn rollback(&self, deployment: &Deployment) -> Option<Rollback> {
         let verdict_at = self.verdict_at?;
         let phase = self.load.snapshot();
-        let first_failure = phase.phase(self.report.name).and_then(|phase| phase.first_failure.clone());
+        let first_failure = phase.phase(self.report.name).and_then(|phase| phase.first_failure);
         Some(Rollback {
             seconds_from_first_failure_to_verdict: first_failure.map(|moment| seconds(moment.at, verdict_at)),
             seconds_from_verdict_to_live: seconds(verdict_at, self.back_at.unwrap_or_else(now)),

@@ -7,6 +7,8 @@ use meshward_proto::rollout::v1::Deployment;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::policies;
+
 use crate::load::{Load, LoadReport};
 
 /// Everything that the demo found; `--report` writes it as JSON.
@@ -161,11 +163,17 @@ fn check(checks: &mut Vec<Check>, promise: impl Into<String>, held: bool, detail
 
 /// Percentage points that the share may be off.
 const TOLERANCE: f64 = 0.015;
-/// Requests below which a share says nothing.
-const ENOUGH: u64 = 5_000;
+/// The share may be off by 1.5 points, or by four standard deviations where a short run has too few requests for that.
+#[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+fn tolerance(step: &StepLine, enough: u64) -> f64 {
+    if enough >= 5_000 {
+        return TOLERANCE;
+    }
+    TOLERANCE.max(4.0 * (step.weight * (1.0 - step.weight) / step.requests.max(1) as f64).sqrt())
+}
 
 /// The promises of a good change.
-pub fn good(checks: &mut Vec<Check>, release: &ReleaseReport, live: &Value, approved: &str) {
+pub fn good(checks: &mut Vec<Check>, release: &ReleaseReport, enough: u64, live: &Value) {
     check(
         checks,
         "the good change is promoted",
@@ -182,9 +190,14 @@ pub fn good(checks: &mut Vec<Check>, release: &ReleaseReport, live: &Value, appr
     check(checks, "every step was taken", release.steps.len() == 5, format!("{} of 5", release.steps.len()));
     for step in &release.steps {
         let off = step.share.map(|share| (share - step.weight).abs());
-        let held = off.is_some_and(|off| off <= TOLERANCE) && step.requests >= ENOUGH.min(release.requests / 100);
+        let held = off.is_some_and(|off| off <= tolerance(step, enough)) && step.requests >= enough;
         let detail = format!("{} measured on {} requests", percent(step.share), step.requests);
-        check(checks, format!("{} is really {0}, within 1.5 points", percent(Some(step.weight))), held, detail);
+        check(
+            checks,
+            format!("{} is really {0}, within 1.5 points on {enough} requests or more", percent(Some(step.weight))),
+            held,
+            detail,
+        );
         check(
             checks,
             format!("{} is proven live", percent(Some(step.weight))),
@@ -200,7 +213,7 @@ pub fn good(checks: &mut Vec<Check>, release: &ReleaseReport, live: &Value, appr
             &*step.explanation,
         );
     }
-    let approved: Value = serde_yaml::from_str(approved).unwrap_or_default();
+    let approved: Value = serde_yaml::from_str(&policies::good()).unwrap_or_default();
     let ours =
         live["metadata"]["annotations"].as_object().is_some_and(|all| all.keys().any(|key| key.contains("meshward")));
     let equal = live["spec"] == approved["spec"] && !ours;
