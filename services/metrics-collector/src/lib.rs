@@ -1,1 +1,51 @@
-//! To be written.
+//! metrics-collector: what the mesh counted, and whether the canary is worse than its control.
+//!
+//! An analysis goes through these modules, and all but the two at the ends are pure:
+//!
+//! 1. [`grpc`] checks the request and who asks;
+//! 2. [`queries`] turns the target into PromQL: which series a mesh and a mechanism count in;
+//! 3. [`source`] brings the series over a grid of ticks, within a deadline ([`source::prometheus`]);
+//! 4. [`window`] turns counters into increases per tick: restarts, gaps, series that appear late;
+//! 5. [`traffic`] and [`histogram`] sum them up for people: rates, shares, latencies;
+//! 6. [`judge`] weighs the ticks: a verdict, its evidence, and one sentence that says why.
+//!
+//! [`app`] puts them in this order. There is no state: every answer is computed from the source alone, so restarts lose nothing
+//! and any number of replicas say the same. What is not known stays unknown: no series is NO_DATA, a source that fails is
+//! PROVIDER_ERROR, a sample that is too small is WATCHING, and none of them is a pass.
+
+pub mod app;
+mod config;
+pub mod error;
+pub mod grpc;
+pub mod histogram;
+pub mod judge;
+pub mod queries;
+pub mod source;
+pub mod traffic;
+pub mod window;
+
+use std::sync::Arc;
+
+use meshward_chassis::{
+    clock::Clock,
+    server::{ConfigError, Server},
+};
+use meshward_proto::metrics::v1::metrics_collector_service_server::MetricsCollectorServiceServer;
+
+use app::Collector;
+pub use config::Args;
+use grpc::Api;
+use source::prometheus::Prometheus;
+
+/// Adds the service to a server. Prometheus is not asked before the first call: a collector without it is ready, because
+/// PROVIDER_ERROR is an answer.
+///
+/// # Errors
+/// If the address of Prometheus cannot be used.
+pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Server, ConfigError> {
+    let source = Prometheus::new(&args.prometheus, args.prometheus_bearer_file.clone())
+        .map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
+    let api = Api::new(Collector::new(Arc::new(source), args.query_timeout), clock);
+    let limit = server.max_message_bytes();
+    Ok(server.add_service(MetricsCollectorServiceServer::new(api).max_decoding_message_size(limit)))
+}

@@ -1,0 +1,225 @@
+//! The evidence against the canary: a conditional e-process.
+//!
+//! Take one tick: canary n_c requests, k_c errors; control n_b, k_b. Given K = k_c + k_b, and if the canary fails at most rho0
+//! times as often as the control, k_c is at most Binomial(K, theta0) with theta0 = s rho0 / (1 - s + s rho0), s = n_c / (n_c + n_b).
+//! The base rate drops out, so an incident that hits both arms cancels, and s may change with every tick.
+//!
+//! A bet on the alternative "m rho0 times as often" multiplies its stake by the likelihood ratio
+//! (theta1/theta0)^k_c ((1-theta1)/(1-theta0))^k_b = m^k_c D^K with D = (1 - s + s rho0) / (1 - s + s m rho0). Its expectation
+//! under the null is at most 1, so a portfolio of such bets that starts with 1 in total exceeds 1/alpha *ever* with
+//! probability at most alpha (Ville). The portfolio:
+//!
+//! - six ratios m with a sixth each;
+//! - onset: half of the money is bet from the first tick. The other half is set aside and enters little by little, so that
+//!   a fault that begins late meets fresh money: at minute t, the part t / (30 + t) of that half has entered. The weights of all
+//!   onsets sum to exactly one half however long it lasts, so Ville's bound needs no horizon; the next 30 minutes get about
+//!   as much as everything after them. What has not entered is kept as cash.
+//!
+//! All onsets of one ratio gain the same factor in a tick, so one sum per ratio is enough: with S the logarithm of the
+//! ratio's gain since the start, a stake w that enters when the gain is S' is worth w e^(S - S'). The cost per tick does not
+//! depend on how many onsets there are, and each tick can be one.
+//!
+//! **Bursts.** Errors that come in clusters break the binomial. When the control's dispersion says so, from *past* ticks
+//! only, a tick is bet on by its error share Y = k_c / K alone: factor 1 + lambda (Y - theta0), lambda = f / theta0, which needs
+//! no more than E[Y] <= theta0. Each ratio has its fraction f; as the choice is made before the tick, each product stays a fair bet.
+
+use meshward_model::TickSample;
+
+use super::share;
+
+/// Ratios that are bet on, each with the fraction that it stakes in a bursty tick.
+const BETS: [(f64, f64); 6] = [(1.5, 0.1), (2.0, 0.25), (3.0, 0.5), (6.0, 0.75), (15.0, 0.95), (50.0, 0.95)];
+/// Part of the money that is bet from the first tick.
+const AT_START: f64 = 0.5;
+/// Minutes after which half of the money for later onsets has entered.
+const HALF_ENTERED_MINUTES: f64 = 30.0;
+
+/// Logarithm of the share of all money that one ratio has at the start; what the sample size must overcome beside 1 / alpha.
+pub(super) fn log_prior() -> f64 {
+    (AT_START / BETS.len() as f64).ln()
+}
+
+/// The ratios that are bet on, times the tolerated one.
+pub(super) fn ratios() -> impl Iterator<Item = f64> {
+    BETS.iter().map(|(ratio, _)| *ratio)
+}
+
+/// Logarithm of D: what each error costs a bet on `ratio`, wherever it falls.
+pub(super) fn log_cost(share: f64, tolerated: f64, ratio: f64) -> f64 {
+    let odds = |ratio: f64| 1.0 - share + share * ratio;
+    (odds(tolerated) / odds(ratio * tolerated)).ln()
+}
+
+/// The portfolio. It is worth 1 before the first tick.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    bets: [Bet; BETS.len()],
+    /// Money for later onsets that has entered, 0 to 1/2.
+    entered: f64,
+}
+
+/// All stakes on one ratio.
+#[derive(Clone, Copy, Debug)]
+struct Bet {
+    ratio: f64,
+    fraction: f64,
+    /// Logarithm of what a stake of 1 from the first tick is worth.
+    log_gain: f64,
+    /// Logarithm of the stakes, each divided by the gain at its entry.
+    log_stakes: f64,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Evidence {
+    /// Nothing seen.
+    #[must_use]
+    pub fn new() -> Self {
+        let bets = BETS.map(|(ratio, fraction)| Bet { ratio, fraction, log_gain: 0.0, log_stakes: log_prior() });
+        Self { bets, entered: 0.0 }
+    }
+
+    /// Takes a tick. `minutes` since the deployment began, at the start of the tick; `tolerated` is rho0; `bursty` chooses the
+    /// bet on shares. All three come from what was known before the tick. A tick without requests in one arm says nothing.
+    pub fn observe(&mut self, tick: &TickSample, minutes: f64, tolerated: f64, bursty: bool) {
+        let fresh = self.enter(minutes);
+        let gains = |bet: &Bet| match share(tick.canary_requests, tick.control_requests) {
+            Some(share) if tick.canary_requests > 0 && tick.control_requests > 0 => {
+                if bursty {
+                    bet.log_gain_of_share(tick, share, tolerated)
+                } else {
+                    bet.log_ratio(tick, share, tolerated)
+                }
+            }
+            _ => 0.0,
+        };
+        for bet in &mut self.bets {
+            if fresh > 0.0 {
+                let stake = (fresh / BETS.len() as f64).ln() - bet.log_gain;
+                bet.log_stakes = log_add(bet.log_stakes, stake);
+            }
+            bet.log_gain += gains(bet);
+        }
+    }
+
+    /// Natural logarithm of the e-value.
+    #[must_use]
+    pub fn log_value(&self) -> f64 {
+        let cash = (1.0 - AT_START - self.entered).max(f64::MIN_POSITIVE).ln();
+        self.bets.iter().map(|bet| bet.log_gain + bet.log_stakes).fold(cash, log_add)
+    }
+
+    /// Moves the money that is due by now; says how much.
+    fn enter(&mut self, minutes: f64) -> f64 {
+        let minutes = minutes.max(0.0);
+        let due = (1.0 - AT_START) * minutes / (HALF_ENTERED_MINUTES + minutes);
+        let fresh = (due - self.entered).max(0.0);
+        self.entered += fresh;
+        fresh
+    }
+}
+
+impl Bet {
+    fn log_ratio(&self, tick: &TickSample, share: f64, tolerated: f64) -> f64 {
+        let (canary, control) = (tick.canary_errors as f64, tick.control_errors as f64);
+        canary * self.ratio.ln() + (canary + control) * log_cost(share, tolerated, self.ratio)
+    }
+
+    fn log_gain_of_share(&self, tick: &TickSample, share: f64, tolerated: f64) -> f64 {
+        let errors = tick.canary_errors as f64 + tick.control_errors as f64;
+        if errors == 0.0 {
+            return 0.0;
+        }
+        let theta0 = share * tolerated / (1.0 - share + share * tolerated);
+        let fraction_of_errors = tick.canary_errors as f64 / errors;
+        (1.0 - self.fraction + self.fraction * fraction_of_errors / theta0).ln()
+    }
+}
+
+/// ln(e^a + e^b) without overflow.
+fn log_add(a: f64, b: f64) -> f64 {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    high + (low - high).exp().ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn tick(canary: (u64, u64), control: (u64, u64)) -> TickSample {
+        TickSample {
+            end: Timestamp::UNIX_EPOCH,
+            canary_requests: canary.0,
+            canary_errors: canary.1,
+            control_requests: control.0,
+            control_errors: control.1,
+        }
+    }
+
+    /// Canary errors that one tick needs for 100, given the canary's share in percent and the control's errors.
+    fn errors_needed(percent: u64, control_errors: u64, tolerated: f64) -> u64 {
+        let enough = |errors: &u64| {
+            let mut evidence = Evidence::new();
+            let sample = tick((percent * 1000, *errors), ((100 - percent) * 1000, control_errors));
+            evidence.observe(&sample, 0.0, tolerated, false);
+            evidence.log_value() >= 100_f64.ln()
+        };
+        (0..1000).find(enough).expect("some number of errors is enough")
+    }
+
+    /// Without tolerance, as such tables are usually given, and with the least tolerated ratio, 1.1.
+    #[test]
+    fn errors_needed_by_weight_and_control_errors() {
+        let control_errors = [0, 1, 3, 10, 30];
+        for (tolerated, percent, expected) in [
+            (1.0, 10, [4, 4, 5, 8, 14]),
+            (1.0, 30, [6, 8, 11, 18, 33]),
+            (1.0, 50, [10, 14, 19, 34, 66]),
+            (1.1, 10, [4, 4, 6, 9, 14]),
+            (1.1, 30, [6, 8, 11, 19, 36]),
+            (1.1, 50, [11, 15, 21, 36, 71]),
+        ] {
+            let needed = control_errors.map(|errors| errors_needed(percent, errors, tolerated));
+            assert_eq!(needed, expected, "{percent} %, tolerated {tolerated}");
+        }
+        assert_eq!(errors_needed(1, 0, 1.1), 2);
+    }
+
+    #[test]
+    fn the_money_for_later_onsets_never_exceeds_its_half() {
+        let mut evidence = Evidence::new();
+        let quiet = tick((0, 0), (0, 0));
+        for minute in 0..100_000_u32 {
+            evidence.observe(&quiet, f64::from(minute), 1.1, false);
+        }
+        assert!(evidence.entered < 0.5);
+        assert!(evidence.log_value().abs() < 1e-6, "without bets nothing is won or lost: {}", evidence.log_value());
+    }
+
+    #[test]
+    fn a_late_fault_is_seen_in_spite_of_a_long_good_past() {
+        let mut evidence = Evidence::new();
+        for minute in 0..120_u32 {
+            evidence.observe(&tick((1_000, 5), (9_000, 45)), f64::from(minute), 1.1, false);
+        }
+        assert!(evidence.log_value() < 0.0);
+        evidence.observe(&tick((1_000, 60), (9_000, 45)), 120.0, 1.1, false);
+        assert!(evidence.log_value() > 100_f64.ln());
+    }
+
+    #[test]
+    fn one_bursty_tick_cannot_win_more_than_its_stake_allows() {
+        let mut evidence = Evidence::new();
+        evidence.observe(&tick((1_000, 500), (9_000, 0)), 0.0, 1.1, true);
+        assert!(evidence.log_value() < 10_f64.ln(), "one cluster of errors is one piece of evidence");
+        let mut independent = Evidence::new();
+        independent.observe(&tick((1_000, 500), (9_000, 0)), 0.0, 1.1, false);
+        assert!(independent.log_value() > 100_f64.ln());
+    }
+}

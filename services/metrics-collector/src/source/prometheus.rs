@@ -1,0 +1,174 @@
+//! Prometheus and what speaks its HTTP API (Thanos, Mimir).
+//!
+//! By hand on an HTTP client: one endpoint, `POST /api/v1/query_range`, so that limits, retries and the reading of errors sit in one place.
+//! Proxies from the environment are not used and redirects not followed: the address is the address.
+
+mod decode;
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use meshward_chassis::problem::chain;
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+
+use super::{MetricsSource, SourceError};
+use crate::window::{Grid, Series};
+
+/// Most bytes of an answer that are read: some 200 series of 5,000 points.
+const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// How often a question is asked at most.
+const ATTEMPTS: u32 = 3;
+/// Wait before the first repetition; doubled before each further one, and half of it is left to chance.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One Prometheus.
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    client: Client,
+    query_range: Url,
+    /// For messages: without user and password.
+    address: String,
+    bearer_file: Option<PathBuf>,
+}
+
+/// The address or the client cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidPrometheus {
+    /// Not an address of a Prometheus.
+    #[error("{0:?} is not a URL such as http://127.0.0.1:9090")]
+    Url(String),
+    /// The HTTP client cannot be made.
+    #[error("no HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+impl Prometheus {
+    /// The Prometheus at `url`, its path included if it has one. The file with a bearer token is read for each query, so a
+    /// token can be changed.
+    ///
+    /// # Errors
+    /// If the URL is none. Nothing is connected yet.
+    pub fn new(url: &str, bearer_file: Option<PathBuf>) -> Result<Self, InvalidPrometheus> {
+        let invalid = || InvalidPrometheus::Url(url.to_owned());
+        let base = Url::parse(&format!("{}/", url.trim_end_matches('/'))).map_err(|_| invalid())?;
+        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
+            return Err(invalid());
+        }
+        let query_range = base.join("api/v1/query_range").map_err(|_| invalid())?;
+        let client =
+            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none()).no_proxy().build()?;
+        let address = format!("Prometheus at {}", base.origin().ascii_serialization());
+        Ok(Self { client, query_range, address, bearer_file })
+    }
+
+    async fn ask(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let form = [
+            ("query", query.to_owned()),
+            ("start", seconds(grid.start_ms)),
+            ("end", seconds(grid.end_ms())),
+            ("step", seconds(grid.step_ms)),
+            ("timeout", format!("{}ms", left.as_millis().max(1))),
+        ];
+        let mut request = self.client.post(self.query_range.clone()).timeout(left).form(&form);
+        if let Some(token) = self.bearer().await? {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|error| self.failed(error, left))?;
+        let status = response.status();
+        let body = self.body(response, left).await?;
+        self.read(status, &body)
+    }
+
+    async fn bearer(&self) -> Result<Option<String>, SourceError> {
+        let Some(file) = &self.bearer_file else { return Ok(None) };
+        let unreadable = |error: std::io::Error| SourceError::Credentials {
+            address: self.address.clone(),
+            reason: error.to_string(),
+        };
+        let token = tokio::fs::read_to_string(file).await.map_err(unreadable)?;
+        Ok(Some(token.trim().to_owned()))
+    }
+
+    async fn body(&self, mut response: Response, waited: Duration) -> Result<Vec<u8>, SourceError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error, waited))? {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(SourceError::TooLarge { address: self.address.clone(), limit: MAX_BODY_BYTES });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn read(&self, status: StatusCode, body: &[u8]) -> Result<Vec<Series>, SourceError> {
+        let address = self.address.clone();
+        match decode::matrix(body) {
+            Ok(answer) if status.is_success() => match answer.warnings.first() {
+                None => Ok(answer.series),
+                Some(warning) => Err(SourceError::Partial { address, message: shortened(warning) }),
+            },
+            Err(decode::Unreadable::Refused(message)) => {
+                Err(SourceError::Refused { address, status: status.as_u16(), message: shortened(&message) })
+            }
+            Err(decode::Unreadable::Malformed(reason)) if status.is_success() => {
+                Err(SourceError::Malformed { address, reason })
+            }
+            // An error of something that stands before Prometheus.
+            _ => {
+                let message = shortened(&String::from_utf8_lossy(body));
+                Err(SourceError::Refused { address, status: status.as_u16(), message })
+            }
+        }
+    }
+
+    fn failed(&self, error: reqwest::Error, waited: Duration) -> SourceError {
+        let address = self.address.clone();
+        if error.is_timeout() && !error.is_connect() {
+            return SourceError::TimedOut { address, waited };
+        }
+        SourceError::Unreachable { address, reason: shortened(&chain(&error.without_url())) }
+    }
+}
+
+#[async_trait]
+impl MetricsSource for Prometheus {
+    async fn range(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..ATTEMPTS {
+            match self.ask(query, grid, deadline).await {
+                Err(error) if error.is_transient() && Instant::now() + wait < deadline => {
+                    tracing::debug!(%error, "asking again");
+                    tokio::time::sleep(wait.mul_f64(0.5 + chance() / 2.0)).await;
+                    wait *= 2;
+                }
+                answer => return answer,
+            }
+        }
+        self.ask(query, grid, deadline).await
+    }
+}
+
+/// 0 to 1. It only spreads repetitions over time; nothing that is reported depends on it.
+fn chance() -> f64 {
+    f64::from((RandomState::new().hash_one(0) >> 32) as u32) / f64::from(u32::MAX)
+}
+
+/// Milliseconds as Prometheus reads times and lengths.
+fn seconds(milliseconds: i64) -> String {
+    let sign = if milliseconds < 0 { "-" } else { "" };
+    let whole = milliseconds.unsigned_abs();
+    format!("{sign}{}.{:03}", whole / 1000, whole % 1000)
+}
+
+/// One line that fits into a sentence.
+fn shortened(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= 300 { line } else { line.chars().take(300).chain("…".chars()).collect() }
+}

@@ -1,0 +1,175 @@
+//! From counters that were read at the ends of ticks to what was counted in each tick.
+//!
+//! The reader's rules, the same for every counter:
+//!
+//! - a counter that is lower than before was started anew: all that it shows is new;
+//! - a series that appears in the middle of the window was born at zero, so its first value is new; one that is there at the
+//!   window's start has a past, and only what comes on top counts;
+//! - a missing point is no decrease and no increase: the next point that is there brings what was missed;
+//! - NaN, infinite and negative values are no counter values, so they are missing points;
+//! - a series that is told twice counts once.
+//!
+//! What a counter counted between its last reading and its restart is lost; nobody knows it.
+
+use std::collections::BTreeMap;
+
+/// The ends of equal ticks: `start`, `start + step`, ... `start + ticks * step`; milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Start of the first tick.
+    pub start_ms: i64,
+    /// Length of a tick, at least 1.
+    pub step_ms: i64,
+    /// Number of ticks.
+    pub ticks: usize,
+}
+
+impl Grid {
+    /// The ticks of `step_ms` that fit between two moments. The same start gives the same ticks whenever it is asked.
+    #[must_use]
+    pub fn between(start_ms: i64, end_ms: i64, step_ms: i64) -> Self {
+        let step_ms = step_ms.max(1);
+        let whole = end_ms.saturating_sub(start_ms).max(0) / step_ms;
+        Self { start_ms, step_ms, ticks: usize::try_from(whole).unwrap_or(usize::MAX) }
+    }
+
+    /// The `index`th boundary; 0 is the start of the first tick.
+    #[must_use]
+    pub fn boundary_ms(&self, index: usize) -> i64 {
+        self.start_ms.saturating_add(self.step_ms.saturating_mul(i64::try_from(index).unwrap_or(i64::MAX)))
+    }
+
+    /// End of the last tick.
+    #[must_use]
+    pub fn end_ms(&self) -> i64 {
+        self.boundary_ms(self.ticks)
+    }
+
+    /// Length of all ticks.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.end_ms().saturating_sub(self.start_ms) as f64 / 1000.0
+    }
+
+    /// The boundary that a point belongs to: points come back with the times that were asked for, give or take rounding.
+    fn index_of(&self, time_ms: i64) -> Option<usize> {
+        let offset = time_ms.checked_sub(self.start_ms)?.checked_add(self.step_ms / 2)?;
+        let index = usize::try_from(offset.div_euclid(self.step_ms)).ok()?;
+        (index <= self.ticks).then_some(index)
+    }
+}
+
+/// One time series as it came from the source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// Its labels, with its name as `__name__`.
+    pub labels: BTreeMap<String, String>,
+    /// Time in milliseconds since the epoch, and value.
+    pub points: Vec<(i64, f64)>,
+}
+
+impl Series {
+    /// A label's value; empty if it has none, as in PromQL.
+    #[must_use]
+    pub fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+
+    /// The metric's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.label("__name__")
+    }
+}
+
+/// What several series together counted in each tick: one number per tick, none negative.
+#[must_use]
+pub fn increases<'a>(series: impl IntoIterator<Item = &'a Series>, grid: &Grid) -> Vec<f64> {
+    let distinct: BTreeMap<_, _> = series.into_iter().map(|one| (&one.labels, one)).collect();
+    let mut sums = vec![0.0; grid.ticks];
+    for one in distinct.into_values() {
+        add_increases(one, grid, &mut sums);
+    }
+    sums
+}
+
+fn add_increases(series: &Series, grid: &Grid, sums: &mut [f64]) {
+    let mut values = vec![None; grid.ticks + 1];
+    for (time, value) in &series.points {
+        let is_count = value.is_finite() && *value >= 0.0;
+        if let Some(index) = grid.index_of(*time).filter(|_| is_count) {
+            values[index] = Some(*value);
+        }
+    }
+    let mut before = values[0];
+    for (sum, value) in sums.iter_mut().zip(&values[1..]) {
+        let Some(value) = *value else { continue };
+        *sum += match before {
+            Some(before) if value >= before => value - before,
+            _ => value,
+        };
+        before = Some(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID: Grid = Grid { start_ms: 1000, step_ms: 500, ticks: 4 };
+    const GAP: f64 = f64::NEG_INFINITY;
+
+    /// Points at the boundaries; GAP = no point.
+    fn series(name: &str, values: &[f64]) -> Series {
+        let points = values.iter().enumerate().map(|(index, value)| (GRID.boundary_ms(index), *value));
+        Series {
+            labels: BTreeMap::from([("__name__".to_owned(), name.to_owned())]),
+            points: points.filter(|(_, value)| *value != GAP).collect(),
+        }
+    }
+
+    #[test]
+    fn increases_by_tick() {
+        let nan = f64::NAN;
+        let cases: &[(&str, &[f64], [f64; 4])] = &[
+            ("steady", &[100.0, 110.0, 110.0, 125.0, 126.0], [10.0, 0.0, 15.0, 1.0]),
+            ("no past before the window counts", &[1e6, 1e6, 1e6, 1e6, 1e6], [0.0; 4]),
+            ("restarted", &[100.0, 110.0, 4.0, 9.0, 9.0], [10.0, 4.0, 5.0, 0.0]),
+            ("restarted twice", &[100.0, 5.0, 3.0, 3.0, 0.0], [5.0, 3.0, 0.0, 0.0]),
+            ("born in the second tick", &[GAP, GAP, 7.0, 9.0, 9.0], [0.0, 7.0, 2.0, 0.0]),
+            ("born in the first tick", &[GAP, 3.0, 7.0, 9.0, 9.0], [3.0, 4.0, 2.0, 0.0]),
+            ("a gap is made up for", &[10.0, GAP, GAP, 25.0, 26.0], [0.0, 0.0, 15.0, 1.0]),
+            ("ended", &[10.0, 12.0, GAP, GAP, GAP], [2.0, 0.0, 0.0, 0.0]),
+            ("gone, and back from zero", &[10.0, 12.0, GAP, 3.0, 4.0], [2.0, 0.0, 3.0, 1.0]),
+            ("no counts are gaps", &[10.0, nan, f64::INFINITY, -1.0, 12.0], [0.0, 0.0, 0.0, 2.0]),
+            ("never there", &[], [0.0; 4]),
+        ];
+        for (name, values, expected) in cases {
+            assert_eq!(increases([&series("a", values)], &GRID), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn series_are_summed_and_repeated_ones_counted_once() {
+        let (a, b) = (series("a", &[0.0, 1.0, 2.0, 3.0, 4.0]), series("b", &[50.0, 60.0, 5.0, 5.0, 5.0]));
+        assert_eq!(increases([&a, &b, &a], &GRID), [11.0, 6.0, 1.0, 1.0]);
+        assert_eq!(increases([], &GRID), [0.0; 4]);
+    }
+
+    #[test]
+    fn points_off_the_grid_are_left_out_and_rounded_ones_taken() {
+        let mut a = series("a", &[0.0, 1.0, 2.0, 3.0, 4.0]);
+        a.points.iter_mut().for_each(|point| point.0 += 1);
+        a.points.extend([(0, 99.0), (9000, 99.0), (i64::MAX, 99.0), (i64::MIN, 99.0)]);
+        a.points.push((GRID.boundary_ms(4), 4.0));
+        assert_eq!(increases([&a], &GRID), [1.0; 4]);
+    }
+
+    #[test]
+    fn a_grid_holds_whole_ticks() {
+        assert_eq!(Grid::between(1000, 3499, 500).ticks, 4);
+        assert_eq!(Grid::between(1000, 3500, 500).ticks, 5);
+        assert_eq!(Grid::between(1000, 900, 500).ticks, 0);
+        assert_eq!(Grid::between(1000, 3499, 500).end_ms(), 3000);
+    }
+}

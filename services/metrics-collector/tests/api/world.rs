@@ -1,0 +1,211 @@
+//! A collector in this process, in front of a source.
+
+use std::{net::IpAddr, process::Command, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use meshward_chassis::{
+    auth::Role,
+    client::{PeerChannel, bearer, connect_lazy},
+    clock::ManualClock,
+    server::Server,
+    testing::{Grant, Running, TestIssuer, spawn},
+};
+use meshward_local::{
+    ports,
+    process::{Process, Program},
+    tools::Tools,
+};
+use meshward_metrics_collector::{Args, build};
+use meshward_proto::{gateway::v1 as gateway, metrics::v1 as proto, types::v1 as types};
+use proto::metrics_collector_service_client::MetricsCollectorServiceClient;
+use tempfile::TempDir;
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+use super::{
+    history::{START, TICK, at},
+    scripted::Listener,
+};
+use crate::PATIENCE;
+
+/// What the collector asks.
+pub enum Source {
+    /// A real Prometheus with this history, as OpenMetrics text.
+    Prometheus(String),
+    /// A listener of ours.
+    Listener(Listener),
+    /// An address.
+    Address(String),
+}
+
+/// What runs as long as it is asked.
+#[derive(Default)]
+struct Kept {
+    prometheus: Option<Process>,
+    _listener: Option<Listener>,
+}
+
+pub struct World {
+    issuer: TestIssuer,
+    running: Running,
+    source: Kept,
+    /// Last, so that it is removed when nobody writes there any more.
+    _directory: TempDir,
+}
+
+impl World {
+    pub async fn with(source: Source) -> Self {
+        Self::start(source, None).await
+    }
+
+    pub async fn with_bearer(source: Source, token: &str) -> Self {
+        Self::start(source, Some(token)).await
+    }
+
+    async fn start(source: Source, token: Option<&str>) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let issuer = TestIssuer::new(directory.path()).expect("an issuer");
+        // Prometheus has its own deadline elsewhere in these tests; listeners that never answer should not cost more.
+        let query_timeout = if matches!(source, Source::Prometheus(_)) { PATIENCE } else { Duration::from_millis(500) };
+        let (address, source) = match source {
+            Source::Prometheus(history) => {
+                let (address, process) = prometheus(&directory, &history).await;
+                (address, Kept { prometheus: Some(process), ..Kept::default() })
+            }
+            Source::Listener(listener) => {
+                (format!("http://{}", listener.addr), Kept { _listener: Some(listener), ..Kept::default() })
+            }
+            Source::Address(address) => (address, Kept::default()),
+        };
+        let bearer_file = token.map(|token| {
+            let file = directory.path().join("prometheus-token");
+            std::fs::write(&file, format!("{token}\n")).expect("written");
+            file
+        });
+        let args = Args {
+            server: issuer.server_args(),
+            prometheus: address,
+            prometheus_bearer_file: bearer_file,
+            query_timeout,
+        };
+        let end = Timestamp::from_second(START + 20 * TICK).expect("in range");
+        let server = Server::new("metrics-collector", &args.server).await.expect("a server");
+        let server = build(&args, Arc::new(ManualClock::new(end)), server).expect("a collector");
+        Self { issuer, running: spawn(server), source, _directory: directory }
+    }
+
+    pub fn client(&self) -> MetricsCollectorServiceClient<PeerChannel> {
+        MetricsCollectorServiceClient::new(connect_lazy(&self.running.url()).expect("a URL"))
+    }
+
+    /// With the token of somebody who may view everything.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        self.request_of(&Grant::new("vera", [Role::Viewer]), message)
+    }
+
+    fn request_of<T>(&self, grant: &Grant, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        bearer(&mut request, &self.issuer.mint(grant)).expect("a token fits a header");
+        request
+    }
+
+    pub async fn analyse(&self, request: proto::RunAnalysisRequest) -> Result<proto::Analysis, Status> {
+        self.analyse_as(&Grant::new("vera", [Role::Viewer]), request).await
+    }
+
+    pub async fn analyse_as(
+        &self,
+        grant: &Grant,
+        request: proto::RunAnalysisRequest,
+    ) -> Result<proto::Analysis, Status> {
+        self.alive();
+        let (mut client, request) = (self.client(), self.request_of(grant, request));
+        let reply = tokio::time::timeout(PATIENCE, client.run_analysis(request)).await.expect("no RPC hangs")?;
+        Ok(reply.into_inner().analysis.expect("an answer holds an analysis"))
+    }
+
+    pub async fn traffic(
+        &self,
+        request: proto::GetTrafficMetricsRequest,
+    ) -> Result<proto::GetTrafficMetricsResponse, Status> {
+        let (mut client, request) = (self.client(), self.request(request));
+        let reply = tokio::time::timeout(PATIENCE, client.get_traffic_metrics(request)).await.expect("no RPC hangs")?;
+        Ok(reply.into_inner())
+    }
+
+    /// The fields that a status complains about.
+    pub fn fields(status: &Status) -> Vec<String> {
+        let violations = status.get_details_bad_request().map(|details| details.field_violations);
+        violations.into_iter().flatten().map(|violation| violation.field).collect()
+    }
+
+    fn alive(&self) {
+        if let Some(prometheus) = &self.source.prometheus {
+            prometheus.alive().expect("Prometheus runs");
+        }
+    }
+}
+
+/// A Prometheus that knows this history and scrapes nothing.
+async fn prometheus(directory: &TempDir, history: &str) -> (String, Process) {
+    let tools = Tools::locate().expect("the tools of the local stack");
+    let (text, data, config) = ["history.txt", "data", "prometheus.yml"].map(|name| directory.path().join(name)).into();
+    std::fs::write(&text, history).expect("written");
+    std::fs::write(&config, "scrape_configs: []\n").expect("written");
+    // The installed name is a link; its sibling is beside the real one.
+    let promtool = tools.prometheus.canonicalize().expect("Prometheus is there").with_file_name("promtool");
+    let made = Command::new(promtool).args(["tsdb", "create-blocks-from", "openmetrics"]).args([&text, &data]).output();
+    let made = made.expect("promtool runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+
+    let port = ports::free(IpAddr::from([127, 0, 0, 1]), 1).expect("a free port")[0];
+    let program = Program::new("prometheus", tools.prometheus).args([
+        format!("--config.file={}", config.display()),
+        format!("--storage.tsdb.path={}", data.display()),
+        "--storage.tsdb.retention.time=100y".to_owned(),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+    ]);
+    let process = Process::start(program, directory.path()).await.expect("Prometheus starts");
+    let address = format!("http://127.0.0.1:{port}");
+    let (http, ready) =
+        (reqwest::Client::builder().no_proxy().build().expect("a client"), format!("{address}/-/ready"));
+    let check = || async {
+        let reply = http.get(&ready).send().await.map_err(|error| error.to_string())?;
+        reply.error_for_status().map(drop).map_err(|error| error.to_string())
+    };
+    process.ready(PATIENCE, check).await.expect("Prometheus is ready");
+    (address, process)
+}
+
+/// The canary and the control of a service of the shop.
+pub fn target(service: &str) -> gateway::MetricsTarget {
+    gateway::MetricsTarget {
+        mesh: types::Mesh::Istio.into(),
+        mechanism: types::Mechanism::Request.into(),
+        cluster: String::new(),
+        hosts: vec![format!("{service}.shop.svc.cluster.local")],
+        canary_series: "canary".to_owned(),
+        control_series: "stable".to_owned(),
+    }
+}
+
+/// Judges a service over the whole history, with a tenth of the requests asked for.
+pub fn analysis(service: &str) -> proto::RunAnalysisRequest {
+    proto::RunAnalysisRequest {
+        target: Some(target(service)),
+        start_time: Some(at(0)),
+        end_time: None,
+        tick: None,
+        periods: vec![proto::WeightPeriod { start_time: Some(at(0)), weight_bp: 1000 }],
+        options: None,
+    }
+}
+
+/// The traffic of a service in the `window` seconds before the end of a tick.
+pub fn traffic(service: &str, tick: i64, window: i64) -> proto::GetTrafficMetricsRequest {
+    proto::GetTrafficMetricsRequest {
+        target: Some(target(service)),
+        end_time: Some(at(tick)),
+        window: Some(prost_types::Duration { seconds: window, nanos: 0 }),
+    }
+}
