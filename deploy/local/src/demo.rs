@@ -81,6 +81,7 @@ pub async fn run(
     hold: impl AsyncFnOnce(&[String]),
 ) -> anyhow::Result<Report> {
     let began = Instant::now();
+    std::fs::create_dir_all(options.dir.join("logs")).context("the folder of the logs")?;
     let traces = OtlpReceiver::start().await?;
     let mut mesh = Mesh::start(&options, tools).await.context("the mesh")?;
     say(format!(

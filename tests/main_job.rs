@@ -1,0 +1,94 @@
+//! The main job on a real mesh: what the README's first command runs, and the same on a cluster that is there already.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use meshward_local::{
+    demo::{self, External, Options, Report},
+    stack::{Stack, StackOptions, Upstreams},
+    tools::Tools,
+    upstream::{Behaviour, Upstream, UpstreamConfig},
+};
+
+/// The folder of the service programs: the test's own folder is `deps` in it.
+fn programs() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    test.ancestors().nth(2).expect("target/debug/deps/test").to_owned()
+}
+
+fn options(dir: PathBuf, external: Option<External>) -> Options {
+    Options { external, dir, programs: programs(), rate: 1000.0, bake: Duration::from_secs(15), keep: false }
+}
+
+/// The report goes to the test's output; nothing else is to be done with it.
+fn tell(report: &Report) -> anyhow::Result<()> {
+    println!("{}", report.text());
+    Ok(())
+}
+
+/// Fails with every promise that did not hold.
+fn assert_all_held(report: &Report) {
+    let broken: Vec<_> = report.checks.iter().filter(|check| !check.held).collect();
+    assert!(report.ok && broken.is_empty(), "{broken:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_holds_and_its_lines_can_be_pasted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tools = Tools::locate().expect("tests/run installs them");
+    let options = Options { keep: true, ..options(folder.path().to_owned(), None) };
+    let mut pasted = Vec::new();
+    let paste = async |lines: &[String]| {
+        for line in lines {
+            let line = line.clone();
+            let output = tokio::task::spawn_blocking(move || Command::new("bash").args(["-c", &line]).output());
+            pasted.push(output.await.expect("the line runs").expect("bash is there"));
+        }
+    };
+
+    let report = demo::run(options, &tools, tell, paste).await.expect("the demo runs to its end");
+
+    assert_all_held(&report);
+    assert!(pasted.len() >= 8, "there are lines to paste");
+    for output in pasted {
+        assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_there_already_does_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (cluster, ours) = (folder.path().join("cluster"), folder.path().join("demo"));
+    for dir in [&cluster, &ours] {
+        std::fs::create_dir_all(dir.join("logs")).expect("a folder");
+    }
+    let tools = Tools::locate().expect("tests/run installs them");
+    let mut servers = Vec::new();
+    for (name, behaviour) in [
+        ("checkout", Behaviour::Healthy),
+        ("checkout-next", Behaviour::Failing { probability: 1.0 }),
+        ("catalog", Behaviour::Healthy),
+    ] {
+        let config = UpstreamConfig { behaviour, ..UpstreamConfig::new(name) };
+        servers.push(Upstream::start(config).await.expect("an upstream starts"));
+    }
+    let upstreams = Upstreams {
+        checkout: servers[0].address(),
+        checkout_next: servers[1].address(),
+        catalog: servers[2].address(),
+    };
+    let stack = Stack::start(StackOptions { dir: cluster, tools: tools.clone(), upstreams }).await.expect("a stack starts");
+    let external = External {
+        kubeconfig: stack.kubeconfig().to_owned(),
+        prometheus: stack.prometheus_url().to_owned(),
+        istiod: stack.istiod_debug_url(),
+        entry: stack.storefront().egress,
+        envoy_admin: None,
+    };
+    let options = Options { rate: 400.0, bake: Duration::from_secs(5), ..options(ours, Some(external)) };
+
+    let report = demo::run(options, &tools, tell, async |_: &[String]| ()).await.expect("the demo runs to its end");
+
+    assert_all_held(&report);
+    stack.alive().expect("the cluster is not the demo's to end");
+    stack.stop().await;
+}
