@@ -1,0 +1,238 @@
+//! What the gateway does, without the wire: plan, expose, verify, restore, dry-run, read.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use meshward_chassis::clock::Clock;
+use meshward_model::{
+    AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, PropagationState, Target,
+    Weight,
+};
+use serde_json::Value;
+
+use crate::{
+    apply::{self, Outcome},
+    cluster::{Cluster, ClusterError, Mode},
+    dialect::{self, Question},
+    error::Error,
+    object,
+    proof::{self, Expected, Patience, Plane},
+};
+
+/// The gateway. Holds no state: what a deployment needs to remember, its caller remembers.
+pub struct Gateway {
+    clusters: BTreeMap<String, Arc<dyn Cluster>>,
+    default: String,
+    plane: Arc<dyn Plane>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What the API server says of an object that it was only asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DryRun {
+    /// `None` = admitted; else who refused ("schema", "admission", "rbac") and in which words.
+    pub refusal: Option<(&'static str, String)>,
+    /// Warnings of the API server.
+    pub warnings: Vec<String>,
+}
+
+/// A cluster and its version, if it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterState {
+    /// Its name.
+    pub name: String,
+    /// Version of its API server.
+    pub version: Option<String>,
+}
+
+impl Gateway {
+    /// A gateway to one cluster, which is also the default one.
+    pub fn new(name: &str, cluster: Arc<dyn Cluster>, plane: Arc<dyn Plane>, clock: Arc<dyn Clock>) -> Self {
+        Self { clusters: BTreeMap::from([(name.to_owned(), cluster)]), default: name.to_owned(), plane, clock }
+    }
+
+    fn cluster(&self, name: &str) -> Result<&dyn Cluster, Error> {
+        let wanted = if name.is_empty() { &self.default } else { name };
+        self.clusters.get(wanted).map(|cluster| &**cluster).ok_or_else(|| Error::ClusterUnknown {
+            name: name.to_owned(),
+            known: self.clusters.keys().cloned().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// How the canary would be exposed, and what stands there now.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it cannot be, or what the cluster says.
+    pub async fn plan(
+        &self,
+        target: &Target,
+        canary: &Value,
+        weights: &[Weight],
+        wanted: Option<Mechanism>,
+    ) -> Result<(ExposurePlan, Baseline), Error> {
+        let cluster = self.cluster(&target.cluster)?;
+        let dialect = dialect::of(target.mesh)?;
+        let baseline = Baseline { object: cluster.get(target).await? };
+        if let Some(marks) = baseline.object.as_ref().and_then(apply::Marks::of) {
+            return Err(Error::Busy { object: target.to_string(), deployment: marks.deployment });
+        }
+        let question = Question { target, baseline: &baseline, canary, weights, wanted, neighbours: &[] };
+        let neighbours = if dialect.needs_neighbours(&question) { cluster.list(target).await? } else { Vec::new() };
+        let plan = dialect.plan(&Question { neighbours: &neighbours, ..question })?;
+        Ok((plan, baseline))
+    }
+
+    /// Makes the cluster look like the intent.
+    ///
+    /// # Errors
+    /// As [`apply::expose`].
+    pub async fn expose(&self, intent: &ExposureIntent) -> Result<Outcome, Error> {
+        apply::expose(self.cluster(&intent.target.cluster)?, intent).await
+    }
+
+    /// Puts back what was there.
+    ///
+    /// # Errors
+    /// As [`apply::restore`].
+    pub async fn restore(&self, intent: &ExposureIntent) -> Result<Outcome, Error> {
+        apply::restore(self.cluster(&intent.target.cluster)?, intent).await
+    }
+
+    /// Waits until the objects are live. The answer is that of the first object that is not; or of all.
+    ///
+    /// # Errors
+    /// Only if the cluster is not known; that nobody can be asked is an answer.
+    pub async fn verify(
+        &self,
+        intent: &ExposureIntent,
+        objects: &[AppliedObject],
+        timeout: Duration,
+    ) -> Result<PropagationProof, Error> {
+        let start = Instant::now();
+        let mut whole: Option<PropagationProof> = None;
+        for applied in objects {
+            let rest = timeout.saturating_sub(start.elapsed());
+            let mut proof = self.verify_one(intent, applied, rest, start).await?;
+            if proof.state != PropagationState::Live {
+                return Ok(proof);
+            }
+            if let Some(before) = whole {
+                proof.concerned = proof.concerned.max(before.concerned);
+                proof.acknowledged = proof.acknowledged.max(before.acknowledged);
+            }
+            whole = Some(proof);
+        }
+        let nothing = || proof::unknown("no object was named", start.elapsed(), self.clock.now());
+        Ok(whole.unwrap_or_else(nothing))
+    }
+
+    async fn verify_one(
+        &self,
+        intent: &ExposureIntent,
+        applied: &AppliedObject,
+        timeout: Duration,
+        start: Instant,
+    ) -> Result<PropagationProof, Error> {
+        let cluster = self.cluster(&applied.target.cluster)?;
+        let live = match self.undrifted(cluster, applied, start).await {
+            Ok(live) => live,
+            Err(answer) => return Ok(*answer),
+        };
+        let expected = expected(intent, applied.target.clone(), live);
+        let proof = proof::wait(&*self.plane, &expected, Patience { timeout }, || self.clock.now()).await;
+        // A change during the wait would make the proof one of somebody else's object.
+        match self.undrifted(cluster, applied, start).await {
+            Ok(_) => Ok(proof),
+            Err(answer) => Ok(*answer),
+        }
+    }
+
+    /// The live object if it is still what was written: the same spec by Kubernetes' own count, whatever its metadata; or the
+    /// answer that it is not.
+    async fn undrifted(
+        &self,
+        cluster: &dyn Cluster,
+        applied: &AppliedObject,
+        start: Instant,
+    ) -> Result<Option<Value>, Box<PropagationProof>> {
+        let live = cluster
+            .get(&applied.target)
+            .await
+            .map_err(|error| Box::new(proof::unknown(&error.to_string(), start.elapsed(), self.clock.now())))?;
+        let drifted = |manager: String, what: &str| {
+            let message = format!("{} was {what} by {manager:?}", applied.target);
+            let answer = proof::answer(PropagationState::Drifted, message, start.elapsed(), self.clock.now());
+            Box::new(PropagationProof { drift_manager: manager, ..answer })
+        };
+        match &live {
+            None if applied.absent => Ok(live),
+            None => Err(drifted("somebody".to_owned(), "deleted")),
+            Some(object) if applied.absent => Err(drifted(object::other_manager(object), "made again")),
+            Some(object) if object::resource_version(object) == applied.resource_version => Ok(live),
+            Some(object) if object::generation(object) == applied.object_generation => Ok(live),
+            Some(object) => Err(drifted(object::other_manager(object), "changed")),
+        }
+    }
+
+    /// Asks whether the API server would take an object.
+    ///
+    /// # Errors
+    /// What keeps it from answering; a refusal is an answer.
+    pub async fn dry_run(&self, target: &Target, object: &Value) -> Result<DryRun, Error> {
+        let answer = self.cluster(&target.cluster)?.apply(target, &without_status(object), Mode::DryRun).await;
+        let refused = |by, message| Ok(DryRun { refusal: Some((by, message)), warnings: Vec::new() });
+        match answer {
+            Ok(written) => Ok(DryRun { refusal: None, warnings: written.warnings }),
+            Err(ClusterError::Schema(message)) => refused("schema", message),
+            Err(ClusterError::Admission(message)) => refused("admission", message),
+            Err(error @ ClusterError::Forbidden { .. }) => refused("rbac", error.to_string()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads a live object.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or what the cluster says.
+    pub async fn get(&self, target: &Target) -> Result<Value, Error> {
+        self.cluster(&target.cluster)?.get(target).await?.ok_or_else(|| Error::NotFound(Box::new(target.clone())))
+    }
+
+    /// The clusters, and whether they answer.
+    pub async fn clusters(&self) -> Vec<ClusterState> {
+        let states = self.clusters.iter().map(|(name, cluster)| async move {
+            ClusterState { name: name.clone(), version: cluster.version().await.ok() }
+        });
+        futures::future::join_all(states).await
+    }
+}
+
+/// What the control plane is held against.
+fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Expected {
+    let spec = live.as_ref().map(object::spec);
+    let candidates = intent.baseline.object.iter().chain([&intent.canary]).map(object::spec);
+    let others: Vec<_> = candidates.filter(|candidate| Some(*candidate) != spec).cloned().collect();
+    let same_binding = |other: &Value| {
+        let fields = ["hosts", "gateways", "exportTo"];
+        spec.is_some_and(|spec| fields.iter().all(|field| spec[*field] == other[*field]))
+    };
+    let rebinds = intent.baseline.object.is_none() || !others.iter().all(same_binding);
+    Expected { target, object: live, others, rebinds }
+}
+
+/// The object without what only the API server sets, so that an object that was read can be asked about.
+fn without_status(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for field in ["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp"] {
+            metadata.remove(field);
+        }
+    }
+    object
+}

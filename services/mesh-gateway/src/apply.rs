@@ -1,0 +1,129 @@
+//! Making a cluster look like an intent, and putting back what was there.
+//!
+//! Kubernetes is the only state. While a deployment has an object, the object carries three annotations: the deployment, the
+//! generation of the writer that wrote last, and the digest of the spec that it wrote. From the live object, what stood there
+//! before (the caller keeps it) and the intent, [`decide`] says what to write, or why not; this module only reads, writes and
+//! reads again when somebody was faster. Every write names the resourceVersion that the decision was made on, so a decision
+//! never meets another object than it saw.
+//!
+//! How a step is written: by server-side apply with the spec and our annotations alone, so that other managers keep what is
+//! theirs. One case needs another way: if the live spec has a field that the wanted one has not, apply would leave it behind
+//! when somebody else owns it, and requests would be governed by a mixture of both specs. Then one JSON patch replaces the
+//! whole spec. Either way it is one write, and no moment in between exists.
+//!
+//! Restoring takes two JSON patches, since Kubernetes records the first one as ours: content, then the saved
+//! `managedFields`. Between the two the traffic is already as before; a repeated call finishes the second.
+//!
+//! Known gap: after the *absence* of an object was restored nothing is left to carry a generation, so a late writer that
+//! creates it again cannot be told from the first one.
+
+mod decide;
+mod marks;
+mod patch;
+mod restore;
+
+use meshward_model::{AppliedObject, ExposureIntent, Target};
+use serde_json::Value;
+
+use crate::{
+    cluster::{Cluster, ClusterError, Mode},
+    dialect::{self, Desired},
+    error::Error,
+    object,
+};
+use decide::Action;
+pub use marks::Marks;
+
+/// How often a decision is made anew because somebody else was faster.
+const ROUNDS: u32 = 5;
+
+/// How things stand after a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The objects, in the order of the plan.
+    pub objects: Vec<AppliedObject>,
+    /// Writes that were needed.
+    pub writes: u32,
+}
+
+/// Makes the cluster look like the intent.
+///
+/// # Errors
+/// [`Error::Stale`], [`Error::Busy`] or [`Error::Drift`] if the fence holds it back, [`Error::Unsupported`], or what the
+/// cluster says.
+pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Outcome, Error> {
+    let mut outcome = Outcome { objects: Vec::new(), writes: 0 };
+    for desired in dialect::of(intent.target.mesh)?.render(intent)? {
+        let decide = |live: Option<&Value>| decide::expose(live, intent, &desired);
+        outcome.objects.push(settle(cluster, &desired.target, decide, &mut outcome.writes).await?);
+    }
+    Ok(outcome)
+}
+
+/// Puts back what stood there before the deployment.
+///
+/// # Errors
+/// As [`expose`].
+pub async fn restore(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Outcome, Error> {
+    let mut writes = 0;
+    let decide = |live: Option<&Value>| restore::restore(live, intent);
+    let object = settle(cluster, &intent.target, decide, &mut writes).await?;
+    Ok(Outcome { objects: vec![object], writes })
+}
+
+/// Reads, decides and writes until there is nothing to write.
+async fn settle(
+    cluster: &dyn Cluster,
+    target: &Target,
+    decide: impl Fn(Option<&Value>) -> Result<Action, Error>,
+    writes: &mut u32,
+) -> Result<AppliedObject, Error> {
+    let mut live = cluster.get(target).await?;
+    let mut last = ClusterError::Conflict("no round was made".to_owned());
+    for _ in 0..ROUNDS {
+        let action = decide(live.as_ref())?;
+        if action == Action::Nothing {
+            return Ok(applied(target, live.as_ref()));
+        }
+        match act(cluster, target, action).await {
+            Ok(now) => {
+                *writes += 1;
+                live = now;
+            }
+            // Somebody was faster, or the answer to a write of ours was lost: look again.
+            Err(conflict @ ClusterError::Conflict(_)) => {
+                last = conflict;
+                live = cluster.get(target).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(last.into())
+}
+
+/// One write; the object as it stands after it.
+async fn act(cluster: &dyn Cluster, target: &Target, action: Action) -> Result<Option<Value>, ClusterError> {
+    match action {
+        Action::Nothing => cluster.get(target).await,
+        Action::Create(object) => cluster.create(target, &object).await.map(Some),
+        Action::Apply(object) => Ok(Some(cluster.apply(target, &object, Mode::Store).await?.object)),
+        Action::Patch(operations) => cluster.patch(target, &operations).await.map(Some),
+        Action::Delete { uid, resource_version } => {
+            cluster.delete(target, &uid, &resource_version).await?;
+            // With finalizers it is not gone yet.
+            cluster.get(target).await
+        }
+    }
+}
+
+fn applied(target: &Target, live: Option<&Value>) -> AppliedObject {
+    AppliedObject {
+        target: target.clone(),
+        resource_version: live.map(object::resource_version).unwrap_or_default().to_owned(),
+        object_generation: live.map(object::generation).unwrap_or_default(),
+        absent: live.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

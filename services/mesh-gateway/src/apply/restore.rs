@@ -1,0 +1,71 @@
+//! What to write to put back what was there. Pure.
+//!
+//! | baseline | the live object | what happens |
+//! |---|---|---|
+//! | absent | is missing | nothing |
+//! | absent | is ours: marked, or the canary as we left it | deleted |
+//! | present | is missing or another one (uid) | refused: drift |
+//! | present | is the baseline, owners included | nothing |
+//! | present | is the baseline, but Meshward still owns fields | owners put back: the second of the two writes |
+//! | present | is ours: marked, or the canary as we left it | content put back: the first of the two writes |
+//!
+//! What is marked by another deployment or by a newer generation, or is nobody's, is refused as for a step.
+
+use meshward_model::ExposureIntent;
+use serde_json::Value;
+
+use super::{
+    Marks,
+    decide::{Action, check_marks, deleted, drift, has_left},
+    patch::ObjectPatch,
+};
+use crate::{error::Error, object};
+
+pub(super) fn restore(live: Option<&Value>, intent: &ExposureIntent) -> Result<Action, Error> {
+    match (&intent.baseline.object, live) {
+        (None, None) => Ok(Action::Nothing),
+        (None, Some(live)) => remove(live, intent),
+        (Some(_), None) => Err(deleted(intent)),
+        (Some(baseline), Some(live)) if object::uid(baseline) != object::uid(live) => Err(deleted(intent)),
+        (Some(baseline), Some(live)) => put_back(baseline, live, intent),
+    }
+}
+
+fn remove(live: &Value, intent: &ExposureIntent) -> Result<Action, Error> {
+    check_ours(live, intent)?;
+    let (uid, resource_version) = (object::uid(live).to_owned(), object::resource_version(live).to_owned());
+    Ok(Action::Delete { uid, resource_version })
+}
+
+fn put_back(baseline: &Value, live: &Value, intent: &ExposureIntent) -> Result<Action, Error> {
+    let owners = &baseline["metadata"]["managedFields"];
+    if has_content_of(baseline, live) {
+        // Owners that differ without an entry of ours are somebody else's doing since, and stay.
+        let unfinished = live["metadata"]["managedFields"] != *owners && object::managed_by_us(live, None);
+        let finish = || Action::Patch(ObjectPatch::new(live).managed_fields(owners).build());
+        return Ok(if unfinished { finish() } else { Action::Nothing });
+    }
+    check_ours(live, intent)?;
+    let map = |field: &str| object::metadata_map(baseline, field).cloned();
+    let patch = ObjectPatch::new(live)
+        .spec(object::spec(baseline))
+        .metadata_map("labels", map("labels"))
+        .metadata_map("annotations", map("annotations"));
+    Ok(Action::Patch(patch.build()))
+}
+
+fn has_content_of(baseline: &Value, live: &Value) -> bool {
+    let same = |field: &str| object::metadata_map(baseline, field) == object::metadata_map(live, field);
+    object::spec(baseline) == object::spec(live) && same("labels") && same("annotations")
+}
+
+/// Whether the object is as this deployment left it, marked or promoted.
+fn check_ours(live: &Value, intent: &ExposureIntent) -> Result<(), Error> {
+    if let Some(marks) = Marks::of(live) {
+        return check_marks(live, &marks, intent);
+    }
+    if !object::managed_by_us(live, None) {
+        return Err(has_left(live, intent));
+    }
+    if object::spec(live) == object::spec(&intent.canary) { Ok(()) } else { Err(drift(live, intent)) }
+}

@@ -1,0 +1,234 @@
+//! The decision tables, row by row.
+
+use meshward_model::{Baseline, Mechanism, Weight};
+use serde_json::json;
+
+use super::*;
+
+fn target() -> Target {
+    Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap()
+}
+
+fn entry(manager: &str, operation: &str) -> Value {
+    json!({"manager": manager, "operation": operation, "time": "2026-01-01T00:00:00Z"})
+}
+
+fn spec(timeout: &str) -> Value {
+    json!({"hosts": ["checkout"], "http": [{"route": [{"destination": {"host": "a"}}], "timeout": timeout}]})
+}
+
+fn live(version: &str, spec: Value) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "spec": spec, "metadata": {
+        "name": "checkout", "namespace": "shop", "uid": "u", "resourceVersion": version,
+        "labels": {"team": "a"}, "annotations": {"note": "keep"}, "managedFields": [entry("kubectl", "Apply")]}})
+}
+
+fn intent(generation: u64, weight: Weight) -> ExposureIntent {
+    let mut canary = live("", spec("2s"));
+    canary["metadata"] =
+        json!({"name": "checkout", "namespace": "shop", "labels": {"team": "b"}, "annotations": {"new": "1"}});
+    ExposureIntent {
+        deployment_id: "d1".into(),
+        generation,
+        target: target(),
+        baseline: Baseline { object: Some(live("7", spec("1s"))) },
+        canary,
+        mechanism: Mechanism::Request,
+        weight,
+    }
+}
+
+fn ten() -> Weight {
+    Weight::from_basis_points(1000).unwrap()
+}
+
+fn decide(live: Option<&Value>, intent: &ExposureIntent) -> Result<Action, Error> {
+    let desired = dialect::of(intent.target.mesh)?.render(intent)?.remove(0);
+    decide::expose(live, intent, &desired)
+}
+
+/// The object after an action, as the API server would store it.
+fn after(live: &Value, action: &Action) -> Value {
+    let Action::Apply(applied) = action else { panic!("not an apply: {action:?}") };
+    let mut object = live.clone();
+    object["spec"] = applied["spec"].clone();
+    object["metadata"]["resourceVersion"] = "8".into();
+    for field in ["labels", "annotations"] {
+        let mut map = object["metadata"][field].as_object().cloned().unwrap_or_default();
+        for (key, value) in applied["metadata"][field].as_object().into_iter().flatten() {
+            map.insert(key.clone(), value.clone());
+        }
+        object["metadata"][field] = map.into();
+    }
+    object["metadata"]["managedFields"] = json!([entry("kubectl", "Apply"), entry("meshward", "Apply")]);
+    object
+}
+
+fn at_ten_percent(generation: u64) -> Value {
+    let before = live("7", spec("1s"));
+    after(&before, &decide(Some(&before), &intent(generation, ten())).unwrap())
+}
+
+#[test]
+fn the_first_write_carries_marks_and_only_our_fields() {
+    let before = live("7", spec("1s"));
+    let Action::Apply(object) = decide(Some(&before), &intent(3, ten())).unwrap() else { panic!("not an apply") };
+    assert_eq!(object["metadata"]["resourceVersion"], "7");
+    assert_eq!(object["metadata"]["labels"], Value::Null);
+    assert_eq!(object["metadata"]["annotations"]["meshward.io/generation"], "3");
+    assert_eq!(object["metadata"]["annotations"].as_object().unwrap().len(), 3);
+}
+
+#[test]
+fn what_is_there_already_is_not_written_again() {
+    assert_eq!(decide(Some(&at_ten_percent(3)), &intent(3, ten())).unwrap(), Action::Nothing);
+    let mut promoted = live("9", spec("2s"));
+    promoted["metadata"]["labels"] = json!({"team": "b", "extra": "x"});
+    promoted["metadata"]["annotations"] = json!({"new": "1", "note": "keep"});
+    assert_eq!(decide(Some(&promoted), &intent(9, Weight::FULL)).unwrap(), Action::Nothing);
+}
+
+#[test]
+fn the_fence_holds_back_whoever_is_late_or_wrong() {
+    let marked = at_ten_percent(5);
+    let mut busy = marked.clone();
+    busy["metadata"]["annotations"]["meshward.io/deployment"] = "d2".into();
+    let mut drifted = marked.clone();
+    drifted["spec"]["http"][0]["timeout"] = "9s".into();
+    drifted["metadata"]["managedFields"].as_array_mut().unwrap().push(entry("argocd", "Update"));
+    let restored = live("20", spec("1s"));
+    let promoted = live("21", spec("2s"));
+    let foreign = live("22", spec("3s"));
+    for (name, object, generation, expected) in [
+        ("a newer generation", Some(&marked), 4, "carries generation 5"),
+        ("the same generation may repeat itself", Some(&marked), 5, ""),
+        ("an older generation", Some(&marked), 6, ""),
+        ("another deployment", Some(&busy), 9, "under the deployment d2"),
+        ("drift", Some(&drifted), 6, "changed by \"argocd\""),
+        ("restored", Some(&restored), 9, "not under deployment d1"),
+        ("promoted", Some(&promoted), 9, "not under deployment d1"),
+        ("changed since the plan", Some(&foreign), 1, "changed by \"kubectl\""),
+        ("deleted", None, 1, "was deleted"),
+    ] {
+        let weight = Weight::from_basis_points(3000).unwrap();
+        match decide(object, &intent(generation, weight)) {
+            Ok(action) => assert!(expected.is_empty() && matches!(action, Action::Apply(_)), "{name}: {action:?}"),
+            Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{name}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_field_that_apply_would_leave_behind_is_replaced_with_the_spec() {
+    let mut intent = intent(1, ten());
+    let mut before = live("7", spec("1s"));
+    before["spec"]["exportTo"] = json!(["."]);
+    intent.baseline.object = Some(before.clone());
+    intent.weight = Weight::FULL;
+    let Action::Patch(operations) = decide(Some(&before), &intent).unwrap() else { panic!("not a patch") };
+    assert_eq!(
+        operations,
+        json!([
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"},
+            {"op": "add", "path": "/spec", "value": spec("2s")},
+            {"op": "add", "path": "/metadata/annotations", "value": {"note": "keep", "new": "1"}},
+            {"op": "add", "path": "/metadata/labels", "value": {"team": "b"}},
+        ])
+    );
+}
+
+#[test]
+fn the_end_takes_the_marks_away() {
+    let Action::Apply(object) = decide(Some(&at_ten_percent(1)), &intent(2, Weight::FULL)).unwrap() else {
+        panic!("not an apply")
+    };
+    assert_eq!(object["metadata"]["annotations"], json!({"new": "1"}), "apply removes what it no longer names");
+    assert_eq!(object["metadata"]["labels"], json!({"team": "b"}));
+    let mut patched = at_ten_percent(1);
+    patched["metadata"]["managedFields"].as_array_mut().unwrap().push(entry("meshward", "Update"));
+    let Action::Patch(operations) = decide(Some(&patched), &intent(2, Weight::FULL)).unwrap() else {
+        panic!("apply would not remove what a patch has written")
+    };
+    assert_eq!(operations[2]["value"], json!({"note": "keep", "new": "1"}));
+}
+
+#[test]
+fn restoring_takes_two_writes_and_can_be_repeated() {
+    let (intent, baseline) = (intent(9, Weight::ZERO), live("7", spec("1s")));
+    let marked = at_ten_percent(5);
+    let Action::Patch(first) = restore::restore(Some(&marked), &intent).unwrap() else { panic!("not a patch") };
+    assert_eq!(first[1]["value"], spec("1s"));
+    assert_eq!(first[2], json!({"op": "add", "path": "/metadata/labels", "value": {"team": "a"}}));
+    assert_eq!(first[3], json!({"op": "add", "path": "/metadata/annotations", "value": {"note": "keep"}}));
+
+    let mut half = baseline.clone();
+    half["metadata"]["resourceVersion"] = "30".into();
+    half["metadata"]["managedFields"] = marked["metadata"]["managedFields"].clone();
+    let Action::Patch(second) = restore::restore(Some(&half), &intent).unwrap() else { panic!("not a patch") };
+    assert_eq!(second[0]["value"], "30");
+    assert_eq!(second[1]["value"], baseline["metadata"]["managedFields"]);
+
+    assert_eq!(restore::restore(Some(&baseline), &intent).unwrap(), Action::Nothing);
+}
+
+#[test]
+fn maps_that_were_not_there_go_again() {
+    let mut intent = intent(9, Weight::ZERO);
+    let mut baseline = live("7", spec("1s"));
+    baseline["metadata"].as_object_mut().unwrap().retain(|key, _| key != "labels" && key != "annotations");
+    intent.baseline.object = Some(baseline);
+    let Action::Patch(first) = restore::restore(Some(&at_ten_percent(1)), &intent).unwrap() else { panic!("no patch") };
+    assert_eq!(first[2], json!({"op": "remove", "path": "/metadata/labels"}));
+    assert_eq!(first[3], json!({"op": "remove", "path": "/metadata/annotations"}));
+}
+
+#[test]
+fn restoring_is_fenced_as_well() {
+    let mut promoted = live("21", spec("2s"));
+    promoted["metadata"]["managedFields"].as_array_mut().unwrap().push(entry("meshward", "Apply"));
+    let mut changed = promoted.clone();
+    changed["spec"] = spec("3s");
+    let mut other = live("3", spec("1s"));
+    other["metadata"]["uid"] = "u2".into();
+    let foreign = live("22", spec("3s"));
+    for (name, object, generation, expected) in [
+        ("as we left it at 100 %", Some(&promoted), 9, ""),
+        ("changed after 100 %", Some(&changed), 9, "changed by \"kubectl\""),
+        ("never ours", Some(&foreign), 9, "not under deployment d1"),
+        ("made anew", Some(&other), 9, "made anew"),
+        ("deleted", None, 9, "was deleted"),
+        ("an older writer", Some(&at_ten_percent(5)), 4, "carries generation 5"),
+    ] {
+        match restore::restore(object, &intent(generation, Weight::ZERO)) {
+            Ok(action) => assert!(expected.is_empty() && matches!(action, Action::Patch(_)), "{name}: {action:?}"),
+            Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{name}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn an_absence_is_restored_by_deleting_what_is_ours() {
+    let mut intent = intent(1, Weight::FULL);
+    intent.baseline.object = None;
+    assert!(matches!(decide(None, &intent), Ok(Action::Create(_))));
+    assert_eq!(restore::restore(None, &intent).unwrap(), Action::Nothing);
+    let mut created = live("8", spec("2s"));
+    created["metadata"]["managedFields"] = json!([entry("meshward", "Update")]);
+    let deletion = Action::Delete { uid: "u".into(), resource_version: "8".into() };
+    assert_eq!(restore::restore(Some(&created), &intent).unwrap(), deletion);
+    let foreign = live("8", spec("2s"));
+    assert!(restore::restore(Some(&foreign), &intent).is_err(), "somebody else made the same object");
+}
+
+#[test]
+fn what_an_earlier_deployment_set_is_not_taken_away() {
+    let mut before = live("7", spec("1s"));
+    let owned = json!({"f:metadata": {"f:labels": {"f:team": {}}, "f:annotations": {"f:note": {}}}});
+    before["metadata"]["managedFields"] = json!([{"manager": "meshward", "operation": "Apply", "fieldsV1": owned}]);
+    let Action::Apply(step) = decide(Some(&before), &intent(1, ten())).unwrap() else { panic!("not an apply") };
+    assert_eq!(step["metadata"]["labels"], json!({"team": "a"}));
+    assert_eq!(step["metadata"]["annotations"]["note"], "keep");
+    let Action::Apply(last) = decide(Some(&before), &intent(1, Weight::FULL)).unwrap() else { panic!("not an apply") };
+    assert_eq!(last["metadata"]["labels"], json!({"team": "b"}));
+    assert_eq!(last["metadata"]["annotations"], json!({"note": "keep", "new": "1"}));
+}

@@ -1,0 +1,90 @@
+//! A cluster as the gateway needs it: a few calls on objects that are plain JSON.
+//!
+//! Every write can be fenced by the resourceVersion that the caller has read: an object that carries one is refused with
+//! [`ClusterError::Conflict`] if somebody wrote in between. So a write whose answer was lost can be repeated.
+
+mod kube;
+
+use async_trait::async_trait;
+use meshward_model::Target;
+use serde_json::Value;
+
+pub use kube::{KubeCluster, KubeOptions};
+
+/// An object as the API server stored it, or would store it, and what it warned of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The object.
+    pub object: Value,
+    /// In the API server's words.
+    pub warnings: Vec<String>,
+}
+
+/// How an object is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// For real.
+    Store,
+    /// Everything but storing it: schema, admission webhooks, rights.
+    DryRun,
+}
+
+/// Why a cluster did not do as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// Somebody wrote in between, or the object exists already: read again.
+    #[error("the object was changed in between: {0}")]
+    Conflict(String),
+    /// The schema refused the object.
+    #[error("{0}")]
+    Schema(String),
+    /// An admission webhook or policy refused the object.
+    #[error("{0}")]
+    Admission(String),
+    /// The cluster does not serve the kind.
+    #[error("the cluster does not serve {kind} of {api_version}")]
+    KindNotServed {
+        /// API group and version.
+        api_version: String,
+        /// Kind.
+        kind: String,
+    },
+    /// The gateway's own rights do not suffice.
+    #[error("the gateway may not {verb} {resource}: {message}")]
+    Forbidden {
+        /// Kubernetes' verb, e.g. "patch".
+        verb: &'static str,
+        /// Resource and group, e.g. "virtualservices.networking.istio.io".
+        resource: String,
+        /// In the API server's words.
+        message: String,
+    },
+    /// No answer, or only failures, within the time.
+    #[error("the API server cannot be reached: {0}")]
+    Unreachable(String),
+}
+
+/// A cluster.
+#[async_trait]
+pub trait Cluster: Send + Sync {
+    /// The live object; `None` if there is none.
+    async fn get(&self, target: &Target) -> Result<Option<Value>, ClusterError>;
+
+    /// All objects of the target's kind in all namespaces.
+    async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError>;
+
+    /// Makes an object; [`ClusterError::Conflict`] if there is one.
+    async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError>;
+
+    /// Server-side apply, with force and strict validation. A `metadata.resourceVersion` in the object fences it.
+    async fn apply(&self, target: &Target, object: &Value, mode: Mode) -> Result<Written, ClusterError>;
+
+    /// A JSON patch (RFC 6902). Replace `/metadata/resourceVersion` by the one read to fence it.
+    async fn patch(&self, target: &Target, operations: &Value) -> Result<Value, ClusterError>;
+
+    /// Removes the object if it still has this uid and resourceVersion. One that is gone already is removed.
+    async fn delete(&self, target: &Target, uid: &str, resource_version: &str) -> Result<(), ClusterError>;
+
+    /// The API server's version.
+    async fn version(&self) -> Result<String, ClusterError>;
+}

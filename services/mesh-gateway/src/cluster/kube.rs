@@ -1,0 +1,202 @@
+//! A real cluster. Connection, TLS and credentials are kube's; requests are written here, because a JSON patch, the API
+//! server's warnings and a bound on what is read are wanted and no types are.
+
+mod answer;
+mod retry;
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use http::{Method, Request, header};
+use kube::{
+    client::Body,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use meshward_model::Target;
+use serde_json::{Value, json};
+use tokio::sync::RwLock;
+
+use super::{Cluster, ClusterError, Mode, Written};
+use crate::object::FIELD_MANAGER;
+use answer::Answer;
+
+/// How to reach a cluster.
+#[derive(Clone, Debug)]
+pub struct KubeOptions {
+    /// The kubeconfig file; `None` = as kubectl would find it, or the service account of the pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Longest time for one operation with all its retries.
+    pub timeout: Duration,
+}
+
+/// A cluster behind a kube-apiserver.
+pub struct KubeCluster {
+    client: kube::Client,
+    timeout: Duration,
+    /// Plural names by API version and kind. The API server tells them once; they never change.
+    plurals: RwLock<HashMap<(String, String), String>>,
+}
+
+/// One request, ready to be sent any number of times.
+struct Call {
+    verb: &'static str,
+    resource: String,
+    method: Method,
+    path: String,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl KubeCluster {
+    /// Reads the configuration; the API server need not answer yet.
+    ///
+    /// # Errors
+    /// If the kubeconfig cannot be used.
+    pub async fn new(options: &KubeOptions) -> anyhow::Result<Self> {
+        let mut config = match &options.kubeconfig {
+            Some(file) => {
+                let kubeconfig = Kubeconfig::read_from(file)?;
+                kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+            }
+            None => kube::Config::infer().await?,
+        };
+        config.connect_timeout = Some(Duration::from_secs(3));
+        let client = kube::Client::try_from(config)?;
+        Ok(Self { client, timeout: options.timeout, plurals: RwLock::default() })
+    }
+
+    async fn send(&self, call: &Call) -> Result<Answer, ClusterError> {
+        retry::within(self.timeout, || self.send_once(call)).await
+    }
+
+    async fn send_once(&self, call: &Call) -> Result<Answer, retry::Failed> {
+        let request = Request::builder()
+            .method(call.method.clone())
+            .uri(&call.path)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, call.content_type)
+            .body(Body::from(call.body.clone()))
+            .map_err(|error| retry::Failed::for_good(ClusterError::Schema(error.to_string())))?;
+        let response = self.client.send(request).await.map_err(|error| retry::Failed::connection(&error))?;
+        answer::read(response, call.verb, &call.resource).await
+    }
+
+    /// Where the target's kind is served: path and resource.
+    async fn resource(&self, target: &Target) -> Result<(String, String), ClusterError> {
+        let plural = self.plural(&target.api_version, &target.kind).await?;
+        let resource = format!("{plural}.{}", target.group());
+        Ok((plural, resource))
+    }
+
+    async fn plural(&self, api_version: &str, kind: &str) -> Result<String, ClusterError> {
+        let key = (api_version.to_owned(), kind.to_owned());
+        if let Some(plural) = self.plurals.read().await.get(&key) {
+            return Ok(plural.clone());
+        }
+        let not_served = || ClusterError::KindNotServed { api_version: api_version.to_owned(), kind: kind.to_owned() };
+        let call = Call::get(format!("/apis/{api_version}"), "get", format!("the kinds of {api_version}"));
+        let Answer::Found(Written { object: list, .. }) = self.send(&call).await? else { return Err(not_served()) };
+        let kinds = list["resources"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_it = |entry: &&Value| entry["kind"] == kind && !entry["name"].as_str().unwrap_or("/").contains('/');
+        let plural = kinds.iter().find(is_it).and_then(|entry| entry["name"].as_str()).ok_or_else(not_served)?;
+        self.plurals.write().await.insert(key, plural.to_owned());
+        Ok(plural.to_owned())
+    }
+
+    /// The call for one object; `query` begins with "?" or is empty.
+    async fn on_object(&self, target: &Target, verb: &'static str, query: &str) -> Result<Call, ClusterError> {
+        let (plural, resource) = self.resource(target).await?;
+        let Target { api_version, namespace, name, .. } = target;
+        let path = format!("/apis/{api_version}/namespaces/{namespace}/{plural}/{name}{query}");
+        Ok(Call::get(path, verb, resource))
+    }
+}
+
+impl Call {
+    fn get(path: String, verb: &'static str, resource: String) -> Self {
+        let (method, content_type) = (Method::GET, "application/json");
+        Self { verb, resource, method, path, content_type, body: Vec::new() }
+    }
+
+    fn with(self, method: Method, content_type: &'static str, body: &Value) -> Self {
+        Self { method, content_type, body: body.to_string().into_bytes(), ..self }
+    }
+}
+
+/// An object that a write found missing was removed in between.
+fn must_exist(answer: Answer) -> Result<Written, ClusterError> {
+    match answer {
+        Answer::Found(written) => Ok(written),
+        Answer::Missing(message) => Err(ClusterError::Conflict(message)),
+    }
+}
+
+/// A write that makes the object finds only its namespace missing.
+fn namespace_must_exist(answer: Answer) -> Result<Written, ClusterError> {
+    match answer {
+        Answer::Found(written) => Ok(written),
+        Answer::Missing(message) => Err(ClusterError::Schema(message)),
+    }
+}
+
+#[async_trait]
+impl Cluster for KubeCluster {
+    async fn get(&self, target: &Target) -> Result<Option<Value>, ClusterError> {
+        let call = self.on_object(target, "get", "").await?;
+        Ok(match self.send(&call).await? {
+            Answer::Found(written) => Some(written.object),
+            Answer::Missing(_) => None,
+        })
+    }
+
+    async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError> {
+        let (plural, resource) = self.resource(target).await?;
+        let call = Call::get(format!("/apis/{}/{plural}", target.api_version), "list", resource);
+        let Answer::Found(Written { mut object, .. }) = self.send(&call).await? else { return Ok(Vec::new()) };
+        Ok(match object["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        })
+    }
+
+    async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError> {
+        let (plural, resource) = self.resource(target).await?;
+        let Target { api_version, namespace, .. } = target;
+        let query = format!("?fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+        let path = format!("/apis/{api_version}/namespaces/{namespace}/{plural}{query}");
+        let call = Call::get(path, "create", resource).with(Method::POST, "application/json", object);
+        Ok(namespace_must_exist(self.send(&call).await?)?.object)
+    }
+
+    async fn apply(&self, target: &Target, object: &Value, mode: Mode) -> Result<Written, ClusterError> {
+        let dry_run = if mode == Mode::DryRun { "&dryRun=All" } else { "" };
+        let query = format!("?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict{dry_run}");
+        let call = self.on_object(target, "patch", &query).await?;
+        let call = call.with(Method::PATCH, "application/apply-patch+yaml", object);
+        namespace_must_exist(self.send(&call).await?)
+    }
+
+    async fn patch(&self, target: &Target, operations: &Value) -> Result<Value, ClusterError> {
+        let query = format!("?fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+        let call = self.on_object(target, "patch", &query).await?;
+        let call = call.with(Method::PATCH, "application/json-patch+json", operations);
+        Ok(must_exist(self.send(&call).await?)?.object)
+    }
+
+    async fn delete(&self, target: &Target, uid: &str, resource_version: &str) -> Result<(), ClusterError> {
+        let call = self.on_object(target, "delete", "").await?;
+        let options = json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid, "resourceVersion": resource_version},
+        });
+        self.send(&call.with(Method::DELETE, "application/json", &options)).await?;
+        Ok(())
+    }
+
+    async fn version(&self) -> Result<String, ClusterError> {
+        let call = Call::get("/version".to_owned(), "get", "the API server's version".to_owned());
+        let answer = must_exist(self.send(&call).await?)?;
+        Ok(answer.object["gitVersion"].as_str().unwrap_or_default().to_owned())
+    }
+}

@@ -1,0 +1,194 @@
+//! VirtualService: by request ids where it can be, by blended destination weights where it must be.
+//!
+//! Both mechanisms change the one object in place. A second VirtualService for the same host would not do: sidecars let the
+//! older one win whole, and gateways concatenate the routes of both.
+
+mod bindings;
+mod request;
+mod weight;
+
+use meshward_model::{
+    Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Operation, PlannedStep, PlannedWrite, Target,
+    Weight,
+};
+use serde_json::{Map, Value};
+
+use super::{cohort::Cohort, direct};
+use crate::{
+    dialect::{Desired, Question, Unsupported},
+    object,
+};
+
+/// What would work for a change that no share of the traffic can be given.
+const ALL_AT_ONCE: &str = "release it all at once (mechanism NONE, 100 %)";
+
+pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported> {
+    let Some(baseline) = &question.baseline.object else {
+        return Err(Unsupported::new(
+            format!("{} does not exist, so there is no version to share the traffic with", question.target),
+            "create it all at once (mechanism NONE, 100 %)",
+        ));
+    };
+    let (stable, canary) = (object::spec(baseline), object::spec(question.canary));
+    let request = request::check(stable, canary)
+        .and_then(|()| bindings::check_shared_hosts(question.target, canary, question.neighbours));
+    let weight = weight::check(stable, canary);
+    match question.wanted {
+        None | Some(Mechanism::Request) if request.is_ok() => Ok(by_request(question, stable, canary, weight.err())),
+        None | Some(Mechanism::Weight) if weight.is_ok() => Ok(by_weight(question, stable, canary, request.err())),
+        Some(Mechanism::Weight) => Err(refused(weight)),
+        None | Some(Mechanism::Request) => Err(refused(request)),
+        Some(other) => Err(Unsupported::new(
+            format!("a VirtualService is not exposed by {other:?} yet"),
+            "leave the mechanism out, or ask for REQUEST, WEIGHT or NONE",
+        )),
+    }
+}
+
+fn refused(check: Result<(), Unsupported>) -> Unsupported {
+    check.err().unwrap_or_else(|| Unsupported::new("it is refused", ALL_AT_ONCE))
+}
+
+/// The object of one step below 100 %.
+pub(super) fn step(intent: &ExposureIntent) -> Result<Desired, Unsupported> {
+    let Some(baseline) = &intent.baseline.object else { return Err(direct::only_full()) };
+    Ok(desired(&intent.target, object::spec(baseline), object::spec(&intent.canary), intent.mechanism, intent.weight))
+}
+
+fn desired(target: &Target, stable: &Value, canary: &Value, mechanism: Mechanism, weight: Weight) -> Desired {
+    let spec = match (weight, mechanism) {
+        (Weight::ZERO, _) => stable.clone(),
+        (_, Mechanism::Weight) => weight::blend(stable, canary, weight),
+        _ => request::compose(stable, canary, Cohort::of(weight)),
+    };
+    let mut object = direct::skeleton(target);
+    object["spec"] = spec;
+    Desired { target: target.clone(), object, is_final: false }
+}
+
+fn steps(
+    question: &Question<'_>,
+    mechanism: Mechanism,
+    share: impl Fn(Weight) -> Weight,
+    exposed: impl Fn(Weight) -> String,
+) -> Vec<PlannedStep> {
+    let stable = question.baseline.object.as_ref().map_or(&Value::Null, object::spec);
+    let canary = object::spec(question.canary);
+    let step = |weight: Weight| {
+        let desired = match weight {
+            Weight::FULL => direct::approved(question.target, question.canary),
+            _ => desired(question.target, stable, canary, mechanism, weight),
+        };
+        let (target, object) = (desired.target, desired.object);
+        PlannedStep {
+            weight,
+            nominal_share: share(weight),
+            writes: vec![PlannedWrite { target, operation: Operation::Apply, object }],
+            exposed: match weight {
+                Weight::ZERO => "Nobody.".to_owned(),
+                Weight::FULL => "Everybody; the object is the approved version.".to_owned(),
+                weight => exposed(weight),
+            },
+        }
+    };
+    question.weights.iter().copied().map(step).collect()
+}
+
+fn by_request(question: &Question<'_>, stable: &Value, canary: &Value, weight: Option<Unsupported>) -> ExposurePlan {
+    let exposed = |weight: Weight| {
+        let cohort = Cohort::of(weight);
+        let regex = cohort.regex().unwrap_or_default();
+        format!("Requests whose x-request-id matches {regex}: {} of random ids.", cohort.nominal_share())
+    };
+    let mechanism = Mechanism::Request;
+    let not_weight = match weight {
+        None => "Would do, but is not sticky: two requests with one id can get different versions.".to_owned(),
+        Some(unsupported) => sentence(&unsupported.reason),
+    };
+    ExposurePlan {
+        mechanism,
+        reason: "By request id: each request is governed by exactly one whole version, and one id always by the same."
+            .to_owned(),
+        steps: steps(question, mechanism, |weight| Cohort::of(weight).nominal_share(), exposed),
+        not_covered: request::not_covered(question, stable, canary),
+        alternatives: alternatives(Mechanism::Weight, not_weight),
+        metrics_target: metrics_target(question, mechanism, request::CANARY_SERIES, request::STABLE_SERIES),
+    }
+}
+
+fn by_weight(question: &Question<'_>, stable: &Value, canary: &Value, request: Option<Unsupported>) -> ExposurePlan {
+    let exposed = |weight: Weight| format!("Each request or connection, drawn anew, with a probability of {weight}.");
+    let mechanism = Mechanism::Weight;
+    let not_request = match request {
+        None => "Would do and is better: sticky, and measured apart. WEIGHT was asked for.".to_owned(),
+        Some(unsupported) => sentence(&unsupported.reason),
+    };
+    ExposurePlan {
+        mechanism,
+        reason: "By blended weights: the versions differ only in where their routes send and how much.".to_owned(),
+        steps: steps(question, mechanism, |weight| weight, exposed),
+        not_covered: weight::not_covered(stable, canary),
+        alternatives: alternatives(Mechanism::Request, not_request),
+        // Both versions share their routes, so Envoy's route statistics cannot tell them apart.
+        metrics_target: metrics_target(question, mechanism, "", ""),
+    }
+}
+
+fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, control: &str) -> MetricsTarget {
+    MetricsTarget {
+        mesh: question.target.mesh,
+        mechanism,
+        cluster: question.target.cluster.clone(),
+        hosts: hosts(question.target, question.canary),
+        canary_series: canary.to_owned(),
+        control_series: control.to_owned(),
+    }
+}
+
+fn alternatives(other: Mechanism, reason: String) -> Vec<Alternative> {
+    let fixed = [
+        (Mechanism::Instance, "sourceLabels are ignored in a match that lists gateways; not built yet."),
+        (Mechanism::Namespace, "An exportTo copy serves whole consumer namespaces, not a share; not built yet."),
+        (Mechanism::Header, "A header chooses who, not how many; not built yet."),
+        (Mechanism::Subset, "Is for DestinationRule."),
+        (Mechanism::Shadow, "Istio has no dry run of routes."),
+        (Mechanism::None, "All at once: there is no control, and a mistake reaches everybody."),
+    ];
+    let fixed = fixed.into_iter().map(|(mechanism, reason)| Alternative { mechanism, reason: reason.to_owned() });
+    std::iter::once(Alternative { mechanism: other, reason }).chain(fixed).collect()
+}
+
+fn sentence(reason: &str) -> String {
+    let mut letters = reason.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+/// The hosts of an object, fully qualified as Istio does it: a name without a dot belongs to the object's namespace.
+pub(super) fn hosts(target: &Target, object: &Value) -> Vec<String> {
+    let names = object["spec"]["hosts"].as_array().map_or(&[][..], Vec::as_slice).iter().filter_map(Value::as_str);
+    names.map(|host| qualified(host, &target.namespace)).collect()
+}
+
+/// A host as Istio understands it in an object of this namespace.
+pub(crate) fn qualified(host: &str, namespace: &str) -> String {
+    if host == "*" || host.contains('.') { host.to_owned() } else { format!("{host}.{namespace}.svc.cluster.local") }
+}
+
+/// The routes of one protocol ("http", "tcp" or "tls").
+fn routes<'a>(spec: &'a Value, protocol: &str) -> &'a [Value] {
+    spec[protocol].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The names of the top-level fields that differ, except one.
+fn differing_fields(stable: &Value, canary: &Value, except: &str) -> Vec<String> {
+    let empty = Map::new();
+    let fields = |spec: &'_ Value| spec.as_object().unwrap_or(&empty).keys().cloned().collect::<Vec<_>>();
+    let mut names: Vec<_> = fields(stable).into_iter().chain(fields(canary)).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| name != except && stable[name.as_str()] != canary[name.as_str()]);
+    names
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Plans as tables: what is composed, and what is refused with which words.
+
+use meshward_model::{Baseline, ExposureIntent};
+use serde_json::json;
+
+use super::*;
+use crate::dialect::{Dialect as _, Istio};
+
+fn target() -> Target {
+    Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap()
+}
+
+fn object(spec: Value) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+           "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec})
+}
+
+fn bp(value: i64) -> Weight {
+    Weight::from_basis_points(value).unwrap()
+}
+
+fn ask(
+    stable: &Value,
+    canary: &Value,
+    wanted: Option<Mechanism>,
+    neighbours: &[Value],
+) -> Result<ExposurePlan, Unsupported> {
+    let (target, baseline) = (target(), Baseline { object: Some(object(stable.clone())) });
+    let weights = [bp(1000), bp(5000), Weight::FULL];
+    let canary = object(canary.clone());
+    Istio.plan(&Question {
+        target: &target,
+        baseline: &baseline,
+        canary: &canary,
+        weights: &weights,
+        wanted,
+        neighbours,
+    })
+}
+
+fn to(host: &str) -> Value {
+    json!({"destination": {"host": host}})
+}
+
+#[test]
+fn every_match_of_both_versions_is_narrowed() {
+    let stable = json!({"hosts": ["checkout"], "http": [
+        {"match": [{"uri": {"prefix": "/api"}, "statPrefix": "mine"}, {"headers": {"a": {"exact": "b"}}}],
+         "route": [to("a")]},
+        {"name": "rest", "route": [to("b")]},
+    ]});
+    let canary = json!({"hosts": ["checkout"], "http": [
+        {"match": [{"withoutHeaders": {"c": {"exact": "d"}}}], "route": [to("c")]},
+        {"name": "gone", "redirect": {"uri": "/new"}},
+    ]});
+    let plan = ask(&stable, &canary, None, &[]).unwrap();
+    assert_eq!(plan.mechanism, Mechanism::Request);
+    let half = json!({"regex": "(?i).*[0-7]"});
+    assert_eq!(
+        plan.steps[1].writes[0].object["spec"],
+        json!({"hosts": ["checkout"], "http": [
+            {"match": [{"withoutHeaders": {"c": {"exact": "d"}}, "headers": {"x-request-id": half},
+                        "statPrefix": "canary"}], "route": [to("c")]},
+            {"name": "gone", "match": [{"headers": {"x-request-id": half}, "statPrefix": "canary"}],
+             "redirect": {"uri": "/new"}},
+            {"match": [{"uri": {"prefix": "/api"}, "withoutHeaders": {"x-request-id": half}, "statPrefix": "stable"},
+                       {"headers": {"a": {"exact": "b"}}, "withoutHeaders": {"x-request-id": half},
+                        "statPrefix": "stable"}], "route": [to("a")]},
+            {"name": "rest", "match": [{"withoutHeaders": {"x-request-id": half}, "statPrefix": "stable"}],
+             "route": [to("b")]},
+        ]})
+    );
+    assert_eq!(plan.steps[2].writes[0].object, object(canary), "the last step is the approved version itself");
+    assert_eq!(plan.steps[0].nominal_share, bp(1016));
+    assert_eq!(plan.metrics_target.hosts, ["checkout.shop.svc.cluster.local"]);
+    assert_eq!((&*plan.metrics_target.canary_series, &*plan.metrics_target.control_series), ("canary", "stable"));
+    let admitted = plan.not_covered.join("\n");
+    for part in ["without a sidecar", "can choose their version", "redirect", "statPrefix of your routes"] {
+        assert!(admitted.contains(part), "{part} is not in {admitted}");
+    }
+}
+
+#[test]
+fn what_does_not_apply_is_not_said() {
+    let spec =
+        |host: &str| json!({"hosts": ["shop.example.com"], "gateways": ["edge"], "http": [{"route": [to(host)]}]});
+    let plan = ask(&spec("a"), &spec("b"), None, &[]).unwrap();
+    assert_eq!(plan.not_covered, [""; 0]);
+    assert_eq!(plan.metrics_target.hosts, ["shop.example.com"]);
+    assert_eq!(plan.alternatives[0].mechanism, Mechanism::Weight);
+}
+
+#[test]
+fn what_cannot_be_exposed_is_refused_with_the_way_out() {
+    let route = || json!([{"route": [to("a")]}]);
+    let plain = || json!({"hosts": ["checkout"], "http": [{"route": [to("a")]}]});
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({"hosts": ["checkout"], "http": [{"route": [to("a")], "timeout": "3s"}]});
+        spec[field] = value;
+        spec
+    };
+    let matching = |one: Value| json!({"hosts": ["checkout"], "http": [{"match": [one], "route": [to("a")]}]});
+    for (stable, canary, reason) in [
+        (plain(), with("hosts", json!(["other"])), "differ in spec.hosts,"),
+        (plain(), with("gateways", json!(["g"])), "differ in spec.gateways,"),
+        (plain(), with("exportTo", json!(["."])), "differ in spec.exportTo,"),
+        (plain(), with("tcp", json!([])), "differ in spec.tcp,"),
+        (plain(), with("tls", json!([])), "differ in spec.tls,"),
+        (
+            matching(json!({"headers": {"X-Request-ID": {"exact": "1"}}})),
+            plain(),
+            "match[0].headers of the live version",
+        ),
+        (
+            plain(),
+            matching(json!({"withoutHeaders": {"x-request-id": {"exact": "1"}}})),
+            "match[0].withoutHeaders of the new version",
+        ),
+        (plain(), with("http", json!([{"delegate": {"name": "d"}}])), "spec.http[0] of the new version delegates"),
+        (json!({"http": route()}), json!({"http": [{"route": [to("a")], "timeout": "1s"}]}), "has no hosts"),
+        (
+            json!({"hosts": ["a"], "tcp": [{"route": [to("a")]}]}),
+            json!({"hosts": ["a"], "tcp": [{"match": [{"port": 1}], "route": [to("a")]}]}),
+            "neither version has spec.http",
+        ),
+    ] {
+        let unsupported = ask(&stable, &canary, None, &[]).unwrap_err();
+        assert!(unsupported.reason.contains(reason), "{unsupported}");
+        assert!(!unsupported.would_work.is_empty(), "{unsupported}");
+    }
+    for wanted in [Mechanism::Instance, Mechanism::Header, Mechanism::Shadow, Mechanism::Subset, Mechanism::Namespace] {
+        let unsupported = ask(&plain(), &with("x", Value::Null), Some(wanted), &[]).unwrap_err();
+        assert!(unsupported.reason.contains("not exposed by"), "{unsupported}");
+    }
+}
+
+#[test]
+fn a_gateway_host_that_another_one_serves_is_refused() {
+    let spec = |host: &str, timeout: &str| json!({"hosts": [host], "gateways": ["edge"], "http": [{"route": [to("a")], "timeout": timeout}]});
+    let neighbour = |namespace: &str, gateway: &str, host: &str| json!({"metadata": {"name": "n", "namespace": namespace}, "spec": {"hosts": [host], "gateways": [gateway]}});
+    let own = json!({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec("shop.example.com", "1s")});
+    for (other, refused) in [
+        (neighbour("shop", "edge", "shop.example.com"), true),
+        (neighbour("web", "shop/edge", "*.example.com"), true),
+        (neighbour("web", "edge", "shop.example.com"), false),
+        (neighbour("shop", "edge", "other.example.com"), false),
+        (own, false),
+    ] {
+        let result =
+            ask(&spec("shop.example.com", "1s"), &spec("shop.example.com", "2s"), None, std::slice::from_ref(&other));
+        assert_eq!(result.is_err(), refused, "{other}");
+    }
+}
+
+#[test]
+fn weights_are_blended_per_destination() {
+    let weighted = |host: &str, subset: &str, weight: i64| json!({"destination": {"host": host, "subset": subset}, "weight": weight});
+    let spec = |route: Value| json!({"hosts": ["a"], "tcp": [{"match": [{"port": 1}], "route": route}]});
+    for (stable, canary, half) in [
+        // 80/20 to 20/80 of any totals, a new destination, one that goes, and a single one whose weight does not count.
+        (
+            json!([weighted("a", "1", 8), weighted("a", "2", 2)]),
+            json!([weighted("a", "1", 20), weighted("a", "2", 80)]),
+            json!([weighted("a", "1", 5000), weighted("a", "2", 5000)]),
+        ),
+        (
+            json!([weighted("a", "1", 7)]),
+            json!([weighted("a", "1", 1), weighted("b", "1", 2)]),
+            json!([weighted("a", "1", 6667), weighted("b", "1", 3333)]),
+        ),
+        (
+            json!([weighted("a", "1", 0), weighted("a", "2", 1)]),
+            json!([weighted("a", "2", 1), weighted("a", "3", 1)]),
+            json!([weighted("a", "2", 7500), weighted("a", "3", 2500)]),
+        ),
+    ] {
+        let plan = ask(&spec(stable), &spec(canary), None, &[]).unwrap();
+        assert_eq!(plan.mechanism, Mechanism::Weight);
+        assert_eq!(plan.steps[1].writes[0].object["spec"], spec(half));
+        assert_eq!((&*plan.metrics_target.canary_series, &*plan.metrics_target.control_series), ("", ""));
+        assert!(plan.not_covered.join("\n").contains("Open connections stay"));
+    }
+}
+
+#[test]
+fn weight_is_for_destinations_only() {
+    let spec = |route: Value| json!({"hosts": ["a"], "http": [route]});
+    let asked = |stable: Value, canary: Value| ask(&spec(stable), &spec(canary), Some(Mechanism::Weight), &[]);
+    let headers =
+        |value: &str| json!({"route": [{"destination": {"host": "a"}, "headers": {"request": {"set": {"k": value}}}}]});
+    let plan = asked(headers("1"), headers("2")).unwrap();
+    let route = &plan.steps[0].writes[0].object["spec"]["http"][0]["route"];
+    assert_eq!(
+        [&route[0]["weight"], &route[1]["weight"]],
+        [&json!(9000), &json!(1000)],
+        "headers tell destinations apart"
+    );
+    for (stable, canary) in [
+        (json!({"route": [to("a")]}), json!({"route": [to("b")], "timeout": "1s"})),
+        (json!({"route": [to("a")]}), json!({"redirect": {"uri": "/"}})),
+        (json!({"name": "x", "route": [to("a")]}), json!({"name": "y", "route": [to("a")]})),
+    ] {
+        assert!(asked(stable, canary).unwrap_err().reason.contains("spec.http"));
+    }
+}
+
+#[test]
+fn an_object_that_does_not_exist_can_only_be_created() {
+    let (target, canary) = (target(), object(json!({"hosts": ["a"]})));
+    let baseline = Baseline { object: None };
+    let ask = |weights: &[Weight]| {
+        Istio.plan(&Question {
+            target: &target,
+            baseline: &baseline,
+            canary: &canary,
+            weights,
+            wanted: None,
+            neighbours: &[],
+        })
+    };
+    let plan = ask(&[Weight::FULL]).unwrap();
+    assert_eq!((plan.mechanism, plan.steps[0].writes[0].operation), (Mechanism::None, Operation::Create));
+    assert!(ask(&[bp(1000), Weight::FULL]).unwrap_err().reason.contains("does not exist"));
+}
+
+#[test]
+fn what_is_rendered_is_what_was_planned() {
+    let spec = |timeout: &str| json!({"hosts": ["a"], "http": [{"route": [to("a")], "timeout": timeout}]});
+    let plan = ask(&spec("1s"), &spec("2s"), None, &[]).unwrap();
+    let mut intent = ExposureIntent {
+        deployment_id: "d".into(),
+        generation: 1,
+        target: target(),
+        baseline: Baseline { object: Some(object(spec("1s"))) },
+        canary: object(spec("2s")),
+        mechanism: plan.mechanism,
+        weight: Weight::ZERO,
+    };
+    assert_eq!(Istio.render(&intent).unwrap()[0].object, object(spec("1s")), "nobody: the content of before");
+    for step in &plan.steps {
+        intent.weight = step.weight;
+        let rendered = Istio.render(&intent).unwrap();
+        assert_eq!(rendered[0].object, step.writes[0].object, "{}", step.weight);
+        assert_eq!(rendered[0].is_final, step.weight == Weight::FULL);
+    }
+}

@@ -1,0 +1,137 @@
+//! The wire: parse, check the caller, call, encode.
+
+mod convert;
+
+use std::{pin::Pin, time::Duration};
+
+use meshward_chassis::{
+    auth::{Identity, Role},
+    problem::Problem,
+};
+use meshward_model::ExposureIntent;
+use meshward_proto::gateway::v1 as pb;
+use meshward_proto::types::v1::ErrorReason;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::{app::Gateway, error::Error};
+
+/// Longest time that a verification may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A verification answers this long before its call would be cut off.
+const ANSWER_MARGIN: Duration = Duration::from_millis(1500);
+
+/// The gRPC service.
+pub struct Service {
+    gateway: Gateway,
+    request_timeout: Duration,
+}
+
+impl Service {
+    /// `request_timeout` is when the server cuts a call off; verifications answer before.
+    #[must_use]
+    pub fn new(gateway: Gateway, request_timeout: Duration) -> Self {
+        Self { gateway, request_timeout }
+    }
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+fn status(error: impl Into<Error>) -> Status {
+    Problem::from(error.into()).into()
+}
+
+/// Demands a role in the namespace.
+fn require<T>(request: &Request<T>, role: Role, namespace: &str) -> Result<(), Status> {
+    Ok(Identity::of(request)?.require(role, namespace)?)
+}
+
+/// Demands a role in some namespace.
+fn require_anywhere<T>(request: &Request<T>, role: Role) -> Result<(), Status> {
+    let identity = Identity::of(request)?;
+    if identity.roles.iter().any(|held| held.includes(role)) {
+        return Ok(());
+    }
+    let message = format!("{} lacks the role {:?}", identity.subject, role.name());
+    Err(Problem::permission_denied(ErrorReason::RoleMissing, message).metadata("role", role.name()).into())
+}
+
+/// The intent of a write, after the caller was checked.
+fn intent<T>(request: &Request<T>, intent: Option<&pb::ExposureIntent>) -> Result<ExposureIntent, Status> {
+    let intent = convert::intent(intent).map_err(status)?;
+    require(request, Role::Service, &intent.target.namespace)?;
+    Ok(intent)
+}
+
+#[tonic::async_trait]
+impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
+    async fn plan_exposure(&self, request: Request<pb::PlanExposureRequest>) -> Reply<pb::PlanExposureResponse> {
+        let convert::Plan { target, canary, weights, wanted } = convert::plan(request.get_ref()).map_err(status)?;
+        require(&request, Role::Viewer, &target.namespace)?;
+        let (plan, baseline) = self.gateway.plan(&target, &canary, &weights, wanted).await.map_err(status)?;
+        Ok(Response::new(pb::PlanExposureResponse { plan: Some(plan.into()), baseline: Some(baseline.into()) }))
+    }
+
+    async fn apply_exposure(&self, request: Request<pb::ApplyExposureRequest>) -> Reply<pb::ApplyExposureResponse> {
+        let intent = intent(&request, request.get_ref().intent.as_ref())?;
+        let outcome = self.gateway.expose(&intent).await.map_err(status)?;
+        let objects = outcome.objects.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ApplyExposureResponse { objects, writes: convert::count(outcome.writes) }))
+    }
+
+    async fn verify_exposure(&self, request: Request<pb::VerifyExposureRequest>) -> Reply<pb::VerifyExposureResponse> {
+        let intent = intent(&request, request.get_ref().intent.as_ref())?;
+        let (objects, asked) = convert::verification(request.get_ref()).map_err(status)?;
+        let cut_off = convert::deadline(request.metadata()).unwrap_or(self.request_timeout).min(self.request_timeout);
+        let timeout = asked.min(LONGEST_WAIT).min(cut_off.saturating_sub(ANSWER_MARGIN));
+        let proof = self.gateway.verify(&intent, &objects, timeout).await.map_err(status)?;
+        Ok(Response::new(pb::VerifyExposureResponse { proof: Some(proof.into()) }))
+    }
+
+    async fn restore_baseline(
+        &self,
+        request: Request<pb::RestoreBaselineRequest>,
+    ) -> Reply<pb::RestoreBaselineResponse> {
+        let intent = intent(&request, request.get_ref().intent.as_ref())?;
+        let outcome = self.gateway.restore(&intent).await.map_err(status)?;
+        let objects = outcome.objects.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::RestoreBaselineResponse { objects, writes: convert::count(outcome.writes) }))
+    }
+
+    async fn dry_run_apply(&self, request: Request<pb::DryRunApplyRequest>) -> Reply<pb::DryRunApplyResponse> {
+        let (target, object) = convert::dry_run(request.get_ref()).map_err(status)?;
+        require(&request, Role::Viewer, &target.namespace)?;
+        let answer = self.gateway.dry_run(&target, &object).await.map_err(status)?;
+        let admitted = answer.refusal.is_none();
+        let (refused_by, message) = answer.refusal.unwrap_or_default();
+        let (refused_by, warnings) = (refused_by.to_owned(), answer.warnings);
+        Ok(Response::new(pb::DryRunApplyResponse { admitted, refused_by, message, warnings }))
+    }
+
+    async fn get_object(&self, request: Request<pb::GetObjectRequest>) -> Reply<pb::GetObjectResponse> {
+        let target = convert::target(request.get_ref().target.as_ref()).map_err(status)?;
+        require(&request, Role::Viewer, &target.namespace)?;
+        let object = self.gateway.get(&target).await.map_err(status)?;
+        Ok(Response::new(pb::GetObjectResponse { object_json: object.to_string() }))
+    }
+
+    async fn list_instances(&self, _: Request<pb::ListInstancesRequest>) -> Reply<pb::ListInstancesResponse> {
+        Err(Problem::unimplemented("ListInstances").into())
+    }
+
+    type WatchDriftStream = Pin<Box<dyn Stream<Item = Result<pb::WatchDriftResponse, Status>> + Send>>;
+
+    async fn watch_drift(&self, _: Request<pb::WatchDriftRequest>) -> Reply<Self::WatchDriftStream> {
+        Err(Problem::unimplemented("WatchDrift").into())
+    }
+
+    async fn list_clusters(&self, request: Request<pb::ListClustersRequest>) -> Reply<pb::ListClustersResponse> {
+        require_anywhere(&request, Role::Viewer)?;
+        let clusters = self.gateway.clusters().await.into_iter().map(|cluster| pb::Cluster {
+            name: cluster.name,
+            reachable: cluster.version.is_some(),
+            version: cluster.version.unwrap_or_default(),
+        });
+        Ok(Response::new(pb::ListClustersResponse { clusters: clusters.collect() }))
+    }
+}

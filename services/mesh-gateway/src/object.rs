@@ -1,0 +1,93 @@
+//! Reading a Kubernetes object that is plain JSON. Unknown fields survive because nothing is ever parsed into a type.
+
+use serde_json::{Map, Value};
+
+/// The field manager under which Meshward writes.
+pub const FIELD_MANAGER: &str = "meshward";
+
+/// `spec`; null if there is none.
+#[must_use]
+pub fn spec(object: &Value) -> &Value {
+    &object["spec"]
+}
+
+/// `metadata.resourceVersion`; empty if there is none.
+#[must_use]
+pub fn resource_version(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"].as_str().unwrap_or_default()
+}
+
+/// `metadata.uid`; empty if there is none.
+#[must_use]
+pub fn uid(object: &Value) -> &str {
+    object["metadata"]["uid"].as_str().unwrap_or_default()
+}
+
+/// `metadata.generation`: what the API server counts up whenever the spec changes; 0 if there is none.
+#[must_use]
+pub fn generation(object: &Value) -> i64 {
+    object["metadata"]["generation"].as_i64().unwrap_or_default()
+}
+
+/// "namespace/name".
+#[must_use]
+pub fn full_name(object: &Value) -> String {
+    let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    format!("{}/{}", part("namespace"), part("name"))
+}
+
+/// A map of `metadata`: `labels` or `annotations`. No map and an empty map are the same.
+#[must_use]
+pub fn metadata_map<'a>(object: &'a Value, field: &str) -> Option<&'a Map<String, Value>> {
+    object["metadata"][field].as_object().filter(|map| !map.is_empty())
+}
+
+/// Who changed the spec last, other than Meshward: the newest entry in `managedFields`, which has seconds only, so that of
+/// two in one second the later in the list counts. "somebody" if the object does not say.
+#[must_use]
+pub fn other_manager(object: &Value) -> String {
+    let entries = object["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
+    let others = entries.iter().filter(|entry| entry["manager"] != FIELD_MANAGER);
+    let newest = others.max_by_key(|entry| entry["time"].as_str().unwrap_or_default());
+    newest.and_then(|entry| entry["manager"].as_str()).unwrap_or("somebody").to_owned()
+}
+
+/// Whether `managedFields` has an entry of Meshward's; `operation` is "Apply", "Update" or `None` for either.
+#[must_use]
+pub fn managed_by_us(object: &Value, operation: Option<&str>) -> bool {
+    let entries = object["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
+    let fits = |entry: &Value| operation.is_none_or(|operation| entry["operation"] == operation);
+    entries.iter().any(|entry| entry["manager"] == FIELD_MANAGER && fits(entry))
+}
+
+/// The labels or annotations that server-side apply of ours has set before and would take away if it left them out.
+#[must_use]
+pub fn applied_by_us(object: &Value, field: &str) -> Map<String, Value> {
+    let entries = object["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
+    let ours = entries.iter().find(|entry| entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply");
+    let owned = ours.and_then(|entry| entry["fieldsV1"]["f:metadata"][format!("f:{field}")].as_object());
+    let is_ours = |key: &str| owned.is_some_and(|owned| owned.contains_key(&format!("f:{key}")));
+    let map = metadata_map(object, field).into_iter().flatten();
+    map.filter(|(key, _)| is_ours(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_other_manager_is_named() {
+        let entry = |manager: &str, time: &str| json!({"manager": manager, "operation": "Apply", "time": time});
+        let object = json!({"metadata": {"managedFields": [
+            entry("kubectl", "2026-01-01T00:00:03Z"),
+            entry("argocd", "2026-01-01T00:00:03Z"),
+            entry("helm", "2026-01-01T00:00:01Z"),
+            entry("meshward", "2026-01-01T00:00:09Z"),
+        ]}});
+        assert_eq!(other_manager(&object), "argocd");
+        assert_eq!(other_manager(&json!({})), "somebody");
+        assert!(managed_by_us(&object, Some("Apply")) && !managed_by_us(&object, Some("Update")));
+    }
+}

@@ -1,0 +1,91 @@
+//! Proof that a write is live on the proxies, or the honest answer that it is not, or that nobody can tell.
+//!
+//! A fixed sleep proves nothing, and neither does a control plane that has merely *read* an object. What counts is what each
+//! proxy acknowledged. How a mesh's control plane is asked is behind [`Plane`]; what its answers mean is decided here, purely
+//! ([`judge`]), and [`wait`] asks until the answer is final or the time is over.
+
+mod istiod;
+mod judge;
+mod wait;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use meshward_model::Target;
+use serde_json::Value;
+
+pub use istiod::Istiod;
+pub use wait::wait;
+pub(crate) use wait::{answer, unknown};
+
+/// What was written and shall be live.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// The object.
+    pub target: Target,
+    /// As it stands in the cluster; `None` = it is gone.
+    pub object: Option<Value>,
+    /// Specs that proxies may still have: those of the baseline and of the canary, as far as they differ from what was
+    /// written.
+    pub others: Vec<Value>,
+    /// The write can have changed which proxies the object concerns: it was made, removed, or its hosts or gateways changed.
+    pub rebinds: bool,
+}
+
+/// What a proxy would be given now, compared with what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// It is what was written, and nothing else that it could be.
+    Shows,
+    /// It is something older.
+    Older,
+    /// What was written and something older look alike there.
+    Unclear,
+    /// The proxy serves a host of the object without using the object.
+    Unused,
+}
+
+/// One proxy at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyLook {
+    /// Its name, e.g. "checkout-0.shop".
+    pub name: String,
+    /// What the control plane would generate for it.
+    pub content: Content,
+    /// From which state of the control plane: grows.
+    pub version: String,
+    /// The last push of the kind of configuration that the object is part of was made from this state or a newer one.
+    pub pushed: bool,
+    /// That push; changes with each.
+    pub nonce: String,
+    /// It was acknowledged.
+    pub acknowledged: bool,
+    /// The proxy's words if it refused it.
+    pub error: Option<String>,
+}
+
+/// One look at the whole mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Replicas of the control plane that have not read the write yet.
+    pub not_taken_in: Vec<String>,
+    /// The proxies that the object concerns, of all replicas.
+    pub proxies: Vec<ProxyLook>,
+}
+
+/// A mesh's control plane.
+#[async_trait]
+pub trait Plane: Send + Sync {
+    /// Looks once at all replicas.
+    ///
+    /// # Errors
+    /// If one of them cannot be asked: why, for people.
+    async fn look(&self, expected: &Expected) -> Result<Look, String>;
+}
+
+/// How long to wait, and how often to ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until when to wait for an answer that is final; zero = one look.
+    pub timeout: Duration,
+}

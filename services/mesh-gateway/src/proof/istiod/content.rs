@@ -1,0 +1,155 @@
+//! `/debug/config_dump`: what istiod would generate for a proxy, and whether that is what was written.
+//!
+//! Generated routes carry no version of the object that they come from. Two things in them tell:
+//!
+//! - the expression on `x-request-id`, which every weight of a canary by request ids has its own of: if the ones in the routes
+//!   are not exactly those of the written spec, the routes are older;
+//! - otherwise what can be predicted of each route ([`traits`]): its name, series, destinations with weights, timeout. If the
+//!   routes fit the written spec and no other that the proxy may still have, they are new; if they fit only another one, they
+//!   are older; anything else is unclear. A prediction that is wrong costs time, never truth.
+
+mod traits;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{super::Content, Expected, sync};
+use crate::dialect::qualified;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// What a dump says of the object.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) content: Content,
+    pub(super) version: String,
+    /// The kinds of configuration that the object is part of.
+    pub(super) kinds: Vec<&'static str>,
+}
+
+/// `None` if the object does not concern the proxy.
+pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen> {
+    let source = source(expected);
+    let routes = routes_of(dump, &source);
+    let in_listeners = section(dump, "ListenersConfigDump").is_some_and(|listeners| mentions(listeners, &source));
+    let version = version(dump)?.to_owned();
+    let mut kinds = Vec::new();
+    if !routes.is_empty() {
+        kinds.push(sync::ROUTES);
+    }
+    if in_listeners {
+        kinds.push(sync::LISTENERS);
+    }
+    let uses = !kinds.is_empty();
+    if !uses {
+        if !(expected.rebinds && serves_a_host(dump, expected)) {
+            return None;
+        }
+        kinds.push(sync::ROUTES);
+    }
+    let content = match &expected.object {
+        None if uses => Content::Older,
+        None => Content::Shows,
+        Some(_) if !uses => Content::Unused,
+        Some(object) => compare(&object["spec"], &expected.others, &routes),
+    };
+    Some(Seen { content, version, kinds })
+}
+
+/// How generated configuration names its source.
+fn source(expected: &Expected) -> String {
+    let target = &expected.target;
+    format!("/namespaces/{}/{}/{}", target.namespace, kebab(&target.kind), target.name)
+}
+
+/// "VirtualService" as "virtual-service".
+fn kebab(kind: &str) -> String {
+    let mut text = String::new();
+    for (index, letter) in kind.char_indices() {
+        if letter.is_uppercase() && index > 0 {
+            text.push('-');
+        }
+        text.extend(letter.to_lowercase());
+    }
+    text
+}
+
+fn section<'a>(dump: &'a Value, name: &str) -> Option<&'a Value> {
+    let is_it = |config: &&Value| config["@type"].as_str().is_some_and(|kind| kind.ends_with(&format!(".{name}")));
+    dump["configs"].as_array()?.iter().find(is_it)
+}
+
+/// The version of the push context.
+fn version(dump: &Value) -> Option<&str> {
+    let clusters = section(dump, "ClustersConfigDump").and_then(|clusters| clusters["versionInfo"].as_str());
+    let routes = || section(dump, "RoutesConfigDump")?["dynamicRouteConfigs"][0]["versionInfo"].as_str();
+    clusters.or_else(routes)
+}
+
+/// Whether any part of a section names the source.
+fn mentions(value: &Value, source: &str) -> bool {
+    match value {
+        Value::String(text) => text.starts_with("/apis/") && text.ends_with(source),
+        Value::Array(items) => items.iter().any(|item| mentions(item, source)),
+        Value::Object(fields) => fields.values().any(|field| mentions(field, source)),
+        _ => false,
+    }
+}
+
+fn virtual_hosts(dump: &Value) -> impl Iterator<Item = &Value> {
+    let configs = section(dump, "RoutesConfigDump").and_then(|routes| routes["dynamicRouteConfigs"].as_array());
+    let hosts = configs.into_iter().flatten().filter_map(|config| config["routeConfig"]["virtualHosts"].as_array());
+    hosts.flatten()
+}
+
+/// The routes that come from the object, one list for each virtual host that has any.
+fn routes_of<'a>(dump: &'a Value, source: &str) -> Vec<Vec<&'a Value>> {
+    let of_host = |host: &'a Value| {
+        let routes = host["routes"].as_array().into_iter().flatten();
+        routes.filter(|route| mentions(&route["metadata"], source)).collect::<Vec<_>>()
+    };
+    virtual_hosts(dump).map(of_host).filter(|routes| !routes.is_empty()).collect()
+}
+
+/// Whether the proxy has a virtual host for one of the hosts that the object names, or named.
+fn serves_a_host(dump: &Value, expected: &Expected) -> bool {
+    let specs = expected.object.iter().map(|object| &object["spec"]).chain(&expected.others);
+    let names = specs.flat_map(|spec| spec["hosts"].as_array().into_iter().flatten()).filter_map(Value::as_str);
+    let hosts: BTreeSet<_> = names.map(|host| qualified(host, &expected.target.namespace)).collect();
+    let domains = virtual_hosts(dump).flat_map(|host| host["domains"].as_array().into_iter().flatten());
+    domains.filter_map(Value::as_str).any(|domain| hosts.contains(domain))
+}
+
+/// Compares the routes with what was written and with what the proxy may still have.
+fn compare(written: &Value, others: &[Value], routes: &[Vec<&Value>]) -> Content {
+    let wanted = expressions(&written["http"], &["headers", "withoutHeaders"]);
+    let found: BTreeSet<_> = routes.iter().flatten().flat_map(|route| generated_expressions(route)).collect();
+    if wanted != found {
+        return Content::Older;
+    }
+    if !wanted.is_empty() {
+        return Content::Shows;
+    }
+    let fits = |spec: &Value| routes.iter().all(|routes| traits::fit(spec, routes));
+    match (fits(written), others.iter().any(fits)) {
+        (true, false) => Content::Shows,
+        (false, true) => Content::Older,
+        _ => Content::Unclear,
+    }
+}
+
+/// The expressions on the request id in a spec.
+fn expressions(routes: &Value, fields: &[&str]) -> BTreeSet<String> {
+    let matches =
+        routes.as_array().into_iter().flatten().flat_map(|route| route["match"].as_array().into_iter().flatten());
+    let regexes = matches.flat_map(|one| fields.iter().filter_map(|field| one[*field][REQUEST_ID]["regex"].as_str()));
+    regexes.map(str::to_owned).collect()
+}
+
+/// The expressions on the request id in a generated route.
+fn generated_expressions(route: &Value) -> Vec<String> {
+    let headers = route["match"]["headers"].as_array().into_iter().flatten();
+    let ours = headers.filter(|header| header["name"] == REQUEST_ID);
+    ours.filter_map(|header| header["stringMatch"]["safeRegex"]["regex"].as_str()).map(str::to_owned).collect()
+}

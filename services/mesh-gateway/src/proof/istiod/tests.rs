@@ -1,0 +1,171 @@
+//! The pages of a real istiod 1.32, shortened, and what is read from them.
+
+use meshward_model::Target;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::proof::Content;
+
+const VERSION: &str = "2026-11-23T12:25:29Z/3";
+
+fn nonce(counter: u64) -> String {
+    format!("2026-11-23T12:25:29Z/{counter}ad46f630-f117-4e73-9bcc-87a4b69ad6dd")
+}
+
+fn spec(http: Value) -> Value {
+    json!({"hosts": ["checkout"], "http": http})
+}
+
+fn to(host: &str, timeout: &str) -> Value {
+    json!({"route": [{"destination": {"host": host}}], "timeout": timeout})
+}
+
+fn expected(object: Option<Value>, others: Vec<Value>, rebinds: bool) -> Expected {
+    let target = Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap();
+    let object = object.map(|spec| json!({"metadata": {"resourceVersion": "9"}, "spec": spec}));
+    Expected { target, object, others, rebinds }
+}
+
+fn route(host: &str, timeout: &str, regex: Option<&str>) -> Value {
+    let mut route = json!({
+        "match": {"prefix": "/"},
+        "route": {"cluster": format!("outbound|8080||{host}.shop.svc.cluster.local"), "timeout": timeout},
+        "metadata": {"filterMetadata": {"istio": {
+            "config": "/apis/networking.istio.io/v1/namespaces/shop/virtual-service/checkout"}}},
+    });
+    if let Some(regex) = regex {
+        let regex = json!({"safeRegex": {"regex": regex}});
+        route["match"]["headers"] = json!([{"name": "x-request-id", "stringMatch": regex}]);
+    }
+    route
+}
+
+fn dump(routes: Value) -> Value {
+    let domains = ["checkout.shop.svc.cluster.local", "checkout"];
+    json!({"configs": [
+        {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": VERSION},
+        {"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamicRouteConfigs": [{
+            "versionInfo": VERSION,
+            "routeConfig": {"virtualHosts": [{"domains": domains, "routes": routes}]},
+        }]},
+    ]})
+}
+
+fn syncz(sent: u64, acked: u64, error: Option<&str>) -> Value {
+    let mut status = json!({"sent": nonce(sent), "acked": nonce(acked)});
+    if let Some(error) = error {
+        status["lastError"] = error.into();
+    }
+    json!([{"proxy": "storefront-0.shop", "resources": {
+        "type.googleapis.com/envoy.config.route.v3.RouteConfiguration": status}}])
+}
+
+fn look(dump: &Value, syncz: &Value, expected: &Expected) -> Option<ProxyLook> {
+    look_at_proxy("storefront-0.shop", dump, syncz, expected)
+}
+
+#[test]
+fn content_tells_new_from_old() {
+    let (a, b) = (to("checkout", "1s"), to("next", "1s"));
+    let narrowed = |regex: &str| {
+        let mut route = a.clone();
+        route["match"] = json!([{"headers": {"x-request-id": {"regex": regex}}}]);
+        spec(json!([route]))
+    };
+    let (old, new) = (spec(json!([a])), spec(json!([b])));
+    let retried = spec(json!([{"route": a["route"], "timeout": "1s", "retries": {"attempts": 1}}]));
+    for (name, written, other, generated, content) in [
+        ("its expression", narrowed("R10"), &old, route("checkout", "1s", Some("R10")), Content::Shows),
+        ("another weight's", narrowed("R30"), &old, route("checkout", "1s", Some("R10")), Content::Older),
+        ("not exposed yet", narrowed("R10"), &old, route("checkout", "1s", None), Content::Older),
+        ("still exposed", old.clone(), &new, route("checkout", "1s", Some("R10")), Content::Older),
+        ("its destination", new.clone(), &old, route("next", "1s", None), Content::Shows),
+        ("the other's destination", new.clone(), &old, route("checkout", "1s", None), Content::Older),
+        (
+            "its timeout",
+            spec(json!([to("checkout", "1500ms")])),
+            &old,
+            route("checkout", "1.500s", None),
+            Content::Shows,
+        ),
+        ("both alike", retried, &old, route("checkout", "1s", None), Content::Unclear),
+        ("neither", new.clone(), &old, route("third", "1s", None), Content::Unclear),
+    ] {
+        let expected = expected(Some(written), vec![other.clone()], false);
+        let seen = look(&dump(json!([generated])), &syncz(3, 3, None), &expected).unwrap();
+        assert_eq!(seen.content, content, "{name}");
+    }
+}
+
+#[test]
+fn weights_and_headers_are_content() {
+    let weighted = |a: u64, b: u64| {
+        spec(json!([{"headers": {"response": {"set": {"X-V": "2"}}}, "route": [
+            {"destination": {"host": "a", "subset": "s"}, "weight": a}, {"destination": {"host": "b"}, "weight": b}]}]))
+    };
+    let mut generated = route("x", "0s", None);
+    generated["responseHeadersToAdd"] = json!([{"header": {"key": "x-v", "value": "2"}}]);
+    generated["route"] = json!({"timeout": "0s", "weightedClusters": {"clusters": [
+        {"name": "outbound|80|s|a.shop.svc.cluster.local", "weight": 80},
+        {"name": "outbound|80||b.shop.svc.cluster.local", "weight": 20}]}});
+    let content = |written, other| {
+        let expected = expected(Some(written), vec![other], false);
+        look(&dump(json!([generated])), &syncz(3, 3, None), &expected).unwrap().content
+    };
+    assert_eq!(content(weighted(80, 20), weighted(20, 80)), Content::Shows);
+    assert_eq!(content(weighted(20, 80), weighted(80, 20)), Content::Older);
+}
+
+#[test]
+fn pushes_are_compared_with_the_state_that_was_dumped() {
+    let expected = expected(Some(spec(json!([to("checkout", "1s")]))), Vec::new(), false);
+    let dump = dump(json!([route("checkout", "1s", None)]));
+    for (sent, acked, error, pushed, acknowledged) in [
+        (3, 3, None, true, true),
+        (4, 3, None, true, false),
+        (10, 10, None, true, true),
+        (2, 2, None, false, true),
+        (3, 2, Some("too big"), true, false),
+        (3, 3, Some("too big"), true, false),
+    ] {
+        let seen = look(&dump, &syncz(sent, acked, error), &expected).unwrap();
+        assert_eq!((seen.pushed, seen.acknowledged, seen.error.as_deref()), (pushed, acknowledged, error), "{sent}");
+    }
+    assert!(sync::is_at_least(&nonce(1).replace("12:25:29", "13:00:00"), VERSION), "istiod began to count anew");
+    assert!(!sync::is_at_least("nonsense", VERSION));
+    assert_eq!(look(&dump, &json!([]), &expected), None, "it went away");
+}
+
+#[test]
+fn who_is_concerned() {
+    let foreign =
+        json!({"match": {"prefix": "/"}, "route": {"cluster": "outbound|8080||checkout.shop.svc.cluster.local"}});
+    let ours = route("checkout", "1s", None);
+    let written = || Some(spec(json!([to("checkout", "1s")])));
+    let content =
+        |routes: Value, expected: &Expected| look(&dump(routes), &syncz(3, 3, None), expected).map(|seen| seen.content);
+    let old = || vec![spec(json!([]))];
+    assert_eq!(content(json!([foreign]), &expected(written(), Vec::new(), false)), None);
+    assert_eq!(content(json!([foreign]), &expected(written(), Vec::new(), true)), Some(Content::Unused));
+    assert_eq!(content(json!([foreign]), &expected(None, old(), true)), Some(Content::Shows), "it is gone there");
+    assert_eq!(content(json!([ours]), &expected(None, old(), true)), Some(Content::Older));
+}
+
+#[test]
+fn taken_in_means_this_version_of_this_object() {
+    let config = |kind: &str, version: &str| {
+        json!({"apiVersion": "networking.istio.io/v1", "kind": kind,
+               "metadata": {"name": "checkout", "namespace": "shop", "resourceVersion": version}})
+    };
+    let present = expected(Some(spec(json!([]))), Vec::new(), false);
+    let gone = expected(None, Vec::new(), false);
+    for (configs, expected, taken_in) in [
+        (json!([config("Gateway", "9"), config("VirtualService", "9")]), &present, true),
+        (json!([config("VirtualService", "8")]), &present, false),
+        (json!([]), &present, false),
+        (json!([config("VirtualService", "8")]), &gone, false),
+        (json!([config("Gateway", "9")]), &gone, true),
+    ] {
+        assert_eq!(has_taken_in(&configs, expected), taken_in, "{configs}");
+    }
+}

@@ -1,0 +1,169 @@
+//! What a look means. Pure.
+//!
+//! A proxy has the write when the control plane would generate it for that proxy now *and* the proxy acknowledged the last
+//! push, if that push was made from this state. The hard part is a push that did not happen:
+//!
+//! - The control plane's state moved on without a push to this proxy. Either nothing in it changed for the proxy, or the push
+//!   is being made at this moment. A push takes milliseconds between the two, so it counts as "nothing changed" once the
+//!   proxy was seen unchanged for [`SETTLED`].
+//! - What was written and what was there before look alike in the generated configuration (say, only a retry policy differs), or
+//!   the write changed annotations only, which pushes nothing. Then the state may still be the one from before the write. It
+//!   counts as live when nothing moved for [`QUIET`] after the write was taken in, ten times the time for which istiod
+//!   collects changes. **Remaining race:** an istiod that needs longer than that for its next state (a debounce that was
+//!   raised, or a mesh that changes so fast that it never gets to push) would be believed too early. With a canary by request
+//!   ids this never happens: each weight has an expression of its own.
+
+use std::time::Duration;
+
+use meshward_model::Refusal;
+
+use super::{Content, Look, ProxyLook};
+
+/// A push that was going to happen has begun after this time.
+pub(super) const SETTLED: Duration = Duration::from_millis(250);
+/// A write that changes a proxy's configuration has reached istiod's state after this time.
+pub(super) const QUIET: Duration = Duration::from_secs(1);
+
+/// What a look says of all proxies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Judgement {
+    pub(super) concerned: usize,
+    pub(super) laggards: Vec<String>,
+    pub(super) refusals: Vec<Refusal>,
+    /// The control plane is behind, so the rest says nothing.
+    pub(super) not_taken_in: Vec<String>,
+    /// How much longer everything must stand still to be final, if nothing but that is missing.
+    pub(super) settles_in: Option<Duration>,
+}
+
+impl Judgement {
+    pub(super) fn is_live(&self) -> bool {
+        self.not_taken_in.is_empty() && self.laggards.is_empty() && self.refusals.is_empty()
+    }
+}
+
+enum Standing {
+    Live,
+    Refused(String),
+    /// It will be one or the other if it stands still for this long in all.
+    Settling(Duration),
+    Behind,
+    NotConcerned,
+}
+
+fn standing(proxy: &ProxyLook, still_for: Duration) -> Standing {
+    let needed = match proxy.content {
+        Content::Older => return Standing::Behind,
+        Content::Shows if proxy.pushed => Duration::ZERO,
+        Content::Shows => SETTLED,
+        Content::Unclear | Content::Unused => QUIET,
+    };
+    match &proxy.error {
+        _ if still_for < needed => Standing::Settling(needed),
+        _ if proxy.content == Content::Unused => Standing::NotConcerned,
+        Some(words) => Standing::Refused(words.clone()),
+        None if proxy.acknowledged => Standing::Live,
+        None => Standing::Behind,
+    }
+}
+
+/// Judges a look; `still_for` says how long a proxy was seen as it is now.
+pub(super) fn judge(look: &Look, still_for: impl Fn(&ProxyLook) -> Duration) -> Judgement {
+    let mut judgement = Judgement { not_taken_in: look.not_taken_in.clone(), ..Judgement::default() };
+    if !judgement.not_taken_in.is_empty() {
+        return judgement;
+    }
+    let mut behind = false;
+    for proxy in &look.proxies {
+        let still_for = still_for(proxy);
+        let standing = standing(proxy, still_for);
+        judgement.concerned += usize::from(!matches!(standing, Standing::NotConcerned));
+        match standing {
+            Standing::Live | Standing::NotConcerned => {}
+            Standing::Refused(message) => judgement.refusals.push(Refusal { proxy: proxy.name.clone(), message }),
+            Standing::Behind => {
+                behind = true;
+                judgement.laggards.push(proxy.name.clone());
+            }
+            Standing::Settling(needed) => {
+                let rest = needed.saturating_sub(still_for);
+                judgement.settles_in = Some(judgement.settles_in.map_or(rest, |known| known.max(rest)));
+                judgement.laggards.push(proxy.name.clone());
+            }
+        }
+    }
+    if behind {
+        judgement.settles_in = None;
+    }
+    judgement
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(content: Content) -> ProxyLook {
+        ProxyLook {
+            name: "a.shop".into(),
+            content,
+            version: "v/2".into(),
+            pushed: true,
+            nonce: "n".into(),
+            acknowledged: true,
+            error: None,
+        }
+    }
+
+    fn judged(proxy: ProxyLook, still_ms: u64) -> Judgement {
+        judge(&Look { not_taken_in: Vec::new(), proxies: vec![proxy] }, |_| Duration::from_millis(still_ms))
+    }
+
+    #[test]
+    fn only_what_is_shown_pushed_and_acknowledged_is_live_at_once() {
+        use Content::{Older, Shows, Unclear};
+        for (content, pushed, acknowledged, still_ms, live) in [
+            (Shows, true, true, 0, true),
+            (Shows, true, false, 5000, false),
+            (Shows, false, true, 0, false),
+            (Shows, false, true, 250, true),
+            (Shows, false, false, 5000, false),
+            (Older, true, true, 60_000, false),
+            (Unclear, true, true, 500, false),
+            (Unclear, true, true, 1000, true),
+            (Unclear, true, false, 5000, false),
+        ] {
+            let look = ProxyLook { pushed, acknowledged, ..proxy(content) };
+            let row = format!("{content:?} pushed {pushed} acknowledged {acknowledged} still {still_ms}");
+            assert_eq!(judged(look, still_ms).is_live(), live, "{row}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_counts_only_for_what_was_written() {
+        let refusing = |content, pushed| ProxyLook {
+            pushed,
+            acknowledged: false,
+            error: Some("too big".into()),
+            ..proxy(content)
+        };
+        let refusals = |proxy, still_ms| judged(proxy, still_ms).refusals.len();
+        assert_eq!(refusals(refusing(Content::Shows, true), 0), 1);
+        assert_eq!(refusals(refusing(Content::Older, true), 0), 0, "the push before was refused, ours is to come");
+        assert_eq!(refusals(refusing(Content::Shows, false), 0), 0, "perhaps ours is being pushed now");
+        assert_eq!(refusals(refusing(Content::Shows, false), 250), 1);
+    }
+
+    #[test]
+    fn who_does_not_use_it_is_not_waited_for_once_that_is_sure() {
+        let early = judged(proxy(Content::Unused), 0);
+        assert_eq!((early.is_live(), early.concerned, early.settles_in), (false, 1, Some(QUIET)));
+        let later = judged(proxy(Content::Unused), 1000);
+        assert_eq!((later.is_live(), later.concerned), (true, 0));
+    }
+
+    #[test]
+    fn a_control_plane_that_is_behind_proves_nothing() {
+        let look = Look { not_taken_in: vec!["istiod".into()], proxies: vec![proxy(Content::Shows)] };
+        assert!(!judge(&look, |_| QUIET).is_live());
+    }
+}

@@ -1,0 +1,210 @@
+//! Asking again until the answer is final.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use meshward_model::{PropagationProof, PropagationState};
+
+use super::{
+    Expected, Patience, Plane, ProxyLook,
+    judge::{Judgement, judge},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// Looks in a row that may fail before the answer is "unknown".
+const FAILURES: u32 = 3;
+/// How many laggards and refusals are named.
+const NAMED: usize = 20;
+
+/// Waits for an answer that is final: live, refused, or unknown. When the time is over, the answer is how it stands then; if
+/// nothing but standing still is missing, that is waited for beyond the timeout, at most a second. `now` is called at the
+/// end.
+pub async fn wait(
+    plane: &dyn Plane,
+    expected: &Expected,
+    patience: Patience,
+    now: impl Fn() -> Timestamp,
+) -> PropagationProof {
+    let start = Instant::now();
+    let mut history = History::default();
+    let mut pause = FIRST_PAUSE;
+    let mut failures = 0;
+    loop {
+        let over = start.elapsed() >= patience.timeout;
+        match plane.look(expected).await {
+            Ok(look) => {
+                failures = 0;
+                history.record(&look.proxies);
+                let judgement = judge(&look, |proxy| history.still_for(proxy));
+                let is_final = judgement.is_live() || !judgement.refusals.is_empty();
+                if is_final || over && judgement.settles_in.is_none() {
+                    return proof(judgement, start.elapsed(), now());
+                }
+                if let Some(settles_in) = judgement.settles_in {
+                    pause = pause.min(settles_in.max(FIRST_PAUSE));
+                }
+            }
+            Err(why) => {
+                failures += 1;
+                if over || failures >= FAILURES {
+                    return unknown(&why, start.elapsed(), now());
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Since when each proxy was seen as it is.
+#[derive(Default)]
+struct History(HashMap<String, (ProxyLook, Instant)>);
+
+impl History {
+    fn record(&mut self, proxies: &[ProxyLook]) {
+        let now = Instant::now();
+        let mut next = HashMap::new();
+        for proxy in proxies {
+            let since = self.0.get(&proxy.name).filter(|(known, _)| known == proxy).map_or(now, |(_, since)| *since);
+            next.insert(proxy.name.clone(), (proxy.clone(), since));
+        }
+        self.0 = next;
+    }
+
+    fn still_for(&self, proxy: &ProxyLook) -> Duration {
+        self.0.get(&proxy.name).map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+}
+
+/// The answer when nobody can be asked. Never a pass.
+pub(crate) fn unknown(why: &str, elapsed: Duration, now: Timestamp) -> PropagationProof {
+    answer(PropagationState::Unknown, format!("the control plane cannot be asked: {why}"), elapsed, now)
+}
+
+/// An answer that names no proxy.
+pub(crate) fn answer(state: PropagationState, message: String, elapsed: Duration, now: Timestamp) -> PropagationProof {
+    PropagationProof {
+        state,
+        concerned: 0,
+        acknowledged: 0,
+        laggards: Vec::new(),
+        refusals: Vec::new(),
+        elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        time: now,
+        message,
+        drift_manager: String::new(),
+    }
+}
+
+fn proof(judgement: Judgement, elapsed: Duration, now: Timestamp) -> PropagationProof {
+    let Judgement { concerned, mut laggards, mut refusals, not_taken_in, .. } = judgement;
+    let waiting = laggards.len() + refusals.len();
+    let done = concerned.saturating_sub(waiting);
+    let seconds = elapsed.as_secs_f64();
+    laggards.truncate(NAMED);
+    refusals.truncate(NAMED);
+    let (state, message) = match (refusals.first(), not_taken_in.first()) {
+        (Some(first), _) => {
+            let message =
+                format!("{} of {concerned} proxies refused it: {}: {}", refusals.len(), first.proxy, first.message);
+            (PropagationState::Refused, message)
+        }
+        (None, Some(replica)) => {
+            (PropagationState::Pending, format!("{replica} has not read the write after {seconds:.2} s"))
+        }
+        (None, None) if waiting > 0 => {
+            let names = laggards.join(", ");
+            let message =
+                format!("acknowledged by {done}/{concerned} proxies after {seconds:.2} s; waiting for {names}");
+            (PropagationState::Pending, message)
+        }
+        (None, None) => (PropagationState::Live, format!("live on {done}/{concerned} proxies after {seconds:.2} s")),
+    };
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    PropagationProof {
+        concerned: count(concerned),
+        acknowledged: count(done),
+        laggards,
+        refusals,
+        ..answer(state, message, elapsed, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use meshward_model::Target;
+
+    use super::*;
+    use crate::proof::{Content, Look};
+
+    /// Gives the looks one after the other; the last one for ever.
+    struct Script(Vec<Result<Look, String>>, AtomicUsize);
+
+    #[async_trait]
+    impl Plane for Script {
+        async fn look(&self, _: &Expected) -> Result<Look, String> {
+            let index = self.1.fetch_add(1, Ordering::Relaxed).min(self.0.len() - 1);
+            self.0[index].clone()
+        }
+    }
+
+    fn proxy(acknowledged: bool) -> ProxyLook {
+        ProxyLook {
+            name: "a.shop".into(),
+            content: Content::Shows,
+            version: "v/2".into(),
+            pushed: true,
+            nonce: "n".into(),
+            acknowledged,
+            error: None,
+        }
+    }
+
+    fn look(proxies: Vec<ProxyLook>) -> Result<Look, String> {
+        Ok(Look { not_taken_in: Vec::new(), proxies })
+    }
+
+    async fn ask(looks: Vec<Result<Look, String>>, timeout_ms: u64) -> PropagationProof {
+        let target = Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap();
+        let expected = Expected { target, object: None, others: Vec::new(), rebinds: false };
+        let patience = Patience { timeout: Duration::from_millis(timeout_ms) };
+        wait(&Script(looks, AtomicUsize::new(0)), &expected, patience, || Timestamp::UNIX_EPOCH).await
+    }
+
+    #[tokio::test]
+    async fn it_waits_for_the_last_proxy() {
+        let behind = Ok(Look { not_taken_in: vec!["istiod".into()], proxies: Vec::new() });
+        let proof = ask(vec![behind, look(vec![proxy(false)]), look(vec![proxy(true)])], 30_000).await;
+        assert_eq!((proof.state, proof.concerned, proof.acknowledged), (PropagationState::Live, 1, 1));
+        assert!(proof.message.starts_with("live on 1/1 proxies after 0."), "{}", proof.message);
+    }
+
+    #[tokio::test]
+    async fn laggards_are_named_when_the_time_is_over() {
+        let proof = ask(vec![look(vec![proxy(false)])], 0).await;
+        assert_eq!((proof.state, &*proof.laggards), (PropagationState::Pending, &["a.shop".to_owned()][..]));
+    }
+
+    #[tokio::test]
+    async fn one_look_waits_for_what_only_must_stand_still() {
+        let settling = ProxyLook { pushed: false, ..proxy(true) };
+        assert_eq!(ask(vec![look(vec![settling])], 0).await.state, PropagationState::Live);
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_asked_never_passes() {
+        let down = || Err("connection refused".to_owned());
+        let proof = ask(vec![down()], 30_000).await;
+        assert_eq!(proof.state, PropagationState::Unknown);
+        assert!(proof.message.contains("connection refused"), "{}", proof.message);
+        let blinked = ask(vec![down(), look(vec![proxy(true)])], 30_000).await;
+        assert_eq!(blinked.state, PropagationState::Live, "one lost answer is no verdict");
+    }
+}
