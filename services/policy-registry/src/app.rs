@@ -1,9 +1,9 @@
 //! The use cases: who may do what, in which order it is checked, and what is written together.
 //!
-//! Each mutation goes the same way ([`App::change`] in `app/change.rs`): first answer of a repeated request, read, role, etag,
-//! a pure decision, one commit. Reading rights come first everywhere: a policy in a namespace that the caller may not see is
-//! answered exactly as one that does not exist (NOT_FOUND), so nobody learns of it by asking. In a namespace that the caller
-//! may see, a missing role is PERMISSION_DENIED.
+//! Each mutation goes the same way (`app/change.rs`): first answer of a repeated request, read,
+//! role, etag, a pure decision, one commit. Reading rights come first everywhere: a policy in a namespace that the
+//! caller may not see is answered exactly as one that does not exist (NOT_FOUND), so nobody learns of it by asking. In
+//! a namespace that the caller may see, a missing role is PERMISSION_DENIED.
 
 mod change;
 mod check;

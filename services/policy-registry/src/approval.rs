@@ -1,7 +1,7 @@
 //! Who may approve, how many must, how long that lasts, and so what is missing before a version may be deployed.
 //!
-//! Approvals are bound to the digest of the version and expire. Expiry changes nothing in the store: an APPROVED version keeps
-//! its state, and [`Rules::obstacles`] says at the moment of the question what is missing.
+//! Approvals are bound to the digest of the version and expire. Expiry changes nothing in the store: an APPROVED
+//! version keeps its state, and [`Rules::obstacles`] says at the moment of the question what is missing.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The audit trail: append-only, each event sealed with a hash over the one before it and its own fields.
 //!
-//! Changing, removing or inserting an event breaks every seal from there on, so it takes a rewrite of the whole rest to hide
-//! it. Events cut off at the end leave an intact, shorter chain: whoever wants to notice that notes the last sequence and hash
-//! elsewhere (they are in every [`Sealed`] event that the watch stream delivers).
+//! Changing, removing or inserting an event breaks every seal from there on, so it takes a rewrite of the whole rest to
+//! hide it. Events cut off at the end leave an intact, shorter chain: whoever wants to notice that notes the last
+//! sequence and hash elsewhere (they are in every [`Sealed`] event that the watch stream delivers).
 
 use jiff::Timestamp;
 use meshward_model::canonical_json;

@@ -12,9 +12,9 @@ use crate::{
     ports::PeerError,
 };
 
-/// Violations in one status. They travel in an HTTP/2 trailer, and clients refuse more than about 16 KiB of those.
+/// Violations in one status. They travel in an HTTP/2 trailer, in base64, and clients refuse more than 16 KiB of those.
 const MAX_VIOLATIONS: usize = 16;
-/// Longest sentence of a violation, characters.
+/// Longest sentence of a violation, bytes.
 const MAX_SENTENCE: usize = 300;
 
 /// Why a call was refused, by what the caller can do about it.
@@ -185,10 +185,10 @@ fn blocking(findings: &[Finding]) -> impl Iterator<Item = String> {
 }
 
 fn shorten(text: &str) -> String {
-    if text.chars().count() <= MAX_SENTENCE {
+    if text.len() <= MAX_SENTENCE {
         return text.to_owned();
     }
-    text.chars().take(MAX_SENTENCE - 1).chain(['…']).collect()
+    format!("{}…", &text[..text.floor_char_boundary(MAX_SENTENCE)])
 }
 
 fn of_store(error: &StoreError) -> Problem {
@@ -200,5 +200,37 @@ fn of_store(error: &StoreError) -> Problem {
         }
         // The use cases ask for what may be missing or taken; what is left is a defect.
         StoreError::NotFound | StoreError::AlreadyExists { .. } | StoreError::Corrupt(_) => Problem::internal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshward_model::{Confidence, ObjectRef, Severity};
+
+    use super::*;
+
+    #[test]
+    fn many_long_findings_fit_into_a_trailer() {
+        let finding = Finding {
+            id: "MW2001".into(),
+            slug: String::new(),
+            aliases: vec![],
+            severity: Severity::Error,
+            confidence: Confidence::Definite,
+            object: ObjectRef::default(),
+            path: String::new(),
+            at: None,
+            message: "ü".repeat(5000),
+            suggestion: String::new(),
+        };
+        let findings = vec![finding; 1000];
+        for error in [
+            Error::TextInvalid(findings.clone()),
+            Error::VersionInvalid { version: "policies/p/versions/1".into(), findings },
+        ] {
+            let headers = tonic::Status::from(error).into_http::<()>().into_parts().0.headers;
+            let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+            assert!((4_000..12_000).contains(&bytes), "{bytes}");
+        }
     }
 }

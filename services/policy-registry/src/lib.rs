@@ -1,9 +1,9 @@
 //! policy-registry: stores policies and their versions, and says which of them may be deployed.
 //!
-//! A policy is a named rule set for one object of one mesh. Its versions never change; editing makes a new one. Each goes
-//! through a life ([`lifecycle`]): written, submitted (after a dry run on the cluster), approved by people other than its author
-//! ([`approval`]), then deployed by the rollout-orchestrator, which tells how that ended. Every step is an event in a
-//! hash-chained trail ([`audit`]), stored in the same transaction as what it tells of.
+//! A policy is a named rule set for one object of one mesh. Its versions never change; editing makes a new one. Each
+//! goes through a life ([`lifecycle`]): written, submitted (after a dry run on the cluster), approved by people other
+//! than its author ([`approval`]), then deployed by the rollout-orchestrator, which tells how that ended. Every step is
+//! an event in a hash-chained trail ([`audit`]), stored in the same transaction as what it tells of.
 //!
 //! ```text
 //! grpc ─ parse, encode ──► app ─ who may, in which order ──► lifecycle, approval, policy, audit   (pure)

@@ -4,8 +4,8 @@
 //! DRAFT ─submit→ SUBMITTED ─approve→ APPROVED ─promote→ ACTIVE ─supersede→ SUPERSEDED ─promote→ ACTIVE
 //!                    └─reject→ REJECTED ←reject─┘  └─quarantine→ QUARANTINED ─release→ APPROVED
 //! ```
-//! What can be deployed (APPROVED, ACTIVE, SUPERSEDED) can also be rolled back into QUARANTINED, and approved again before its
-//! approvals expire or after.
+//! What can be deployed (APPROVED, ACTIVE, SUPERSEDED) can also be rolled back into QUARANTINED, and approved again
+//! before its approvals expire or after.
 
 use std::fmt;
 

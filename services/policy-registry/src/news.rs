@@ -1,5 +1,5 @@
-//! Tells watchers that something was stored. What it was, they read from the store themselves, from where they are: so a slow
-//! watcher misses nothing and holds nobody up, and there is no queue that could fill.
+//! Tells watchers that something was stored. What it was, they read from the store themselves, from where they are: so
+//! a slow watcher misses nothing and holds nobody up, and there is no queue that could fill.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! What is kept, as a port: reads, and one way to write.
 //!
-//! Use cases read a policy with a version, decide with pure code what shall become of them, and [`Store::commit`] the whole
-//! [`Change`] (rows, audit events, answer for repeats) in one transaction. The policy's revision is compared and set, so a
-//! decision on stale facts is never stored: it fails with [`StoreError::Conflict`] and is made again.
+//! Use cases read a policy with a version, decide with pure code what shall become of them, and [`Store::commit`] the
+//! whole [`Change`] (rows, audit events, answer for repeats) in one transaction. The policy's revision is compared and
+//! set, so a decision on stale facts is never stored: it fails with [`StoreError::Conflict`] and is made again.
 
 pub mod sql;
 
@@ -33,8 +33,8 @@ pub struct Change {
     pub policy: Policy,
     /// What is done with the row of the policy.
     pub write: Write,
-    /// New and changed versions. A new one has the next number; of a known one, state, reason, findings and approvals are
-    /// written, never the content. The order counts: what gives up the ACTIVE state goes first.
+    /// New and changed versions. A new one has the next number; of a known one, state, reason, findings and approvals
+    /// are written, never the content. The order counts: what gives up the ACTIVE state goes first.
     pub versions: Vec<Version>,
     /// An outcome that was told.
     pub record: Option<DeploymentRecord>,
@@ -68,12 +68,12 @@ pub trait Store: Send + Sync + 'static {
     /// What was answered to a request before.
     async fn recall(&self, repeat: &Repeat, now: Timestamp) -> Result<Earlier, StoreError>;
 
-    /// Stores a change, and the answer to give to repeats. Anything but [`Earlier::Nothing`] means that the request was done
-    /// or its id used in the meantime, and nothing was stored.
+    /// Stores a change, and the answer to give to repeats. Anything but [`Earlier::Nothing`] means that the request was
+    /// done or its id used in the meantime, and nothing was stored.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the policy's revision is another one, or it is gone; [`StoreError::AlreadyExists`] if its
-    /// name, its target or the deployment's record is there already.
+    /// [`StoreError::Conflict`] if the policy's revision is another one, or it is gone; [`StoreError::AlreadyExists`]
+    /// if its name, its target or the deployment's record is there already.
     async fn commit(
         &self,
         change: &Change,

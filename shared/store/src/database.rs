@@ -1,13 +1,13 @@
 //! Opening, migrating, reading and writing.
 //!
 //! SQLite allows one writer at a time. Instead of letting connections fight for that place, there is exactly one writer
-//! connection; whoever wants to write waits for it in fair order and begins with `BEGIN IMMEDIATE`, so that a transaction which
-//! has read never fails when it goes on to write. Readers have a pool of their own and, thanks to the write-ahead log, see the
-//! last committed state without waiting for the writer.
+//! connection; whoever wants to write waits for it in fair order and begins with `BEGIN IMMEDIATE`, so that a
+//! transaction which has read never fails when it goes on to write. Readers have a pool of their own and, thanks to the
+//! write-ahead log, see the last committed state without waiting for the writer.
 //!
 //! `synchronous=FULL`: a commit is on the disk before it is answered, also if the power fails right after. With the
-//! write-ahead log that costs one fsync per commit, and these services commit a few times per second at most; NORMAL would
-//! save that fsync and could forget approvals that were already answered.
+//! write-ahead log that costs one fsync per commit, and these services commit a few times per second at most; NORMAL
+//! would save that fsync and could forget approvals that were already answered.
 
 use std::{borrow::Cow, str::FromStr as _, time::Duration};
 
@@ -19,7 +19,8 @@ use sqlx::{
 
 use crate::{StoreError, repeat};
 
-/// Version (from 1, below [`OWN_MIGRATIONS`]), name, SQL. What was once released is never changed; a change is a new version.
+/// Version (from 1, below [`OWN_MIGRATIONS`]), name, SQL. What was once released is never changed; a change is a new
+/// version.
 pub type Migration = (i64, &'static str, &'static str);
 
 /// A write transaction: nothing of it is visible to others before `commit`; dropped without it, it is undone.
@@ -41,11 +42,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens `sqlite:PATH`, makes the file if there is none, and brings its tables up to date. Doing so again changes nothing.
+    /// Opens `sqlite:PATH`, makes the file if there is none, and brings its tables up to date. Doing so again changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] with a sentence for the operator if the URL is of another database, the file cannot be
-    /// opened, or a migration that was applied earlier is not the one in the program.
+    /// [`StoreError::Unavailable`] with a sentence for the operator if the URL is of another database, the file cannot
+    /// be opened, or a migration that was applied earlier is not the one in the program.
     pub async fn open(url: &str, migrations: &[Migration]) -> Result<Self, StoreError> {
         let options = options(url)?;
         let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);

@@ -1,5 +1,5 @@
-//! What every service with SQL needs, and no more: open a database, migrate it, read, write in one transaction, page, and
-//! remember the answers to requests that clients repeat.
+//! What every service with SQL needs, and no more: open a database, migrate it, read, write in one transaction, page,
+//! and remember the answers to requests that clients repeat.
 //!
 //! - [`StoreArgs`]: the flag that names the database;
 //! - [`Database`]: one writer connection, a pool of readers, embedded migrations;
@@ -9,9 +9,10 @@
 //! - [`time`]: moments as integers.
 //!
 //! # How SQL is written here
-//! Only SQLite is built in so far. Statements are to be shared with PostgreSQL later, so they keep to what both understand:
-//! `$1` placeholders, `RETURNING`, `ON CONFLICT`, BIGINT-sized integers, times as INTEGER milliseconds, JSON as TEXT, ids and
-//! times made in Rust. A store trait of a service has use-case methods, each one transaction; no transaction leaves it.
+//! Only SQLite is built in so far. Statements are to be shared with PostgreSQL later, so they keep to what both
+//! understand: `$1` placeholders, `RETURNING`, `ON CONFLICT`, BIGINT-sized integers, times as INTEGER milliseconds,
+//! JSON as TEXT, ids and times made in Rust. A store trait of a service has use-case methods, each one transaction; no
+//! transaction leaves it.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), meshward_store::StoreError> {

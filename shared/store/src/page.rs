@@ -1,8 +1,8 @@
 //! Page sizes and opaque page tokens.
 //!
-//! A token holds the place where the next page begins, the name of the list it belongs to with its filter, and a checksum. It
-//! grants nothing: the reader's rights are checked on every page. A token of another list or filter is refused, because going
-//! on there would silently skip or repeat rows.
+//! A token holds the place where the next page begins, the name of the list it belongs to with its filter, and a
+//! checksum. It grants nothing: the reader's rights are checked on every page. A token of another list or filter is
+//! refused, because going on there would silently skip or repeat rows.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
@@ -65,7 +65,8 @@ pub fn cursor<C: DeserializeOwned>(list: &str, token: &str) -> Result<Option<C>,
     serde_json::from_slice(cursor).map(Some).map_err(|_| InvalidToken)
 }
 
-/// Cuts a page out of rows that were read with one more than `size`: the page, and the token of the next one (empty = none).
+/// Cuts a page out of rows that were read with one more than `size`: the page, and the token of the next one (empty =
+/// none).
 #[must_use]
 pub fn cut<T, C: Serialize>(mut rows: Vec<T>, size: u32, list: &str, cursor_of: impl Fn(&T) -> C) -> (Vec<T>, String) {
     let size = size as usize;

@@ -1,8 +1,8 @@
-//! Repeated requests: a client that lost the answer to a mutation sends it again under the same `request_id` and gets the first
-//! answer, instead of doing it twice.
+//! Repeated requests: a client that lost the answer to a mutation sends it again under the same `request_id` and gets
+//! the first answer, instead of doing it twice.
 //!
-//! The answer is stored in the same transaction as what it tells of, so one is there exactly if the other is. Ids belong to
-//! the caller who made them: nobody gets another's answer by guessing an id.
+//! The answer is stored in the same transaction as what it tells of, so one is there exactly if the other is. Ids
+//! belong to the caller who made them: nobody gets another's answer by guessing an id.
 //!
 //! ```no_run
 //! # use meshward_store::*;
@@ -64,8 +64,8 @@ pub enum Earlier {
 }
 
 impl Repeat {
-    /// A request of `actor`; `request` is its encoded form, of which a digest is kept. Without a request id (empty) nothing is
-    /// recalled or remembered.
+    /// A request of `actor`; `request` is its encoded form, of which a digest is kept. Without a request id (empty)
+    /// nothing is recalled or remembered.
     #[must_use]
     pub fn new(request_id: &str, actor: &str, method: &'static str, request: &[u8]) -> Self {
         Self {

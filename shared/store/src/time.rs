@@ -10,8 +10,8 @@ pub fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
 }
 
-/// A moment as it comes back from a column: what [`millis`] would keep of it. Answers that are given before the row is read
-/// again use it, so that both show the same time.
+/// A moment as it comes back from a column: what [`millis`] would keep of it. Answers that are given before the row is
+/// read again use it, so that both show the same time.
 #[must_use]
 pub fn stored(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)

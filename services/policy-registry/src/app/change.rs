@@ -76,8 +76,8 @@ impl App {
         first_answer(self.store.recall(&call.repeat, self.now()).await?)
     }
 
-    /// Read, check role and etag, decide, commit; again if somebody else wrote in between. Decisions must be pure: they may be
-    /// made several times.
+    /// Read, check role and etag, decide, commit; again if somebody else wrote in between. Decisions must be pure: they
+    /// may be made several times.
     pub(super) async fn change(
         &self,
         call: &Call,

@@ -1,5 +1,7 @@
 //! Checks of single request fields. All wrong fields of a request are told at once.
 
+use meshward_model::Target;
+
 use crate::{
     error::Error,
     policy::{MAX_YAML_BYTES, is_dns_label},
@@ -9,7 +11,8 @@ use crate::{
 const MAX_TEXT: usize = 4096;
 /// Longest id that can be one.
 const MAX_ID: usize = 128;
-const MAX_CLUSTER: usize = 253;
+/// Longest name of a cluster, or of anything in Kubernetes.
+const MAX_NAME: usize = 253;
 
 /// Collects what is wrong.
 #[derive(Debug, Default)]
@@ -57,8 +60,8 @@ impl Fields {
 
     /// A cluster's name, or none.
     pub(super) fn cluster(mut self, value: &str) -> Self {
-        if value.len() > MAX_CLUSTER {
-            self.add("cluster", format!("has {} bytes; at most {MAX_CLUSTER} are allowed", value.len()));
+        if value.len() > MAX_NAME {
+            self.add("cluster", format!("has {} bytes; at most {MAX_NAME} are allowed", value.len()));
         }
         self
     }
@@ -78,6 +81,20 @@ pub(super) fn yaml(text: &str) -> Result<(), Error> {
         return Err(Error::field("yaml", "is required"));
     }
     Ok(())
+}
+
+/// The names in a text, which become part of messages and keys.
+pub(super) fn target(target: &Target) -> Result<(), Error> {
+    let Target { api_version, kind, namespace, name, .. } = target;
+    let long =
+        [("apiVersion", api_version), ("kind", kind), ("metadata.namespace", namespace), ("metadata.name", name)];
+    match long.into_iter().find(|(_, value)| value.len() > MAX_NAME) {
+        Some((field, value)) => {
+            let what = format!("has a {field} of {} bytes; at most {MAX_NAME} are allowed", value.len());
+            Err(Error::field("yaml", what))
+        }
+        None => Ok(()),
+    }
 }
 
 pub(super) fn id(id: &str) -> Result<(), Error> {

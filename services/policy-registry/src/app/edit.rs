@@ -45,8 +45,8 @@ impl App {
     /// Stores a policy with its first version.
     ///
     /// # Errors
-    /// If the caller is no developer in the object's namespace, a field or the text is wrong, the name or the target is taken,
-    /// or the validator does not answer.
+    /// If the caller is no developer in the object's namespace, a field or the text is wrong, the name or the target is
+    /// taken, or the validator does not answer.
     pub async fn create(&self, call: &Call, new: &NewPolicy) -> Result<Answer, Error> {
         has_role(&call.who, Role::Developer)?;
         let fields = check::Fields::default().name(&new.name).cluster(&new.cluster);
@@ -172,6 +172,7 @@ impl App {
         match (objects.pop(), objects.len()) {
             (Some(mut object), 0) => {
                 object.target.cluster = text.cluster;
+                check::target(&object.target)?;
                 Ok((object, findings))
             }
             (None, _) => Err(Error::field("yaml", "holds no object; a policy is one object")),

@@ -33,7 +33,8 @@ impl App {
     /// Takes the outcome of a deployment into the version's state.
     ///
     /// # Errors
-    /// If the caller is no service, another outcome was told of this deployment, or the state of the version does not allow it.
+    /// If the caller is no service, another outcome was told of this deployment, or the state of the version does not
+    /// allow it.
     pub async fn record(&self, call: &Call, id: &str, version: i64, report: &Report) -> Result<Answer, Error> {
         check::version_said(version)?;
         let fields = check::Fields::default().foreign_id("deployment_id", &report.deployment_id);
@@ -72,7 +73,8 @@ impl App {
 
     async fn record_new(&self, call: &Call, record: &DeploymentRecord, report: &Report) -> Result<Answer, Error> {
         let at = At { id: &record.policy_id, version: record.version, etag: "" };
-        // The version that a promotion displaces is read before; the compare-and-set on the policy notices if it is not the one.
+        // The version that a promotion displaces is read before; the compare-and-set on the policy notices if it is not
+        // the one.
         let (policy, _) = self.find(&call.who, Role::Service, at.id, 0).await?;
         let active = match policy.active_version {
             0 => None,

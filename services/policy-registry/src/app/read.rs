@@ -66,7 +66,8 @@ impl App {
         Ok(Page { items: items.into_iter().map(|version| self.answer(policy.clone(), version)).collect(), more })
     }
 
-    /// Audit events by sequence, after one. Of one policy, which may be deleted; or of all, for admins of all namespaces.
+    /// Audit events by sequence, after one. Of one policy, which may be deleted; or of all, for admins of all
+    /// namespaces.
     ///
     /// # Errors
     /// If the caller may not read them.

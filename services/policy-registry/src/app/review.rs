@@ -17,11 +17,12 @@ use crate::{
 };
 
 impl App {
-    /// Offers a draft for approval, after a dry run on the cluster. A version that was submitted already stays as it is.
+    /// Offers a draft for approval, after a dry run on the cluster. A version that was submitted already stays as it
+    /// is.
     ///
     /// # Errors
-    /// If the caller is no developer there, an ERROR was found, the state does not allow it, the etag is not the current one,
-    /// or the validator does not answer.
+    /// If the caller is no developer there, an ERROR was found, the state does not allow it, the etag is not the
+    /// current one, or the validator does not answer.
     pub async fn submit(&self, call: &Call, at: At<'_>) -> Result<Answer, Error> {
         if let Some(answer) = self.earlier(call).await? {
             return Ok(answer);
@@ -54,8 +55,8 @@ impl App {
     /// Approves what the approver read. The version becomes APPROVED with the last approval that was needed.
     ///
     /// # Errors
-    /// If the caller is no admin there, or the author; if the digest is another one, the state does not allow it, or the etag is
-    /// not the current one.
+    /// If the caller is no admin there, or the author; if the digest is another one, the state does not allow it, or
+    /// the etag is not the current one.
     pub async fn approve(&self, call: &Call, at: At<'_>, digest: &str, comment: &str) -> Result<Answer, Error> {
         check::Fields::default().reason("digest", digest).text("comment", comment).done()?;
         if let Some(answer) = self.earlier(call).await? {
@@ -83,7 +84,8 @@ impl App {
     /// Ends the life of a version that was offered or approved.
     ///
     /// # Errors
-    /// If the caller is no admin there, no reason is given, the state does not allow it, or the etag is not the current one.
+    /// If the caller is no admin there, no reason is given, the state does not allow it, or the etag is not the current
+    /// one.
     pub async fn reject(&self, call: &Call, at: At<'_>, reason: &str) -> Result<Answer, Error> {
         self.judge(call, at, Move::Reject, Action::VersionRejected, reason).await
     }
@@ -91,7 +93,8 @@ impl App {
     /// Makes a version deployable again that was rolled back. Its approvals must still stand when it is deployed.
     ///
     /// # Errors
-    /// If the caller is no admin there, no reason is given, the state does not allow it, or the etag is not the current one.
+    /// If the caller is no admin there, no reason is given, the state does not allow it, or the etag is not the current
+    /// one.
     pub async fn release(&self, call: &Call, at: At<'_>, reason: &str) -> Result<Answer, Error> {
         check::version_said(at.version)?;
         self.judge(call, at, Move::Release, Action::VersionReleased, reason).await

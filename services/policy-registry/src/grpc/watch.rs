@@ -1,5 +1,5 @@
-//! The watch stream: reads events from the store from where the watcher is, then waits for news. A watcher that is slow reads
-//! later, from the same place; nothing is queued for it beyond one page.
+//! The watch stream: reads events from the store from where the watcher is, then waits for news. A watcher that is slow
+//! reads later, from the same place; nothing is queued for it beyond one page.
 
 use std::{collections::VecDeque, pin::Pin, time::Duration};
 
@@ -35,7 +35,8 @@ impl Watcher {
         Self { app, scope, policy_id, after, ready: VecDeque::new(), news, shutdown }
     }
 
-    /// Ends when the server shuts down; an error of the store ends it too, and the watcher comes again with its last sequence.
+    /// Ends when the server shuts down; an error of the store ends it too, and the watcher comes again with its last
+    /// sequence.
     pub(super) fn into_stream(self) -> EventStream {
         let stream = futures::stream::try_unfold(self, |mut watcher| async move {
             let next = watcher.next().await.map_err(Status::from)?;

@@ -91,8 +91,8 @@ fn report(
     Ok(Report { findings: findings.into_iter().chain(skipped.into_iter().map(not_run)).collect(), objects })
 }
 
-/// Recomputes the digest: approvals are bound to it, so it is not taken on trust. Over the text, not over what parsing it
-/// gives: a number that a parser rounds must not change it.
+/// Recomputes the digest: approvals are bound to it, so it is not taken on trust. Over the text, not over what parsing
+/// it gives: a number that a parser rounds must not change it.
 fn checked(object: ValidatedObject) -> Result<CheckedObject, PeerError> {
     let target = object.target.ok_or_else(|| broken("an object has no target"))?;
     let target = Target::try_from(target).map_err(broken)?;
