@@ -1,0 +1,325 @@
+//! The service over gRPC, with real tokens, and with a mesh-gateway that says what the test wants.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use clap::Parser as _;
+use meshward_chassis::{
+    auth::Role,
+    client::{self, PeerChannel},
+    problem::{Problem, reason_name, reason_of},
+    server::Server,
+    testing::{self, Grant, Running, TestIssuer},
+};
+use meshward_proto::{
+    gateway::v1::{
+        self as gateway, DryRunApplyRequest, DryRunApplyResponse,
+        mesh_gateway_service_server::{MeshGatewayService, MeshGatewayServiceServer},
+    },
+    types::v1::{ErrorReason, Finding, Severity},
+    validator::v1::{
+        DetectConflictsRequest, DryRunRequest, DryRunResponse, ExplainPolicyRequest, ValidateRequest, ValidateResponse,
+        validator_service_client::ValidatorServiceClient,
+    },
+};
+use meshward_validator::config::Config;
+use tokio::net::TcpListener;
+use tonic::{Code, Request, Response, Status};
+
+const GOOD: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: checkout
+  namespace: shop
+spec:
+  hosts:
+  - checkout
+  http:
+  - route:
+    - destination:
+        host: checkout
+      weight: 100
+";
+
+/// A mesh-gateway that gives one answer and remembers what it was asked, and with which token.
+#[derive(Clone, Default)]
+struct FakeGateway {
+    answer: Arc<Mutex<Option<Result<DryRunApplyResponse, Status>>>>,
+    asked: Arc<Mutex<Vec<(DryRunApplyRequest, String)>>>,
+}
+
+type Unused<T> = Result<Response<T>, Status>;
+
+fn unused<T>() -> Unused<T> {
+    Err(Status::unimplemented("the validator asks for dry runs only"))
+}
+
+#[tonic::async_trait]
+impl MeshGatewayService for FakeGateway {
+    type WatchDriftStream = tokio_stream::Empty<Result<gateway::WatchDriftResponse, Status>>;
+
+    async fn dry_run_apply(&self, request: Request<DryRunApplyRequest>) -> Unused<DryRunApplyResponse> {
+        let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let token = token.to_owned();
+        self.asked.lock().unwrap().push((request.into_inner(), token));
+        let answer = self.answer.lock().unwrap().clone();
+        answer.expect("the test sets an answer").map(Response::new)
+    }
+
+    async fn plan_exposure(&self, _: Request<gateway::PlanExposureRequest>) -> Unused<gateway::PlanExposureResponse> {
+        unused()
+    }
+
+    async fn apply_exposure(
+        &self,
+        _: Request<gateway::ApplyExposureRequest>,
+    ) -> Unused<gateway::ApplyExposureResponse> {
+        unused()
+    }
+
+    async fn verify_exposure(
+        &self,
+        _: Request<gateway::VerifyExposureRequest>,
+    ) -> Unused<gateway::VerifyExposureResponse> {
+        unused()
+    }
+
+    async fn restore_baseline(
+        &self,
+        _: Request<gateway::RestoreBaselineRequest>,
+    ) -> Unused<gateway::RestoreBaselineResponse> {
+        unused()
+    }
+
+    async fn get_object(&self, _: Request<gateway::GetObjectRequest>) -> Unused<gateway::GetObjectResponse> {
+        unused()
+    }
+
+    async fn list_instances(
+        &self,
+        _: Request<gateway::ListInstancesRequest>,
+    ) -> Unused<gateway::ListInstancesResponse> {
+        unused()
+    }
+
+    async fn watch_drift(&self, _: Request<gateway::WatchDriftRequest>) -> Unused<Self::WatchDriftStream> {
+        unused()
+    }
+
+    async fn list_clusters(&self, _: Request<gateway::ListClustersRequest>) -> Unused<gateway::ListClustersResponse> {
+        unused()
+    }
+}
+
+/// The validator in this process, and everything around it.
+struct World {
+    running: Running,
+    issuer: TestIssuer,
+    gateway: FakeGateway,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new(crds: Option<PathBuf>) -> Self {
+        let gateway = FakeGateway::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let service = MeshGatewayServiceServer::new(gateway.clone());
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        Self::with_gateway(addr, gateway, crds).await
+    }
+
+    async fn with_gateway(addr: SocketAddr, gateway: FakeGateway, crds: Option<PathBuf>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = TestIssuer::new(folder.path()).unwrap();
+        let args = issuer.server_args();
+        let mut config = Config::parse_from(["validator", "--jwks=unused", "--jwt-issuer=unused"]);
+        config.mesh_gateway = format!("http://{addr}");
+        config.crds = crds.into_iter().collect();
+        config.dry_run_timeout = Duration::from_secs(5);
+        let server = Server::new("validator-test", &args).await.unwrap();
+        let server = meshward_validator::build(&config, server).unwrap();
+        Self { running: testing::spawn(server), issuer, gateway, _folder: folder }
+    }
+
+    fn client(&self) -> ValidatorServiceClient<PeerChannel> {
+        ValidatorServiceClient::new(client::connect_lazy(&self.running.url()).unwrap())
+    }
+
+    fn token(&self) -> String {
+        self.issuer.mint(&Grant::new("vera", [Role::Viewer]).within(["shop"]))
+    }
+
+    fn signed<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        client::bearer(&mut request, &self.token()).unwrap();
+        request
+    }
+
+    async fn validate(&self, yaml: &str) -> ValidateResponse {
+        let request = self.signed(ValidateRequest { yaml: yaml.to_owned(), cluster: String::new() });
+        self.client().validate(request).await.unwrap().into_inner()
+    }
+
+    async fn dry_run(&self, yaml: &str) -> Result<DryRunResponse, Status> {
+        let request = self.signed(DryRunRequest { yaml: yaml.to_owned(), cluster: "west".to_owned() });
+        self.client().dry_run(request).await.map(Response::into_inner)
+    }
+
+    fn answers(&self, answer: Result<DryRunApplyResponse, Status>) {
+        *self.gateway.answer.lock().unwrap() = Some(answer);
+    }
+}
+
+/// Istio's own definitions, from where the install program puts them.
+fn istio_crds() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    let meshward =
+        variable("MESHWARD_CACHE").or_else(|| cache().map(|cache| cache.join("meshward"))).unwrap_or_default();
+    let path = variable("MESHWARD_CRDS").unwrap_or_else(|| meshward.join("crds/crd-all.gen.yaml"));
+    assert!(path.exists(), "{} is absent: run tests/run or deploy/local/install first", path.display());
+    path
+}
+
+fn place(finding: &Finding) -> (&str, i32, i32) {
+    let at = finding.at.unwrap_or_default();
+    (&finding.id, at.line, at.column)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_policy_is_valid_and_comes_back_as_the_api_server_reads_it() {
+    let world = World::new(Some(istio_crds())).await;
+    let answer = world.validate(GOOD).await;
+    assert!(answer.valid, "{:?}", answer.findings);
+    assert!(answer.findings.is_empty() && answer.skipped.is_empty(), "{answer:?}");
+    let object = &answer.objects[0];
+    let target = object.target.clone().unwrap();
+    assert_eq!(
+        (target.kind.as_str(), target.namespace.as_str(), target.name.as_str()),
+        ("VirtualService", "shop", "checkout")
+    );
+    assert!(object.canonical_json.starts_with(r#"{"apiVersion":"networking.istio.io/v1","kind":"VirtualService""#));
+    let parsed = serde_json::from_str(&object.canonical_json).unwrap();
+    assert_eq!(object.digest, meshward_model::Digest::of(&parsed).as_str());
+    assert!(world.gateway.asked.lock().unwrap().is_empty(), "Validate asks no cluster");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_policies_are_answered_with_findings_and_never_with_an_error() {
+    let world = World::new(Some(istio_crds())).await;
+    let duplicate = format!("{GOOD}      weight: 1\n");
+    let cases = [
+        (GOOD.replace("weight: 100", "wieght: 100"), ("MW2004", 13, 7)),
+        (GOOD.replace("weight: 100", "weight: '100'"), ("MW2006", 13, 15)),
+        (GOOD.replace("weight: 100", "weight: -1"), ("MW3109", 13, 15)),
+        (GOOD.replace("        host: checkout\n", "        hots: checkout\n"), ("MW2005", 11, 7)),
+        (GOOD.replace("  namespace: shop\n", ""), ("MW3003", 3, 1)),
+        (GOOD.replace("kind: VirtualService", "kind: Deployment"), ("MW2002", 2, 7)),
+        (GOOD.replace("networking.istio.io/v1", "v1"), ("MW2001", 2, 7)),
+        (duplicate, ("MW1010", 14, 7)),
+        ("a: [".to_owned(), ("MW1009", 1, 4)),
+        (String::new(), ("MW1008", 1, 1)),
+    ];
+    for (yaml, expected) in cases {
+        let answer = world.validate(&yaml).await;
+        assert!(!answer.valid, "{yaml}");
+        let first = answer.findings.iter().find(|finding| finding.severity() == Severity::Error).unwrap();
+        assert_eq!(place(first), expected, "{yaml}: {:?}", answer.findings);
+    }
+    let answer = world.validate(&"x".repeat(1024 * 1024 + 1)).await;
+    assert_eq!(answer.findings[0].id, "MW1001");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_definitions_every_answer_says_so() {
+    let world = World::new(None).await;
+    let answer = world.validate(&GOOD.replace("weight: 100", "wieght: 100")).await;
+    assert!(answer.valid);
+    assert_eq!(answer.skipped, ["schema: no CRD catalogue is configured; set --crds"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_asks_the_cluster_as_the_caller() {
+    let world = World::new(None).await;
+    world.answers(Ok(DryRunApplyResponse {
+        admitted: true,
+        warnings: vec!["spec.http[0].route is odd".into()],
+        ..Default::default()
+    }));
+    let answer = world.dry_run(GOOD).await.unwrap();
+    assert!(answer.valid, "a warning is no refusal");
+    assert_eq!(answer.findings.iter().map(place).collect::<Vec<_>>(), [("MW3002", 10, 5)]);
+    let asked = world.gateway.asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].0.cluster, "west");
+    assert_eq!(asked[0].0.object_json, answer.objects[0].canonical_json);
+    assert!(asked[0].1.starts_with("Bearer ey"), "the caller's own token is sent on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_the_cluster_is_a_finding_in_its_words() {
+    let world = World::new(None).await;
+    world.answers(Ok(DryRunApplyResponse {
+        refused_by: "admission".into(),
+        message: "admission webhook \"validation.istio.io\" denied the request: total destination weight = 0".into(),
+        ..Default::default()
+    }));
+    let answer = world.dry_run(GOOD).await.unwrap();
+    assert!(!answer.valid);
+    assert_eq!(place(&answer.findings[0]), ("MW3001", 1, 1));
+    assert!(answer.findings[0].message.contains("total destination weight = 0"), "{:?}", answer.findings[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_with_errors_is_not_sent_to_the_cluster() {
+    let world = World::new(None).await;
+    let answer = world.dry_run(&GOOD.replace("weight: 100", "weight: -1")).await.unwrap();
+    assert!(!answer.valid);
+    assert!(answer.skipped.iter().any(|reason| reason.starts_with("admission:")), "{:?}", answer.skipped);
+    assert!(world.gateway.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_refuses_or_fails_is_told_apart() {
+    let world = World::new(None).await;
+    let unknown = Problem::new(Code::NotFound, ErrorReason::ClusterUnknown, "the cluster \"west\" is unknown");
+    world.answers(Err(unknown.into()));
+    let status = world.dry_run(GOOD).await.unwrap_err();
+    assert_eq!((status.code(), reason_of(&status)), (Code::NotFound, Some(ErrorReason::ClusterUnknown)));
+
+    world.answers(Err(Status::internal("boom")));
+    let status = world.dry_run(GOOD).await.unwrap_err();
+    assert_eq!((status.code(), reason_of(&status)), (Code::Unavailable, Some(ErrorReason::PeerUnavailable)));
+
+    // A port that was free a moment ago: nobody listens there.
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let world = World::with_gateway(closed, FakeGateway::default(), None).await;
+    let status = world.dry_run(GOOD).await.unwrap_err();
+    assert_eq!((status.code(), reason_of(&status)), (Code::Unavailable, Some(ErrorReason::PeerUnavailable)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_cannot_be_answered_say_why() {
+    let world = World::new(None).await;
+    let mut client = world.client();
+    let yaml = GOOD.to_owned();
+
+    let nobody = client.validate(ValidateRequest { yaml: yaml.clone(), cluster: String::new() }).await.unwrap_err();
+    assert_eq!(nobody.code(), Code::Unauthenticated);
+
+    let bad = world.signed(ValidateRequest { yaml: yaml.clone(), cluster: "a b".to_owned() });
+    assert_eq!(client.validate(bad).await.unwrap_err().code(), Code::InvalidArgument);
+
+    let later = client.detect_conflicts(world.signed(DetectConflictsRequest::default())).await.unwrap_err();
+    assert_eq!(later.code(), Code::Unimplemented);
+    assert_eq!(reason_of(&later).map(reason_name), Some("NOT_IMPLEMENTED"));
+    let later = client.explain_policy(world.signed(ExplainPolicyRequest::default())).await.unwrap_err();
+    assert!(later.message().contains("not built yet"), "{}", later.message());
+}
