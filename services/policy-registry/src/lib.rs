@@ -28,11 +28,11 @@ pub mod store;
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use meshward_chassis::{
     client,
     clock::{Clock, SystemClock},
     ids::RandomIds,
+    problem,
     server::{ConfigError, Server},
 };
 
@@ -62,7 +62,9 @@ pub async fn build(config: &Config, server: Server) -> anyhow::Result<Server> {
 pub async fn build_with(config: &Config, server: Server, clock: Arc<dyn Clock>) -> anyhow::Result<Server> {
     let channel =
         client::connect_lazy(&config.validator).map_err(|error| ConfigError(format!("--validator: {error}")))?;
-    let store = SqlStore::open(&config.store.url(NAME)).await.context("--database-url")?;
+    let store = SqlStore::open(&config.store.url(NAME))
+        .await
+        .map_err(|error| ConfigError(format!("--database-url: {}", problem::chain(&error))))?;
     let store: Arc<dyn Store> = Arc::new(store);
     let app = App {
         store: Arc::clone(&store),

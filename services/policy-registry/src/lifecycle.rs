@@ -77,6 +77,9 @@ const TABLE: &[(VersionState, Move, VersionState)] = &[
     (Active, Quarantine, Quarantined),
     (Superseded, Quarantine, Quarantined),
     (Quarantined, Release, Approved),
+    // Rejected while it was being deployed: how that ended is recorded, and the rejection stays.
+    (Rejected, Abort, Rejected),
+    (Rejected, Quarantine, Rejected),
 ];
 
 /// A move that the table does not have.
@@ -188,7 +191,7 @@ mod tests {
                 Superseded,
                 vec![(Approve, Superseded), (Promote, Active), (Abort, Superseded), (Quarantine, Quarantined)],
             ),
-            (Rejected, vec![]),
+            (Rejected, vec![(Abort, Rejected), (Quarantine, Rejected)]),
             (Quarantined, vec![(Release, Approved)]),
             (Archived, vec![]),
         ] {

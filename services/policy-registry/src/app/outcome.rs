@@ -14,7 +14,7 @@ use super::{
 use crate::{
     audit::Action,
     error::Error,
-    lifecycle::Move,
+    lifecycle::{Move, VersionState},
     policy::{DeploymentRecord, Outcome, Policy, Version},
 };
 
@@ -109,11 +109,14 @@ fn ended(
     };
     let (mut policy, mut version) = (policy.clone(), version.clone());
     version.state = after(&version, by)?;
-    version.state_reason = match report.outcome {
-        Outcome::RolledBack if report.reason.is_empty() => format!("deployment {}", report.deployment_id),
-        Outcome::RolledBack => report.reason.clone(),
-        Outcome::Promoted | Outcome::Aborted => String::new(),
-    };
+    match version.state {
+        VersionState::Active => version.state_reason.clear(),
+        VersionState::Quarantined if report.reason.is_empty() => {
+            version.state_reason = format!("deployment {}", report.deployment_id);
+        }
+        VersionState::Quarantined => version.state_reason.clone_from(&report.reason),
+        _ => {}
+    }
     let comment = format!("deployment {}: {}", report.deployment_id, report.reason);
     let mut events = vec![event(call, &policy, &version, action, comment.trim_end_matches(": "), now)];
     let mut displaced = None;

@@ -159,6 +159,8 @@ async fn a_rejected_version_is_the_end_of_it_and_an_active_policy_stays() {
     assert_eq!((rejected.state(), &*rejected.state_reason), (VersionState::Rejected, "too wide"));
     let late = world.approve("bob", &draft).await;
     refused("approve", late, Code::FailedPrecondition, ErrorReason::StateInvalid);
+    let ended = world.record(&draft, "d0", DeploymentOutcome::RolledBack).await.unwrap().version.unwrap();
+    assert_eq!((ended.state(), &*ended.state_reason), (VersionState::Rejected, "too wide"), "it was under way");
 
     let (_, second) = world.updated(&policy, route("checkout", 2)).await;
     let second = world.approved(&second).await;
