@@ -27,7 +27,9 @@ pub fn stream(ports: Ports, id: String, after: i64, stop: CancellationToken) -> 
         let follow = follow(&ports, &id, after, &sender);
         tokio::select! {
             () = stop.cancelled() => {
-                let _ = sender.try_send(Err(Status::unavailable("the server is shutting down; watch again after the last sequence")));
+                // Waits for a slow reader: a stream that ends without an error says that the deployment has ended.
+                let status = Status::unavailable("the server is shutting down; watch again after the last sequence");
+                let _ = sender.send(Err(status)).await;
             }
             outcome = follow => {
                 if let Err(error) = outcome {
