@@ -23,6 +23,7 @@ use crate::{
 /// INVALID_ARGUMENT for a field without meaning, FAILED_PRECONDITION for a kind that is not built yet.
 pub fn strategy(message: Option<wire::Strategy>) -> Result<Strategy, Problem> {
     let Some(message) = message else { return Ok(Strategy::default()) };
+    known(&message).map_err(wrong)?;
     match message.kind() {
         StrategyKind::Unspecified | StrategyKind::Canary => {}
         other => {
@@ -31,7 +32,24 @@ pub fn strategy(message: Option<wire::Strategy>) -> Result<Strategy, Problem> {
             return Err(Problem::new(Code::FailedPrecondition, ErrorReason::ExposureUnsupported, text));
         }
     }
-    canary(message).map_err(|error| Problem::invalid_argument(format!("strategy.{}", error.field), error.problem))
+    canary(message).map_err(wrong)
+}
+
+fn wrong(error: ConvertError) -> Problem {
+    Problem::invalid_argument(format!("strategy.{}", error.field), error.problem)
+}
+
+/// A number that this version does not know comes from a newer client; to read it as the default would run another strategy.
+fn known(message: &wire::Strategy) -> Result<(), ConvertError> {
+    let fields = [
+        ("kind", message.kind, StrategyKind::try_from(message.kind).is_ok()),
+        ("on_no_data", message.on_no_data, WireOnNoData::try_from(message.on_no_data).is_ok()),
+        ("mechanism", message.mechanism, types::Mechanism::try_from(message.mechanism).is_ok()),
+    ];
+    match fields.into_iter().find(|(.., known)| !known) {
+        Some((field, number, _)) => Err(ConvertError::new(field, format!("{number} is not known here"))),
+        None => Ok(()),
+    }
 }
 
 fn canary(message: wire::Strategy) -> Result<Strategy, ConvertError> {
