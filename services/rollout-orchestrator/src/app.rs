@@ -59,8 +59,18 @@ impl App {
         if !violations.is_empty() {
             return Err(Error::InvalidStrategy(violations));
         }
+        // Before anything else is asked: a repeat gets its first answer although the world has moved on since.
+        match self.ports.store.recall(&create.repeat, self.ports.clock.now()).await? {
+            Some(Created::Repeated(id)) => return self.first_answer(caller, &id).await,
+            Some(_) => return Err(Error::RequestIdReused),
+            None => {}
+        }
         let version = self.ports.registry.version(&create.policy_id, create.version).await?;
         caller.require(Role::Developer, &version.target.namespace).map_err(Error::Denied)?;
+        // Before it is planned: what the gateway would find there now is no baseline. The store decides it once more at the end.
+        if let Some(active) = self.ports.store.active_on(&version.target).await? {
+            return Err(Error::TargetBusy { active, target: version.target.to_string() });
+        }
         if !version.obstacles.is_empty() {
             return Err(Error::NotDeployable { version: version.version, obstacles: version.obstacles });
         }
@@ -74,10 +84,16 @@ impl App {
                 self.ports.changes.tell();
                 Ok(deployment)
             }
-            Created::Repeated(id) => self.read(&id).await,
+            Created::Repeated(id) => self.first_answer(caller, &id).await,
             Created::RequestIdReused => Err(Error::RequestIdReused),
             Created::TargetBusy(active) => Err(Error::TargetBusy { active, target: deployment.target.to_string() }),
         }
+    }
+
+    async fn first_answer(&self, caller: &Identity, id: &str) -> Result<Deployment, Error> {
+        let deployment = self.read(id).await?;
+        caller.require(Role::Developer, &deployment.target.namespace).map_err(Error::Denied)?;
+        Ok(deployment)
     }
 
     /// The version was valid when it was submitted; the cluster may have changed since.

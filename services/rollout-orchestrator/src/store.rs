@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use meshward_model::Target;
 pub use meshward_store::{Repeat, StoreError};
 
 use crate::deployment::{Deployment, Event};
@@ -39,6 +40,12 @@ pub struct Lease<'a> {
 /// Deployments and their events.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// What became of the same request, or of another one under its id; `None` = the id is new.
+    async fn recall(&self, repeat: &Repeat, now: Timestamp) -> Result<Option<Created>, StoreError>;
+
+    /// Id of the deployment that is active on a target.
+    async fn active_on(&self, target: &Target) -> Result<Option<String>, StoreError>;
+
     /// Stores a deployment with its first events, due at once. At most one that has not ended per target.
     async fn create(&self, deployment: &Deployment, events: &[Event], repeat: &Repeat) -> Result<Created, StoreError>;
 

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use meshward_model::Target;
 use meshward_store::{
     Database, Earlier, Migration, StoreError, Transaction,
     time::{millis, timestamp},
@@ -36,19 +37,36 @@ impl SqlStore {
     }
 }
 
+async fn earlier(repeat: &Repeat, tx: &mut Transaction, now: Timestamp) -> Result<Option<Created>, StoreError> {
+    Ok(match repeat.recall(tx, now).await? {
+        Earlier::Nothing => None,
+        Earlier::SameRequest(id) => Some(Created::Repeated(String::from_utf8_lossy(&id).into_owned())),
+        Earlier::OtherRequest => Some(Created::RequestIdReused),
+    })
+}
+
+const ACTIVE_ON: &str = "SELECT id FROM deployments WHERE target_key = $1 AND active = 1";
+
 #[async_trait]
 impl Store for SqlStore {
+    async fn recall(&self, repeat: &Repeat, now: Timestamp) -> Result<Option<Created>, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let earlier = earlier(repeat, &mut tx, now).await?;
+        tx.commit().await?;
+        Ok(earlier)
+    }
+
+    async fn active_on(&self, target: &Target) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query(ACTIVE_ON).bind(target.key()).fetch_optional(self.database.read()).await?;
+        Ok(row.map(|row| row.try_get("id")).transpose()?)
+    }
+
     async fn create(&self, deployment: &Deployment, events: &[Event], repeat: &Repeat) -> Result<Created, StoreError> {
         let mut tx = self.database.begin().await?;
-        match repeat.recall(&mut tx, deployment.create_time).await? {
-            Earlier::Nothing => {}
-            Earlier::SameRequest(id) => return Ok(Created::Repeated(String::from_utf8_lossy(&id).into_owned())),
-            Earlier::OtherRequest => return Ok(Created::RequestIdReused),
+        if let Some(earlier) = earlier(repeat, &mut tx, deployment.create_time).await? {
+            return Ok(earlier);
         }
-        let busy = sqlx::query("SELECT id FROM deployments WHERE target_key = $1 AND active = 1")
-            .bind(deployment.target.key())
-            .fetch_optional(&mut *tx)
-            .await?;
+        let busy = sqlx::query(ACTIVE_ON).bind(deployment.target.key()).fetch_optional(&mut *tx).await?;
         if let Some(row) = busy {
             return Ok(Created::TargetBusy(row.try_get("id")?));
         }
