@@ -61,7 +61,10 @@ pub fn command(
         (_, State::Promoted { .. } | State::RolledBack { .. }) => {
             return Err(refused(deployment, command, "it has ended; create a new deployment"));
         }
-        (_, State::RollingBack { .. }) => return Err(refused(deployment, command, "it ends by itself")),
+        // The registry may have heard of the promotion already, and takes one outcome per deployment.
+        (_, State::RollingBack { .. } | State::Promoting { proven: true, .. }) => {
+            return Err(refused(deployment, command, "it ends by itself"));
+        }
         (Command::Rollback, _) => draft.roll_back(Cause::Rollback, format!("{verb} by {actor}{because}")),
         (Command::Abort, _) => draft.roll_back(Cause::Abort, format!("{verb} by {actor}{because}")),
         (Command::Promote, State::Waiting { step, .. }) => {

@@ -66,9 +66,13 @@ pub(super) fn decide(draft: &mut Draft, seen: &Observation, step: usize, since: 
 
 /// PROMOTING: the same for the version alone.
 pub(super) fn promote(draft: &mut Draft, seen: &Observation, since: Timestamp) {
+    let last = draft.next.strategy.steps.len() - 1;
+    if super::baking::regressed(draft, seen, last) {
+        return;
+    }
     match progress(seen) {
         Progress::Live(proof) => {
-            mark_live(draft, seen, draft.next.strategy.steps.len() - 1, since, &proof);
+            mark_live(draft, seen, last, since, &proof);
             draft.next.state = State::Promoting { since, proven: true };
             draft.tell("step.live", proof.message);
             draft.hurry();
