@@ -1,0 +1,10 @@
+//! The rollout-orchestrator over real gRPC and a real SQLite file, with peers that live in memory ([`world`]).
+
+mod commands;
+mod create;
+mod http_json;
+mod reading;
+mod store;
+mod stories;
+mod support;
+mod world;

@@ -1,0 +1,160 @@
+//! The ports of the orchestrator, on the world.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use meshward_chassis::problem::Problem;
+use meshward_model::{
+    Analysis, AppliedObject, Baseline, CohortTraffic, ExposureIntent, ExposurePlan, Mechanism, Mesh as MeshKind,
+    MetricsTarget, PropagationProof, PropagationState, Refusal, Target, Weight,
+};
+use meshward_proto::types::v1::ErrorReason;
+use meshward_rollout_orchestrator::{
+    decide::WriteOutcome,
+    peers::{Checked, Judge, Mesh, Outcome, PeerError, PolicyVersion, Question, Registry, Validator},
+};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::{Call, World};
+
+fn refused(peer: &'static str, status: impl Into<tonic::Status>) -> PeerError {
+    PeerError::Refused { peer, status: Box::new(status.into()) }
+}
+
+#[async_trait]
+impl Registry for World {
+    async fn version(&self, policy_id: &str, version: i64) -> Result<PolicyVersion, PeerError> {
+        let found = self.call(Call::Version, |state, _| state.versions.get(policy_id).cloned()).await?;
+        let found = found.filter(|found| version == 0 || version == found.version);
+        found.ok_or_else(|| refused("policy-registry", Problem::not_found("policy", policy_id)))
+    }
+
+    async fn record(
+        &self,
+        _: &str,
+        _: i64,
+        deployment_id: &str,
+        outcome: Outcome,
+        reason: &str,
+    ) -> Result<(), PeerError> {
+        let known = self.call(Call::Record, |state, _| {
+            let known = state.outcomes.iter().find(|(id, _)| id == deployment_id).map(|(_, known)| *known);
+            if known.is_none() {
+                state.outcomes.push((deployment_id.to_owned(), outcome));
+                state.reasons.push(reason.to_owned());
+            }
+            known
+        });
+        match known.await? {
+            Some(known) if known != outcome => {
+                let text = format!("deployment {deployment_id} was recorded as {known:?} already");
+                Err(refused("policy-registry", Problem::new(Code::FailedPrecondition, ErrorReason::StateInvalid, text)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Validator for World {
+    async fn dry_run(&self, _: &str, _: &str) -> Result<Checked, PeerError> {
+        self.call(Call::DryRun, |state, _| Checked { findings: state.findings.clone() }).await
+    }
+}
+
+#[async_trait]
+impl Mesh for World {
+    async fn plan(
+        &self,
+        target: &Target,
+        _: &Value,
+        _: &[Weight],
+        _: Option<Mechanism>,
+    ) -> Result<(ExposurePlan, Baseline), PeerError> {
+        let planned = self.call(Call::Plan, |state, _| match &state.unsupported {
+            Some(status) => Err(refused("mesh-gateway", status.clone())),
+            None => Ok(state.objects[&target.key()].clone()),
+        });
+        let live = planned.await??;
+        let object = json!({"metadata": {"resourceVersion": live.version.to_string()}, "spec": live.spec});
+        Ok((plan(), Baseline { object: Some(object) }))
+    }
+
+    async fn apply(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError> {
+        self.call(Call::Apply, |state, now| state.expose(intent, now)).await
+    }
+
+    async fn restore(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError> {
+        self.call(Call::Restore, |state, now| state.restore(intent, now)).await
+    }
+
+    async fn verify(
+        &self,
+        intent: &ExposureIntent,
+        _: &[AppliedObject],
+        _: Duration,
+    ) -> Result<PropagationProof, PeerError> {
+        let verified = self.call(Call::Verify, |state, now| (state.verify(intent), now)).await?;
+        let (state, time) = verified;
+        let live = state == PropagationState::Live;
+        let refusals = vec![Refusal { proxy: "web-0.shop".into(), message: "regex too large".into() }];
+        Ok(PropagationProof {
+            state,
+            concerned: 2,
+            acknowledged: if live { 2 } else { 1 },
+            laggards: if live { vec![] } else { vec!["web-1.shop".into()] },
+            refusals: if state == PropagationState::Refused { refusals } else { vec![] },
+            elapsed_ms: 100,
+            time,
+            message: format!("the proof says {state:?}"),
+            drift_manager: if state == PropagationState::Drifted { "kubectl".into() } else { String::new() },
+        })
+    }
+}
+
+/// A plan by request id.
+pub fn plan() -> ExposurePlan {
+    ExposurePlan {
+        mechanism: Mechanism::Request,
+        reason: "both versions route HTTP".into(),
+        steps: vec![],
+        not_covered: vec![],
+        alternatives: vec![],
+        metrics_target: MetricsTarget {
+            mesh: MeshKind::Istio,
+            mechanism: Mechanism::Request,
+            cluster: String::new(),
+            hosts: vec!["checkout.shop.svc.cluster.local".into()],
+            canary_series: "canary".into(),
+            control_series: "control".into(),
+        },
+    }
+}
+
+#[async_trait]
+impl Judge for World {
+    async fn analyze(&self, question: &Question) -> Result<Analysis, PeerError> {
+        let weight = question.periods.last().expect("the judge is asked about a live step").weight;
+        let judged = self.call(Call::Analyze, |state, now| {
+            let verdict = (state.judge)(question.clone());
+            state.verdicts.push((weight.basis_points(), verdict));
+            (verdict, now)
+        });
+        let (verdict, time) = judged.await?;
+        let canary = CohortTraffic { requests: 280, requests_per_second: 2.0, ..CohortTraffic::default() };
+        Ok(Analysis {
+            verdict,
+            explanation: format!("the judge says {verdict:?}"),
+            evidence: 1.0,
+            evidence_bound: 100.0,
+            canary,
+            control: CohortTraffic { requests: 2_520, ..canary },
+            observed_share: Some(weight.fraction()),
+            required_requests: 280,
+            samples: vec![],
+            queries: vec!["sum(rate(x[1m]))".into()],
+            time,
+        })
+    }
+}
