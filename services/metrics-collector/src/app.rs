@@ -1,10 +1,10 @@
 //! The two questions that are answered: what traffic there was, and what the judge says of it.
 //!
-//! Nothing is remembered. An analysis asks the source for everything since the deployment began and goes through all ticks again, so a
-//! restart loses nothing and two replicas agree. The price is one range query with all ticks (at most [`MAX_TICKS`]; an hour of
-//! 15 s ticks has 240) for each series, a few per calling proxy, one for the latency histograms, and well under a millisecond of
-//! judging. Ticks begin at the deployment's start whenever it is asked, so past ticks stay what they are; only the newest may
-//! still grow by a scrape that was on its way.
+//! Nothing is remembered. An analysis asks the source for everything since the deployment began and goes through all
+//! ticks again, so a restart loses nothing and two replicas agree. The price is one range query with all ticks (at
+//! most [`MAX_TICKS`]; an hour of 15 s ticks has 240) for each series, a few per calling proxy, one for the latency
+//! histograms, and well under a millisecond of judging. Ticks begin at the deployment's start whenever it is asked,
+//! so past ticks stay what they are; only the newest may still grow by a scrape that was on its way.
 
 use std::{
     ops::Range,

@@ -13,7 +13,8 @@ pub struct Args {
     #[command(flatten)]
     pub server: ServerArgs,
 
-    /// Address of Prometheus, or of what speaks its HTTP API; with its path if it has one, e.g. http://mimir:8080/prometheus.
+    /// Address of Prometheus, or of what speaks its HTTP API; with its path if it has one, e.g.
+    /// http://mimir:8080/prometheus.
     #[arg(long, env = "MESHWARD_PROMETHEUS", default_value = "http://127.0.0.1:9090")]
     pub prometheus: String,
 
@@ -21,8 +22,8 @@ pub struct Args {
     #[arg(long, env = "MESHWARD_PROMETHEUS_BEARER_FILE")]
     pub prometheus_bearer_file: Option<PathBuf>,
 
-    /// How long Prometheus may take for one answer, repetitions included; after that the verdict is PROVIDER_ERROR. Keep it
-    /// shorter than the callers' own deadlines.
+    /// How long Prometheus may take for one answer, repetitions included; after that the verdict is PROVIDER_ERROR.
+    /// Keep it shorter than the callers' own deadlines.
     #[arg(long, env = "MESHWARD_QUERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     pub query_timeout: Duration,
 }

@@ -1,7 +1,7 @@
 //! Quantiles from histogram buckets, for people. The judge never uses them.
 //!
-//! As PromQL's `histogram_quantile`: find the first bucket that reaches the rank and interpolate linearly between its edges,
-//! the lowest edge being 0; a rank in the last bucket, which has no upper edge, gives the highest finite edge.
+//! As PromQL's `histogram_quantile`: find the first bucket that reaches the rank and interpolate linearly between its
+//! edges, the lowest edge being 0; a rank in the last bucket, which has no upper edge, gives the highest finite edge.
 
 /// Cumulative bucket counts: upper edge (the last is infinite) and what was counted at or below it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -10,8 +10,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// From upper edges and cumulative counts, in any order. Counts that fall from one bucket to the next, as counters read at
-    /// slightly different moments give them, are lifted to the one before.
+    /// From upper edges and cumulative counts, in any order. Counts that fall from one bucket to the next, as
+    /// counters read at slightly different moments give them, are lifted to the one before.
     #[must_use]
     pub fn new(mut buckets: Vec<(f64, f64)>) -> Self {
         buckets.retain(|(edge, _)| !edge.is_nan());
@@ -24,8 +24,8 @@ impl Histogram {
         Self { buckets }
     }
 
-    /// The value below which the share `q` (0 to 1) lies, in the unit of the edges. `None` without counts or without the
-    /// infinite bucket.
+    /// The value below which the share `q` (0 to 1) lies, in the unit of the edges. `None` without counts or without
+    /// the infinite bucket.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let (last_edge, total) = *self.buckets.last()?;

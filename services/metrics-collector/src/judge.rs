@@ -3,18 +3,21 @@
 //! Pure code: it takes the counter increases of each tick and answers with a [`Judgement`]. The rules, in their order:
 //!
 //! 1. **REGRESSION** as soon as, at any tick since the deployment began, the evidence reached 1 / alpha with at least
-//!    [`MIN_ERRORS`] canary errors, or the catastrophe guard ([`guard`]) fired. The first tick that decides is final: the sum
-//!    of looks is what Ville's inequality covers, so asking more often, or again after a restart, changes nothing.
-//! 2. **WATCHING** while no whole tick of the current step is over, while the step gives everything to the canary (there is
-//!    no control then, and a historical window would blame every incident on the change), without control traffic, when the
-//!    share that was measured is far from the weight that was asked, and when the evidence is past the square root of its
-//!    bound: too little to roll back, too much to go on.
+//!    [`MIN_ERRORS`] canary errors, or the catastrophe guard ([`guard`]) fired. The first tick that decides is final:
+//!    the sum of looks is what Ville's inequality covers, so asking more often, or again after a restart, changes
+//!    nothing.
+//! 2. **WATCHING** while no whole tick of the current step is over, while the step gives everything to the canary
+//!    (there is no control then, and a historical window would blame every incident on the change), without control
+//!    traffic, when the share that was measured is far from the weight that was asked, and when the evidence is past
+//!    the square root of its bound: too little to roll back, too much to go on.
 //! 3. **NO_TRAFFIC** if the canary had no request in the current step.
-//! 4. **HEALTHY** once the current step has the sample that the detectable effect needs ([`sample`]); WATCHING until then.
+//! 4. **HEALTHY** once the current step has the sample that the detectable effect needs ([`sample`]); WATCHING until
+//!    then.
 //!
-//! [`evidence`] accumulates over ticks of all steps, because the share of each tick is part of its own null hypothesis; the
-//! other rules look at the current step alone. NOT_COMPARABLE is not produced yet: it needs a comparison of the same groups
-//! before the change. NO_DATA and PROVIDER_ERROR are said by the caller, who knows what the source did.
+//! [`evidence`] accumulates over ticks of all steps, because the share of each tick is part of its own null
+//! hypothesis; the other rules look at the current step alone. NOT_COMPARABLE is not produced yet: it needs a
+//! comparison of the same groups before the change. NO_DATA and PROVIDER_ERROR are said by the caller, who knows what
+//! the source did.
 
 pub mod control;
 pub mod evidence;
@@ -54,8 +57,8 @@ pub struct Question<'a> {
     pub periods: &'a [WeightPeriod],
     /// How it is judged.
     pub options: JudgeOptions,
-    /// The weight is a share of requests (it is not with a cohort chosen by header or namespace), so it can be compared with
-    /// the share measured.
+    /// The weight is a share of requests (it is not with a cohort chosen by header or namespace), so it can be
+    /// compared with the share measured.
     pub weight_is_share: bool,
 }
 
@@ -113,8 +116,8 @@ pub fn share(canary: u64, control: u64) -> Option<f64> {
     (all > 0.0).then(|| canary as f64 / all)
 }
 
-/// The period in which a tick begins, as an index; `None` before the first. A tick that straddles a change belongs to the
-/// step that it leaves, so the current step holds only traffic of its own weight.
+/// The period in which a tick begins, as an index; `None` before the first. A tick that straddles a change belongs to
+/// the step that it leaves, so the current step holds only traffic of its own weight.
 #[must_use]
 pub fn period_of(tick_start: Timestamp, periods: &[WeightPeriod]) -> Option<usize> {
     periods.partition_point(|period| period.start <= tick_start).checked_sub(1)

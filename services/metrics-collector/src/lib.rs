@@ -9,9 +9,9 @@
 //! 5. [`traffic`] and [`histogram`] sum them up for people: rates, shares, latencies;
 //! 6. [`judge`] weighs the ticks: a verdict, its evidence, and one sentence that says why.
 //!
-//! [`app`] puts them in this order. There is no state: every answer is computed from the source alone, so restarts lose nothing
-//! and any number of replicas say the same. What is not known stays unknown: no series is NO_DATA, a source that fails is
-//! PROVIDER_ERROR, a sample that is too small is WATCHING, and none of them is a pass.
+//! [`app`] puts them in this order. There is no state: every answer is computed from the source alone, so restarts
+//! lose nothing and any number of replicas say the same. What is not known stays unknown: no series is NO_DATA, a
+//! source that fails is PROVIDER_ERROR, a sample that is too small is WATCHING, and none of them is a pass.
 
 pub mod app;
 mod config;
@@ -37,8 +37,8 @@ pub use config::Args;
 use grpc::Api;
 use source::prometheus::Prometheus;
 
-/// Adds the service to a server. Prometheus is not asked before the first call: a collector without it is ready, because
-/// PROVIDER_ERROR is an answer.
+/// Adds the service to a server. Prometheus is not asked before the first call: a collector without it is ready,
+/// because PROVIDER_ERROR is an answer.
 ///
 /// # Errors
 /// If the address of Prometheus cannot be used.

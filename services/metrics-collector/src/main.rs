@@ -9,7 +9,5 @@ use meshward_metrics_collector::{Args, build};
 fn main() -> ExitCode {
     let args = Args::parse();
     let server_args = args.server.clone();
-    server::run("meshward-metrics-collector", &server_args, async move |server| {
-        Ok(build(&args, Arc::new(SystemClock), server)?)
-    })
+    server::run("metrics-collector", &server_args, async move |server| Ok(build(&args, Arc::new(SystemClock), server)?))
 }

@@ -1,20 +1,21 @@
 //! What to ask for: query templates as data, one [`Template`] per mesh and mechanism.
 //!
-//! **Istio, routes.** A route with `statPrefix` is counted per virtual host, whose name is `<host>:<port>`. What Prometheus sees
-//! depends on the proxy's rules for turning names into labels, so each template has one selector per layout, joined by `or`:
-//! a proxy has one layout, so nothing is counted twice. Both were read off a running Envoy 1.40 for the virtual host
-//! `shop-v2.demo.svc.cluster.local:80` and `statPrefix: canary`:
+//! **Istio, routes.** A route with `statPrefix` is counted per virtual host, whose name is `<host>:<port>`. What
+//! Prometheus sees depends on the proxy's rules for turning names into labels, so each template has one selector per
+//! layout, joined by `or`: a proxy has one layout, so nothing is counted twice. Both were read off a running Envoy
+//! 1.40 for the virtual host `shop-v2.demo.svc.cluster.local:80` and `statPrefix: canary`:
 //!
 //! - Envoy's own rules take the first part of the virtual host for a label:
-//!   `envoy_vhost_demo_svc_cluster_local_80_route_canary_upstream_rq_completed{envoy_virtual_host="shop-v2"}`, errors in
-//!   `…_upstream_rq_xx{envoy_response_code_class="5",…}`;
+//!   `envoy_vhost_demo_svc_cluster_local_80_route_canary_upstream_rq_completed{envoy_virtual_host="shop-v2"}`, errors
+//!   in `…_upstream_rq_xx{envoy_response_code_class="5",…}`;
 //! - Istio's bootstrap keeps it in the name:
 //!   `envoy_vhost_shop_v2_demo_svc_cluster_local_80_route_canary_upstream_rq_completed`, errors in
 //!   `…_upstream_rq{response_code_class="5xx"}` beside one series per status code.
 //!
-//! `completed` is the denominator: requests that found no upstream are in it and in 5xx, but not in `…_total`. Not counted at
-//! all are redirects, direct responses, injected aborts and requests for a cluster that does not exist. Error counters are made
-//! by their first error, so a missing one is zero errors. Latencies are histograms in milliseconds, `…_upstream_rq_time`.
+//! `completed` is the denominator: requests that found no upstream are in it and in 5xx, but not in `…_total`. Not
+//! counted at all are redirects, direct responses, injected aborts and requests for a cluster that does not exist.
+//! Error counters are made by their first error, so a missing one is zero errors. Latencies are histograms in
+//! milliseconds, `…_upstream_rq_time`.
 //!
 //! One query brings requests and errors of both arms, so that all of them are of the same moment.
 
@@ -25,8 +26,8 @@ use crate::window::Series;
 /// Longest query that is sent, bytes.
 pub const MAX_QUERY_BYTES: usize = 4096;
 
-/// How series are selected. `$VHOST` is the virtual host as the series' name has it, a regular expression; `$FIRST` its first
-/// part as a label; `$SERIES` the alternatives of both arms.
+/// How series are selected. `$VHOST` is the virtual host as the series' name has it, a regular expression; `$FIRST`
+/// its first part as a label; `$SERIES` the alternatives of both arms.
 struct Template {
     mesh: Mesh,
     mechanisms: &'static [Mechanism],
@@ -47,13 +48,17 @@ const TEMPLATES: &[Template] = &[Template {
     layouts: &[
         Layout {
             first_part_is_label: true,
-            requests_and_errors: r#"{__name__=~"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_(completed|xx)",envoy_virtual_host=~"$FIRST",envoy_response_code_class=~"|5"}"#,
-            latency_buckets: r#"{__name__=~"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_time_bucket",envoy_virtual_host=~"$FIRST"}"#,
+            requests_and_errors: "{__name__=~\"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_(completed|xx)\",\
+                envoy_virtual_host=~\"$FIRST\",envoy_response_code_class=~\"|5\"}",
+            latency_buckets: "{__name__=~\"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_time_bucket\",\
+                envoy_virtual_host=~\"$FIRST\"}",
         },
         Layout {
             first_part_is_label: false,
-            requests_and_errors: r#"{__name__=~"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq(_completed)?",envoy_virtual_host="",response_code_class=~"|5xx",response_code=""}"#,
-            latency_buckets: r#"{__name__=~"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_time_bucket",envoy_virtual_host=""}"#,
+            requests_and_errors: "{__name__=~\"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq(_completed)?\",\
+                envoy_virtual_host=\"\",response_code_class=~\"|5xx\",response_code=\"\"}",
+            latency_buckets: "{__name__=~\"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_time_bucket\",\
+                envoy_virtual_host=\"\"}",
         },
     ],
 }];
@@ -237,14 +242,16 @@ mod tests {
             queries.traffic,
             "{__name__=~\"envoy_vhost_demo_svc_cluster_local_[0-9]+_route_(canary|stable)_upstream_rq_(completed|xx)\",\
              envoy_virtual_host=~\"shop-v2\",envoy_response_code_class=~\"|5\"} or \
-             {__name__=~\"envoy_vhost_(shop_v2_demo_svc_cluster_local)_[0-9]+_route_(canary|stable)_upstream_rq(_completed)?\",\
+             {__name__=~\"envoy_vhost_(shop_v2_demo_svc_cluster_local)_[0-9]+_route_(canary|stable)\
+             _upstream_rq(_completed)?\",\
              envoy_virtual_host=\"\",response_code_class=~\"|5xx\",response_code=\"\"}"
         );
         assert_eq!(
             queries.latency,
             "{__name__=~\"envoy_vhost_demo_svc_cluster_local_[0-9]+_route_(canary|stable)_upstream_rq_time_bucket\",\
              envoy_virtual_host=~\"shop-v2\"} or \
-             {__name__=~\"envoy_vhost_(shop_v2_demo_svc_cluster_local)_[0-9]+_route_(canary|stable)_upstream_rq_time_bucket\",\
+             {__name__=~\"envoy_vhost_(shop_v2_demo_svc_cluster_local)_[0-9]+_route_(canary|stable)\
+             _upstream_rq_time_bucket\",\
              envoy_virtual_host=\"\"}"
         );
     }

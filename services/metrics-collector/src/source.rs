@@ -11,7 +11,8 @@ use crate::window::{Grid, Series};
 /// Answers queries over time.
 #[async_trait]
 pub trait MetricsSource: Send + Sync + 'static {
-    /// The value of each series of `query` at every boundary of `grid`. Series and points that do not exist are left out.
+    /// The value of each series of `query` at every boundary of `grid`. Series and points that do not exist are left
+    /// out.
     ///
     /// # Errors
     /// [`SourceError`], at the latest at `deadline`.

@@ -3,8 +3,8 @@
 //! The reader's rules, the same for every counter:
 //!
 //! - a counter that is lower than before was started anew: all that it shows is new;
-//! - a series that appears in the middle of the window was born at zero, so its first value is new; one that is there at the
-//!   window's start has a past, and only what comes on top counts;
+//! - a series that appears in the middle of the window was born at zero, so its first value is new; one that is there
+//!   at the window's start has a past, and only what comes on top counts;
 //! - a missing point is no decrease and no increase: the next point that is there brings what was missed;
 //! - NaN, infinite and negative values are no counter values, so they are missing points;
 //! - a series that is told twice counts once.
@@ -51,7 +51,8 @@ impl Grid {
         self.end_ms().saturating_sub(self.start_ms) as f64 / 1000.0
     }
 
-    /// The boundary that a point belongs to: points come back with the times that were asked for, give or take rounding.
+    /// The boundary that a point belongs to: points come back with the times that were asked for, give or take
+    /// rounding.
     fn index_of(&self, time_ms: i64) -> Option<usize> {
         let offset = time_ms.checked_sub(self.start_ms)?.checked_add(self.step_ms / 2)?;
         let index = usize::try_from(offset.div_euclid(self.step_ms)).ok()?;

@@ -1,5 +1,5 @@
-//! The service as its callers see it: gRPC in this process, tokens of a test issuer, and a real Prometheus with a history that was
-//! written for it; where Prometheus cannot be made to misbehave, a listener that does.
+//! The service as its callers see it: gRPC in this process, tokens of a test issuer, and a real Prometheus with a
+//! history that was written for it; where Prometheus cannot be made to misbehave, a listener that does.
 
 mod api {
     pub mod history;
@@ -25,8 +25,8 @@ async fn verdicts_from_a_real_prometheus() {
         (
             "good",
             Verdict::Healthy,
-            "1 error in 6,000 canary requests, 40 in 54,000 control requests; at this share 4.1 were expected; evidence 0.4 \
-             against 100",
+            "1 error in 6,000 canary requests, 40 in 54,000 control requests; at this share 4.1 were expected; \
+             evidence 0.4 against 100",
         ),
         (
             "bad",

@@ -12,7 +12,8 @@ const BURSTY: f64 = 1.5;
 /// Pairs of ticks that the dispersion is estimated from: at least, at most.
 const MIN_PAIRS: usize = 8;
 const MAX_PAIRS: usize = 40;
-/// One pair counts for at most this (three sigma), so that the beginning and end of an incident are not taken for bursts.
+/// One pair counts for at most this (three sigma), so that the beginning and end of an incident are not taken for
+/// bursts.
 const MOST_OF_A_PAIR: f64 = 9.0;
 
 /// The control so far. Feed it each tick after the tick was judged.
@@ -49,8 +50,8 @@ impl Control {
         ((self.errors + PRIOR_ERRORS) / (self.requests + PRIOR_REQUESTS)).min(1.0)
     }
 
-    /// rho0: how many times the control's error rate a canary may have that is still called equal. `tolerance` is the error
-    /// rate that is tolerated on top.
+    /// rho0: how many times the control's error rate a canary may have that is still called equal. `tolerance` is the
+    /// error rate that is tolerated on top.
     #[must_use]
     pub fn tolerated_ratio(&self, tolerance: f64) -> f64 {
         LEAST_TOLERATED.max(1.0 + tolerance / self.error_rate())

@@ -1,27 +1,34 @@
 //! The evidence against the canary: a conditional e-process.
 //!
-//! Take one tick: canary n_c requests, k_c errors; control n_b, k_b. Given K = k_c + k_b, and if the canary fails at most rho0
-//! times as often as the control, k_c is at most Binomial(K, theta0) with theta0 = s rho0 / (1 - s + s rho0), s = n_c / (n_c + n_b).
-//! The base rate drops out, so an incident that hits both arms cancels, and s may change with every tick.
+//! Take one tick: canary n_c requests, k_c errors; control n_b, k_b. Given K = k_c + k_b, and if the canary fails at
+//! most rho0 times as often as the control, k_c is at most Binomial(K, theta0) with theta0 = s rho0 / (1 - s + s
+//! rho0), s = n_c / (n_c + n_b). The base rate drops out, so an incident that hits both arms cancels, and s may
+//! change with every tick.
 //!
 //! A bet on the alternative "m rho0 times as often" multiplies its stake by the likelihood ratio
-//! (theta1/theta0)^k_c ((1-theta1)/(1-theta0))^k_b = m^k_c D^K with D = (1 - s + s rho0) / (1 - s + s m rho0). Its expectation
-//! under the null is at most 1, so a portfolio of such bets that starts with 1 in total exceeds 1/alpha *ever* with
-//! probability at most alpha (Ville). The portfolio:
+//! (theta1/theta0)^k_c ((1-theta1)/(1-theta0))^k_b = m^k_c D^K with D = (1 - s + s rho0) / (1 - s + s m rho0). Its
+//! expectation under the null is at most 1, so a portfolio of such bets that starts with 1 in total exceeds 1/alpha
+//! *ever* with probability at most alpha (Ville). The portfolio:
 //!
 //! - six ratios m with a sixth each;
-//! - onset: half of the money is bet from the first tick. The other half is set aside and enters little by little, so that
-//!   a fault that begins late meets fresh money: at minute t, the part t / (30 + t) of that half has entered. The weights of all
-//!   onsets sum to exactly one half however long it lasts, so Ville's bound needs no horizon; the next 30 minutes get about
-//!   as much as everything after them. What has not entered is kept as cash.
+//! - onset: half of the money is bet from the first tick. The other half is set aside and enters little by little, so
+//!   that a fault that begins late meets fresh money: at minute t, the part t / (30 + t) of that half has entered.
+//!   The weights of all onsets sum to exactly one half however long it lasts, so Ville's bound needs no horizon; the
+//!   next 30 minutes get about as much as everything after them. What has not entered is kept as cash.
 //!
 //! All onsets of one ratio gain the same factor in a tick, so one sum per ratio is enough: with S the logarithm of the
-//! ratio's gain since the start, a stake w that enters when the gain is S' is worth w e^(S - S'). The cost per tick does not
-//! depend on how many onsets there are, and each tick can be one.
+//! ratio's gain since the start, a stake w that enters when the gain is S' is worth w e^(S - S'). The cost per tick
+//! does not depend on how many onsets there are, and each tick can be one.
 //!
-//! **Bursts.** Errors that come in clusters break the binomial. When the control's dispersion says so, from *past* ticks
-//! only, a tick is bet on by its error share Y = k_c / K alone: factor 1 + lambda (Y - theta0), lambda = f / theta0, which needs
-//! no more than E[Y] <= theta0. Each ratio has its fraction f; as the choice is made before the tick, each product stays a fair bet.
+//! **Bursts.** Errors that come in clusters break the binomial. When the control's dispersion says so, from *past*
+//! ticks only, a tick is bet on by its error share Y = k_c / K alone: factor 1 + lambda (Y - theta0), lambda = f /
+//! theta0, which needs no more than E[Y] <= theta0. Each ratio has its fraction f; as the choice is made before the
+//! tick, each product stays a fair bet.
+//!
+//! Known gap: the control must show its bursts for some ten ticks first. In a simulation of 1,000 healthy changes
+//! with errors in clusters of five, 15 % were rolled back by their first twelve ticks and under 1 % later. Ticks of a
+//! step at weight 0, before the canary has any traffic, close the gap, because the control is watched in them
+//! already.
 
 use meshward_model::TickSample;
 
@@ -34,7 +41,8 @@ const AT_START: f64 = 0.5;
 /// Minutes after which half of the money for later onsets has entered.
 const HALF_ENTERED_MINUTES: f64 = 30.0;
 
-/// Logarithm of the share of all money that one ratio has at the start; what the sample size must overcome beside 1 / alpha.
+/// Logarithm of the share of all money that one ratio has at the start; what the sample size must overcome beside 1 /
+/// alpha.
 pub(super) fn log_prior() -> f64 {
     (AT_START / BETS.len() as f64).ln()
 }
@@ -83,8 +91,9 @@ impl Evidence {
         Self { bets, entered: 0.0 }
     }
 
-    /// Takes a tick. `minutes` since the deployment began, at the start of the tick; `tolerated` is rho0; `bursty` chooses the
-    /// bet on shares. All three come from what was known before the tick. A tick without requests in one arm says nothing.
+    /// Takes a tick. `minutes` since the deployment began, at the start of the tick; `tolerated` is rho0; `bursty`
+    /// chooses the bet on shares. All three come from what was known before the tick. A tick without requests in one
+    /// arm says nothing.
     pub fn observe(&mut self, tick: &TickSample, minutes: f64, tolerated: f64, bursty: bool) {
         let fresh = self.enter(minutes);
         let gains = |bet: &Bet| match share(tick.canary_requests, tick.control_requests) {

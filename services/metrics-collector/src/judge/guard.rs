@@ -1,12 +1,12 @@
 //! The catastrophe guard: a canary that fails most of its requests beside a good control is stopped without more ado.
 //!
-//! The e-process sees that, too, but slowly where the control is small: at a weight of 90 % it needs some 70 errors, because
-//! most errors of an equal canary would fall there as well.
+//! The e-process sees that, too, but slowly where the control is small: at a weight of 90 % it needs some 70 errors,
+//! because most errors of an equal canary would fall there as well.
 
 use super::Tick;
 
-/// Requests that the canary and the control must have. Fewer in the control would let chance decide where most requests fail
-/// in both arms; with 20 a look goes wrong less than once in 10,000 whatever the common rate.
+/// Requests that the canary and the control must have. Fewer in the control would let chance decide where most
+/// requests fail in both arms; with 20 a look goes wrong less than once in 10,000 whatever the common rate.
 const MIN_CANARY: u64 = 30;
 const MIN_CONTROL: u64 = 20;
 /// How far back requests are gathered.
@@ -25,8 +25,8 @@ pub struct Window {
     pub control_errors: u64,
 }
 
-/// Looks at the newest ticks, newest first, until both arms have enough requests: the window if more than half of the canary's
-/// and less than a tenth of the control's failed.
+/// Looks at the newest ticks, newest first, until both arms have enough requests: the window if more than half of the
+/// canary's and less than a tenth of the control's failed.
 pub fn catastrophe<'a>(newest_first: impl Iterator<Item = &'a Tick>) -> Option<Window> {
     let mut window = Window { canary_requests: 0, canary_errors: 0, control_requests: 0, control_errors: 0 };
     let mut newest = None;

@@ -1,10 +1,11 @@
 //! How many canary requests a step needs before "nothing was found" means something.
 //!
-//! Suppose the canary fails `effect` more often than the control: p1 = p_b + effect. Per canary request, the logarithm of a bet
-//! on ratio m grows by G = p1 ln m + (p1 + r p_b) ln D in the mean, with r = (1 - s) / s control requests beside it, and varies by
-//! V = p1 (ln m + ln D)^2 + r p_b (ln D)^2. To reach 1 / alpha it must first make up for its share of the money:
-//! T = ln(1 / alpha) + ln 12. With nine chances in ten it is there after n requests where n G - 1.28 sqrt(n V) = T, a quadratic in sqrt(n).
-//! The ratio that is quickest counts. Three errors are needed in any case.
+//! Suppose the canary fails `effect` more often than the control: p1 = p_b + effect. Per canary request, the
+//! logarithm of a bet on ratio m grows by G = p1 ln m + (p1 + r p_b) ln D in the mean, with r = (1 - s) / s control
+//! requests beside it, and varies by V = p1 (ln m + ln D)^2 + r p_b (ln D)^2. To reach 1 / alpha it must first make
+//! up for its share of the money: T = ln(1 / alpha) + ln 12. With nine chances in ten it is there after n requests
+//! where n G - 1.28 sqrt(n V) = T, a quadratic in sqrt(n). The ratio that is quickest counts. Three errors are needed
+//! in any case.
 
 use meshward_model::JudgeOptions;
 
@@ -19,8 +20,8 @@ const POWER_QUANTILE: f64 = 1.2816;
 /// More than any step will see: the effect is within the tolerance, so it cannot be detected.
 pub const UNREACHABLE: u64 = 1_000_000_000_000;
 
-/// Canary requests with which a canary that is worse by the detectable effect would have been called a regression with 90 %
-/// probability. `share` is the canary's, 0 to 1. At most [`UNREACHABLE`].
+/// Canary requests with which a canary that is worse by the detectable effect would have been called a regression
+/// with 90 % probability. `share` is the canary's, 0 to 1. At most [`UNREACHABLE`].
 #[must_use]
 pub fn required_requests(share: f64, control: &Control, options: &JudgeOptions) -> u64 {
     let (base, tolerated) = (control.error_rate(), control.tolerated_ratio(options.tolerance));

@@ -33,7 +33,8 @@ pub(super) fn no_traffic(step: &Sum, weight: Weight) -> String {
 pub(super) fn no_control_by_plan(step: &Sum) -> String {
     let (errors, requests) = (number(step.canary_errors), number(step.canary_requests));
     format!(
-        "{errors} errors in {requests} canary requests; at 100 % there is no control to compare with, so nothing is judged"
+        "{errors} errors in {requests} canary requests; at 100 % there is no control to compare with, so nothing \
+         is judged"
     )
 }
 

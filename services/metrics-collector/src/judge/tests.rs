@@ -98,16 +98,16 @@ fn each_rule_says_why() {
             vec![tick(0, (120, 9), (1080, 10))],
             ten,
             Verdict::Regression,
-            "9 errors in 120 canary requests, 10 in 1,080 control requests; at this share 1.9 were expected; evidence 336 \
-             against 100",
+            "9 errors in 120 canary requests, 10 in 1,080 control requests; at this share 1.9 were expected; \
+             evidence 336 against 100",
         ),
         (
             "two errors are never enough",
             vec![tick(0, (10, 2), (100_000, 0))],
             &[(0, 1)],
             Verdict::Watching,
-            "2 errors in 10 canary requests, 0 in 100,000 control requests; at this share 0.0 were expected; evidence 229 \
-             against 100: not enough to roll back, too much to go on",
+            "2 errors in 10 canary requests, 0 in 100,000 control requests; at this share 0.0 were expected; \
+             evidence 229 against 100: not enough to roll back, too much to go on",
         ),
         (
             "catastrophe beside a small control",
@@ -121,16 +121,17 @@ fn each_rule_says_why() {
             vec![tick(0, (30, 0), (270, 0))],
             ten,
             Verdict::Watching,
-            "0 errors in 30 canary requests, 0 in 270 control requests; at this share 0.0 were expected; 210 canary requests \
-             are needed to see +5 percentage points: about 2 min more at 2.0 canary requests a second",
+            "0 errors in 30 canary requests, 0 in 270 control requests; at this share 0.0 were expected; \
+             210 canary requests are needed to see +5 percentage points: about 2 min more at 2.0 canary requests \
+             a second",
         ),
         (
             "healthy",
             vec![tick(0, (400, 1), (3600, 12))],
             ten,
             Verdict::Healthy,
-            "1 error in 400 canary requests, 12 in 3,600 control requests; at this share 1.3 were expected; evidence 0.6 \
-             against 100; 230 requests were needed to see +5 percentage points",
+            "1 error in 400 canary requests, 12 in 3,600 control requests; at this share 1.3 were expected; \
+             evidence 0.6 against 100; 230 requests were needed to see +5 percentage points",
         ),
         (
             "the share is off",
@@ -204,7 +205,8 @@ fn run(chance: &mut Chance, requests: f64, rates: impl Fn(i64) -> (f64, f64)) ->
     let periods = periods(&weights);
     let question =
         Question { ticks: &ticks, periods: &periods, options: JudgeOptions::default(), weight_is_share: true };
-    // A decision is final, so the whole run and every prefix from the deciding tick on agree: only then look for the tick.
+    // A decision is final, so the whole run and every prefix from the deciding tick on agree: only then look for the
+    // tick.
     if judge(&question).verdict != Verdict::Regression {
         return None;
     }
@@ -296,4 +298,32 @@ fn the_evidence_is_finite_whatever_is_counted() {
         assert!((0.0..=MAX_EVIDENCE).contains(&judgement.evidence()), "round {round}: {}", judgement.evidence());
         assert!(judgement.required_requests > 0, "round {round}");
     }
+}
+
+/// Clusters of five errors in either arm. The control is watched for `before` ticks before the canary gets its tenth.
+fn rolled_back_with_bursts(seed: u64, runs: u32, before: i64) -> f64 {
+    let mut chance = Chance(seed);
+    let mut is_rolled_back = || {
+        let mut arm = |requests: f64| {
+            let all = chance.poisson(requests);
+            (all, (5 * chance.poisson(all as f64 * 0.003 / 5.0)).min(all))
+        };
+        let ticks: Vec<Tick> = (0..before + 80)
+            .map(|index| {
+                let share = if index < before { 0.0 } else { 0.1 };
+                tick(index, arm(1500.0 * share), arm(1500.0 * (1.0 - share)))
+            })
+            .collect();
+        judge_ticks(&ticks, &[(0, 0), (before, 1000)]).verdict == Verdict::Regression
+    };
+    let count = (0..runs).filter(|_| is_rolled_back()).count();
+    count as f64 / f64::from(runs)
+}
+
+#[test]
+fn bursts_are_bet_on_with_care_once_the_control_has_shown_them() {
+    let known = rolled_back_with_bursts(9, 500, 20);
+    assert!(known <= 0.02, "{known}");
+    let unknown = rolled_back_with_bursts(9, 500, 1);
+    assert!(unknown > known, "the gap that the module's docs name is still there: {unknown} beside {known}");
 }

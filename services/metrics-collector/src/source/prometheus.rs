@@ -1,7 +1,8 @@
 //! Prometheus and what speaks its HTTP API (Thanos, Mimir).
 //!
-//! By hand on an HTTP client: one endpoint, `POST /api/v1/query_range`, so that limits, retries and the reading of errors sit in one place.
-//! Proxies from the environment are not used and redirects not followed: the address is the address.
+//! By hand on an HTTP client: one endpoint, `POST /api/v1/query_range`, so that limits, retries and the reading of
+//! errors sit in one place. Proxies from the environment are not used and redirects not followed: the address is the
+//! address.
 
 mod decode;
 
@@ -49,8 +50,8 @@ pub enum InvalidPrometheus {
 }
 
 impl Prometheus {
-    /// The Prometheus at `url`, its path included if it has one. The file with a bearer token is read for each query, so a
-    /// token can be changed.
+    /// The Prometheus at `url`, its path included if it has one. The file with a bearer token is read for each query,
+    /// so a token can be changed.
     ///
     /// # Errors
     /// If the URL is none. Nothing is connected yet.

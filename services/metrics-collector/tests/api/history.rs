@@ -23,7 +23,8 @@ fn counter(text: &mut String, series: &str, value: impl Fn(i64) -> Option<i64>) 
 /// The route counters of one service as Envoy's own rules name them: the service is a label.
 fn envoy(service: &str, route: &str, what: &str, labels: &str) -> String {
     format!(
-        "envoy_vhost_shop_svc_cluster_local_8080_route_{route}_upstream_rq_{what}{{envoy_virtual_host=\"{service}\"{labels}}}"
+        "envoy_vhost_shop_svc_cluster_local_8080_route_{route}_upstream_rq_{what}\
+         {{envoy_virtual_host=\"{service}\"{labels}}}"
     )
 }
 
@@ -54,7 +55,8 @@ pub fn shop() -> String {
     text
 }
 
-/// Two callers. The second restarts after tick 10: its counters begin anew. Errors that are no server errors do not count.
+/// Two callers. The second restarts after tick 10: its counters begin anew. Errors that are no server errors do not
+/// count.
 fn good(text: &mut String) {
     for (route, per_tick) in [("canary", 150), ("stable", 1350)] {
         let steady = |tick: i64| Some(5000 + per_tick * tick);

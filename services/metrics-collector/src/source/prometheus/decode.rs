@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn a_matrix_with_the_values_that_json_does_not_know() {
         let body = success(
-            r#"[{"metric":{"__name__":"a","le":"+Inf"},"values":[[1.0015,"12"],[2,"NaN"],[3,"+Inf"],[4,"-Inf"],[5,"1.5e3"]]},
+            r#"[{"metric":{"__name__":"a","le":"+Inf"},
+                 "values":[[1.0015,"12"],[2,"NaN"],[3,"+Inf"],[4,"-Inf"],[5,"1.5e3"]]},
                 {"metric":{},"histograms":[]}]"#,
         );
         let answer = matrix(body.as_bytes()).expect("a matrix");
