@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::{
     lifecycle::IllegalMove,
-    policy::{MAX_YAML_BYTES, Outcome, errors, sentence},
+    policy::{Outcome, errors, sentence},
     ports::PeerError,
 };
 
@@ -26,9 +26,16 @@ pub enum Error {
     /// Request fields that are missing or malformed: path and what is wrong, at least one.
     #[error("request fields are wrong")]
     Fields(Vec<(&'static str, String)>),
-    /// The text is too long.
-    #[error("the text has {0} bytes; at most {MAX_YAML_BYTES} are allowed")]
-    TooLarge(usize),
+    /// The text, or the object in it, is too long.
+    #[error("the {what} has {bytes} bytes; at most {limit} are allowed")]
+    TooLarge {
+        /// Text or object.
+        what: &'static str,
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        limit: usize,
+    },
     /// The text that was sent has ERROR findings.
     #[error("the policy is not valid")]
     TextInvalid(Vec<Finding>),
@@ -120,7 +127,7 @@ impl From<Error> for Problem {
         match error {
             Error::Denied(problem) | Error::Peer(PeerError::Refused(problem)) => problem,
             Error::Fields(fields) => of_fields(fields),
-            Error::TooLarge(_) => {
+            Error::TooLarge { .. } => {
                 Self::new(Code::InvalidArgument, ErrorReason::TooLarge, message.clone()).field("yaml", message)
             }
             Error::TextInvalid(findings) => of_text(&findings),

@@ -9,6 +9,8 @@ use crate::lifecycle::VersionState;
 
 /// Largest policy text, bytes.
 pub const MAX_YAML_BYTES: usize = 1024 * 1024;
+/// Largest object as canonical JSON, bytes: what etcd takes. Aliases can make more of a small text.
+pub const MAX_OBJECT_BYTES: usize = 1536 * 1024;
 
 /// A named rule set for one object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

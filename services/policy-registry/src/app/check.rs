@@ -4,7 +4,8 @@ use meshward_model::Target;
 
 use crate::{
     error::Error,
-    policy::{MAX_YAML_BYTES, is_dns_label},
+    policy::{MAX_OBJECT_BYTES, MAX_YAML_BYTES, is_dns_label},
+    ports::CheckedObject,
 };
 
 /// Longest sentence that people write, bytes.
@@ -75,7 +76,7 @@ impl Fields {
 /// A policy text, before anybody parses it.
 pub(super) fn yaml(text: &str) -> Result<(), Error> {
     if text.len() > MAX_YAML_BYTES {
-        return Err(Error::TooLarge(text.len()));
+        return Err(Error::TooLarge { what: "text", bytes: text.len(), limit: MAX_YAML_BYTES });
     }
     if text.trim().is_empty() {
         return Err(Error::field("yaml", "is required"));
@@ -83,9 +84,13 @@ pub(super) fn yaml(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The names in a text, which become part of messages and keys.
-pub(super) fn target(target: &Target) -> Result<(), Error> {
-    let Target { api_version, kind, namespace, name, .. } = target;
+/// The object of a text: its size, and its names, which become part of messages and keys.
+pub(super) fn object(object: &CheckedObject) -> Result<(), Error> {
+    let bytes = object.canonical_json.len();
+    if bytes > MAX_OBJECT_BYTES {
+        return Err(Error::TooLarge { what: "object, as JSON,", bytes, limit: MAX_OBJECT_BYTES });
+    }
+    let Target { api_version, kind, namespace, name, .. } = &object.target;
     let long =
         [("apiVersion", api_version), ("kind", kind), ("metadata.namespace", namespace), ("metadata.name", name)];
     match long.into_iter().find(|(_, value)| value.len() > MAX_NAME) {
@@ -95,6 +100,11 @@ pub(super) fn target(target: &Target) -> Result<(), Error> {
         }
         None => Ok(()),
     }
+}
+
+/// A sentence that another service wrote: cut, because what it tells of must be recorded however long it talks.
+pub(super) fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
 }
 
 pub(super) fn id(id: &str) -> Result<(), Error> {
@@ -109,4 +119,36 @@ pub(super) fn version(number: i64) -> Result<(), Error> {
 /// A version number that must be said.
 pub(super) fn version_said(number: i64) -> Result<(), Error> {
     if number < 1 { Err(Error::field("version", format!("must be 1 or more; it is {number}"))) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshward_model::Digest;
+
+    use super::*;
+
+    #[test]
+    fn objects_have_limits() {
+        let long = "a".repeat(MAX_NAME + 1);
+        for (name, bytes, good) in [
+            ("a", MAX_OBJECT_BYTES, true),
+            ("a", MAX_OBJECT_BYTES + 1, false),
+            (&*long, 1, false),
+            (&long[1..], 1, true),
+        ] {
+            let checked = CheckedObject {
+                target: Target::new("", "networking.istio.io/v1", "VirtualService", "shop", name).unwrap(),
+                canonical_json: " ".repeat(bytes),
+                digest: Digest::of(&serde_json::Value::Null),
+            };
+            assert_eq!(object(&checked).is_ok(), good, "{} {bytes}", name.len());
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_is_cut_between_characters() {
+        assert_eq!(shortened("why"), "why");
+        assert_eq!(shortened(&"ü".repeat(4096)), "ü".repeat(2048));
+        assert_eq!(shortened(&format!("a{}", "ü".repeat(4096))).len(), 4095);
+    }
 }

@@ -172,7 +172,7 @@ impl App {
         match (objects.pop(), objects.len()) {
             (Some(mut object), 0) => {
                 object.target.cluster = text.cluster;
-                check::target(&object.target)?;
+                check::object(&object)?;
                 Ok((object, findings))
             }
             (None, _) => Err(Error::field("yaml", "holds no object; a policy is one object")),

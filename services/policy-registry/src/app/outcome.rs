@@ -37,8 +37,8 @@ impl App {
     /// allow it.
     pub async fn record(&self, call: &Call, id: &str, version: i64, report: &Report) -> Result<Answer, Error> {
         check::version_said(version)?;
-        let fields = check::Fields::default().foreign_id("deployment_id", &report.deployment_id);
-        fields.text("reason", &report.reason).done()?;
+        check::Fields::default().foreign_id("deployment_id", &report.deployment_id).done()?;
+        let report = &Report { reason: check::shortened(&report.reason), ..report.clone() };
         let (policy, found) = self.find(&call.who, Role::Service, id, version).await?;
         let record = DeploymentRecord {
             deployment_id: report.deployment_id.clone(),

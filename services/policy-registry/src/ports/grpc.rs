@@ -20,6 +20,8 @@ use tonic::{Code, Request, Status};
 use super::{Bearer, CheckedObject, PeerError, Report, Text, Validator};
 
 const PEER: &str = "the validator";
+/// The object of a text comes back as JSON, which aliases can make longer than the text.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const VALIDATE_WITHIN: Duration = Duration::from_secs(10);
 /// A dry run goes through the gateway, the API server and the mesh's webhook.
 const DRY_RUN_WITHIN: Duration = Duration::from_secs(20);
@@ -34,7 +36,7 @@ impl GrpcValidator {
     /// The validator behind this channel.
     #[must_use]
     pub fn new(channel: PeerChannel) -> Self {
-        Self { client: ValidatorServiceClient::new(channel) }
+        Self { client: ValidatorServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES) }
     }
 }
 
