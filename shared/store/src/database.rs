@@ -20,7 +20,7 @@ use sqlx::{
 
 use crate::{StoreError, repeat};
 
-/// Version (from 1, below [`OWN_MIGRATIONS`]), name, SQL. What was once released is never changed; a change is a new
+/// Version (from 1, below 900000), name, SQL. What was once released is never changed; a change is a new
 /// version.
 pub type Migration = (i64, &'static str, &'static str);
 
