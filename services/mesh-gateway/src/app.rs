@@ -137,14 +137,14 @@ impl Gateway {
         start: Instant,
     ) -> Result<PropagationProof, Error> {
         let cluster = self.cluster(&applied.target.cluster)?;
-        let live = match self.undrifted(cluster, applied, start).await {
+        let live = match self.undrifted(cluster, intent, applied, start).await {
             Ok(live) => live,
             Err(answer) => return Ok(*answer),
         };
         let expected = expected(intent, applied.target.clone(), live);
         let proof = proof::wait(&*self.plane, &expected, Patience { timeout }, || self.clock.now()).await;
         // A change during the wait would make the proof one of somebody else's object.
-        match self.undrifted(cluster, applied, start).await {
+        match self.undrifted(cluster, intent, applied, start).await {
             Ok(_) => Ok(proof),
             Err(answer) => Ok(*answer),
         }
@@ -155,6 +155,7 @@ impl Gateway {
     async fn undrifted(
         &self,
         cluster: &dyn Cluster,
+        intent: &ExposureIntent,
         applied: &AppliedObject,
         start: Instant,
     ) -> Result<Option<Value>, Box<PropagationProof>> {
@@ -167,13 +168,14 @@ impl Gateway {
             let answer = proof::answer(PropagationState::Drifted, message, start.elapsed(), self.clock.now());
             Box::new(PropagationProof { drift_manager: manager, ..answer })
         };
+        let by = |object: &Value| object::other_manager(object, intent.baseline.object.as_ref());
         match &live {
             None if applied.absent => Ok(live),
             None => Err(drifted("somebody".to_owned(), "deleted")),
-            Some(object) if applied.absent => Err(drifted(object::other_manager(object), "made again")),
+            Some(object) if applied.absent => Err(drifted(by(object), "made again")),
             Some(object) if object::resource_version(object) == applied.resource_version => Ok(live),
             Some(object) if object::generation(object) == applied.object_generation => Ok(live),
-            Some(object) => Err(drifted(object::other_manager(object), "changed")),
+            Some(object) => Err(drifted(by(object), "changed")),
         }
     }
 

@@ -42,29 +42,35 @@ pub fn metadata_map<'a>(object: &'a Value, field: &str) -> Option<&'a Map<String
     object["metadata"][field].as_object().filter(|map| !map.is_empty())
 }
 
-/// Who changed the spec last, other than Meshward: the newest entry in `managedFields`, which has seconds only, so that of
-/// two in one second the later in the list counts. "somebody" if the object does not say.
+/// Who changed the object last, other than Meshward and other than what `before` knows of already: the newest entry in
+/// `managedFields`. Times there have seconds only; of two in one second the later in the list counts. "somebody" if the
+/// object does not say.
 #[must_use]
-pub fn other_manager(object: &Value) -> String {
-    let entries = object["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
-    let others = entries.iter().filter(|entry| entry["manager"] != FIELD_MANAGER);
-    let newest = others.max_by_key(|entry| entry["time"].as_str().unwrap_or_default());
-    newest.and_then(|entry| entry["manager"].as_str()).unwrap_or("somebody").to_owned()
+pub fn other_manager(object: &Value, before: Option<&Value>) -> String {
+    let known = before.map_or(&[][..], entries);
+    let same = |a: &Value, b: &Value| ["manager", "operation", "time"].iter().all(|field| a[*field] == b[*field]);
+    let others = || entries(object).iter().filter(|entry| entry["manager"] != FIELD_MANAGER);
+    let newest = |entry: &&Value| entry["time"].as_str().unwrap_or_default().to_owned();
+    let since = others().filter(|entry| !known.iter().any(|old| same(old, entry))).max_by_key(newest);
+    let entry = since.or_else(|| others().max_by_key(newest));
+    entry.and_then(|entry| entry["manager"].as_str()).unwrap_or("somebody").to_owned()
+}
+
+fn entries(object: &Value) -> &[Value] {
+    object["metadata"]["managedFields"].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Whether `managedFields` has an entry of Meshward's; `operation` is "Apply", "Update" or `None` for either.
 #[must_use]
 pub fn managed_by_us(object: &Value, operation: Option<&str>) -> bool {
-    let entries = object["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
     let fits = |entry: &Value| operation.is_none_or(|operation| entry["operation"] == operation);
-    entries.iter().any(|entry| entry["manager"] == FIELD_MANAGER && fits(entry))
+    entries(object).iter().any(|entry| entry["manager"] == FIELD_MANAGER && fits(entry))
 }
 
 /// The labels or annotations that server-side apply of ours has set before and would take away if it left them out.
 #[must_use]
 pub fn applied_by_us(object: &Value, field: &str) -> Map<String, Value> {
-    let entries = object["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
-    let ours = entries.iter().find(|entry| entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply");
+    let ours = entries(object).iter().find(|entry| entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply");
     let owned = ours.and_then(|entry| entry["fieldsV1"]["f:metadata"][format!("f:{field}")].as_object());
     let is_ours = |key: &str| owned.is_some_and(|owned| owned.contains_key(&format!("f:{key}")));
     let map = metadata_map(object, field).into_iter().flatten();
@@ -86,8 +92,10 @@ mod tests {
             entry("helm", "2026-01-01T00:00:01Z"),
             entry("meshward", "2026-01-01T00:00:09Z"),
         ]}});
-        assert_eq!(other_manager(&object), "argocd");
-        assert_eq!(other_manager(&json!({})), "somebody");
+        assert_eq!(other_manager(&object, None), "argocd");
+        let before = json!({"metadata": {"managedFields": [entry("argocd", "2026-01-01T00:00:03Z")]}});
+        assert_eq!(other_manager(&object, Some(&before)), "kubectl", "argocd was there before");
+        assert_eq!(other_manager(&json!({}), None), "somebody");
         assert!(managed_by_us(&object, Some("Apply")) && !managed_by_us(&object, Some("Update")));
     }
 }

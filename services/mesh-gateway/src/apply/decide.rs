@@ -91,7 +91,7 @@ pub(super) fn check_marks(live: &Value, marks: &Marks, intent: &ExposureIntent) 
 }
 
 pub(super) fn drift(live: &Value, intent: &ExposureIntent) -> Error {
-    let manager = object::other_manager(live);
+    let manager = object::other_manager(live, intent.baseline.object.as_ref());
     let message = format!("{} was changed by {manager:?} during the deployment", intent.target);
     Error::Drift { manager, message }
 }

@@ -12,6 +12,8 @@
 //!   collects changes. **Remaining race:** an istiod that needs longer than that for its next state (a debounce that was
 //!   raised, or a mesh that changes so fast that it never gets to push) would be believed too early. With a canary by request
 //!   ids this never happens: each weight has an expression of its own.
+//! - A proxy does not use the object, although it serves one of its hosts, or nobody uses it. Perhaps for good (another object
+//!   has the host), perhaps not yet. The same [`QUIET`] decides.
 
 use std::time::Duration;
 
@@ -38,7 +40,10 @@ pub(super) struct Judgement {
 
 impl Judgement {
     pub(super) fn is_live(&self) -> bool {
-        self.not_taken_in.is_empty() && self.laggards.is_empty() && self.refusals.is_empty()
+        self.not_taken_in.is_empty()
+            && self.laggards.is_empty()
+            && self.refusals.is_empty()
+            && self.settles_in.is_none()
     }
 }
 
@@ -60,17 +65,21 @@ fn standing(proxy: &ProxyLook, still_for: Duration) -> Standing {
     };
     match &proxy.error {
         _ if still_for < needed => Standing::Settling(needed),
+        None if !proxy.acknowledged => Standing::Behind,
         _ if proxy.content == Content::Unused => Standing::NotConcerned,
         Some(words) => Standing::Refused(words.clone()),
-        None if proxy.acknowledged => Standing::Live,
-        None => Standing::Behind,
+        None => Standing::Live,
     }
 }
 
-/// Judges a look; `still_for` says how long a proxy was seen as it is now.
-pub(super) fn judge(look: &Look, still_for: impl Fn(&ProxyLook) -> Duration) -> Judgement {
+/// Judges a look; `still_for` says how long a proxy was seen as it is now, `empty_for` how long none was seen at all.
+pub(super) fn judge(look: &Look, empty_for: Duration, still_for: impl Fn(&ProxyLook) -> Duration) -> Judgement {
     let mut judgement = Judgement { not_taken_in: look.not_taken_in.clone(), ..Judgement::default() };
     if !judgement.not_taken_in.is_empty() {
+        return judgement;
+    }
+    if look.proxies.is_empty() && empty_for < QUIET {
+        judgement.settles_in = Some(QUIET.saturating_sub(empty_for));
         return judgement;
     }
     let mut behind = false;
@@ -115,7 +124,8 @@ mod tests {
     }
 
     fn judged(proxy: ProxyLook, still_ms: u64) -> Judgement {
-        judge(&Look { not_taken_in: Vec::new(), proxies: vec![proxy] }, |_| Duration::from_millis(still_ms))
+        let look = Look { not_taken_in: Vec::new(), proxies: vec![proxy] };
+        judge(&look, Duration::ZERO, |_| Duration::from_millis(still_ms))
     }
 
     #[test]
@@ -164,6 +174,13 @@ mod tests {
     #[test]
     fn a_control_plane_that_is_behind_proves_nothing() {
         let look = Look { not_taken_in: vec!["istiod".into()], proxies: vec![proxy(Content::Shows)] };
-        assert!(!judge(&look, |_| QUIET).is_live());
+        assert!(!judge(&look, QUIET, |_| QUIET).is_live());
+    }
+
+    #[test]
+    fn nobody_is_concerned_only_after_a_while() {
+        let nobody = Look::default();
+        assert!(!judge(&nobody, Duration::from_millis(999), |_| QUIET).is_live(), "perhaps they do not know of it yet");
+        assert!(judge(&nobody, QUIET, |_| QUIET).is_live());
     }
 }

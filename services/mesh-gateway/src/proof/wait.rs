@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use meshward_model::{PropagationProof, PropagationState};
 
 use super::{
-    Expected, Patience, Plane, ProxyLook,
+    Expected, Look, Patience, Plane, ProxyLook,
     judge::{Judgement, judge},
 };
 
@@ -38,8 +38,8 @@ pub async fn wait(
         match plane.look(expected).await {
             Ok(look) => {
                 failures = 0;
-                history.record(&look.proxies);
-                let judgement = judge(&look, |proxy| history.still_for(proxy));
+                history.record(&look);
+                let judgement = judge(&look, history.empty_for(), |proxy| history.still_for(proxy));
                 let is_final = judgement.is_live() || !judgement.refusals.is_empty();
                 if is_final || over && judgement.settles_in.is_none() {
                     return proof(judgement, start.elapsed(), now());
@@ -60,23 +60,33 @@ pub async fn wait(
     }
 }
 
-/// Since when each proxy was seen as it is.
+/// Since when each proxy was seen as it is, and since when there is none.
 #[derive(Default)]
-struct History(HashMap<String, (ProxyLook, Instant)>);
+struct History {
+    proxies: HashMap<String, (ProxyLook, Instant)>,
+    empty_since: Option<Instant>,
+}
 
 impl History {
-    fn record(&mut self, proxies: &[ProxyLook]) {
+    fn record(&mut self, look: &Look) {
         let now = Instant::now();
+        let is_empty = look.not_taken_in.is_empty() && look.proxies.is_empty();
+        self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(now));
         let mut next = HashMap::new();
-        for proxy in proxies {
-            let since = self.0.get(&proxy.name).filter(|(known, _)| known == proxy).map_or(now, |(_, since)| *since);
+        for proxy in &look.proxies {
+            let since =
+                self.proxies.get(&proxy.name).filter(|(known, _)| known == proxy).map_or(now, |(_, since)| *since);
             next.insert(proxy.name.clone(), (proxy.clone(), since));
         }
-        self.0 = next;
+        self.proxies = next;
+    }
+
+    fn empty_for(&self) -> Duration {
+        self.empty_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn still_for(&self, proxy: &ProxyLook) -> Duration {
-        self.0.get(&proxy.name).map_or(Duration::ZERO, |(_, since)| since.elapsed())
+        self.proxies.get(&proxy.name).map_or(Duration::ZERO, |(_, since)| since.elapsed())
     }
 }
 
@@ -142,7 +152,7 @@ mod tests {
     use meshward_model::Target;
 
     use super::*;
-    use crate::proof::{Content, Look};
+    use crate::proof::Content;
 
     /// Gives the looks one after the other; the last one for ever.
     struct Script(Vec<Result<Look, String>>, AtomicUsize);

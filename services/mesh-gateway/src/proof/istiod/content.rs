@@ -28,7 +28,7 @@ pub(super) struct Seen {
     pub(super) kinds: Vec<&'static str>,
 }
 
-/// `None` if the object does not concern the proxy.
+/// `None` if the object cannot concern the proxy.
 pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen> {
     let source = source(expected);
     let routes = routes_of(dump, &source);
@@ -42,17 +42,20 @@ pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen> {
         kinds.push(sync::LISTENERS);
     }
     let uses = !kinds.is_empty();
+    let serves = !uses && serves_a_host(dump, expected);
     if !uses {
-        if !(expected.rebinds && serves_a_host(dump, expected)) {
+        // It may have to use the object and not know of it yet: always where it serves one of the hosts, and anywhere if
+        // hosts or gateways are what changed.
+        if !(serves || expected.rebinds) {
             return None;
         }
         kinds.push(sync::ROUTES);
     }
     let content = match &expected.object {
         None if uses => Content::Older,
-        None => Content::Shows,
-        Some(_) if !uses => Content::Unused,
-        Some(object) => compare(&object["spec"], &expected.others, &routes),
+        None if serves => Content::Shows,
+        Some(object) if uses => compare(&object["spec"], &expected.others, &routes),
+        _ => Content::Unused,
     };
     Some(Seen { content, version, kinds })
 }

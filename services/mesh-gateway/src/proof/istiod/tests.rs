@@ -145,10 +145,17 @@ fn who_is_concerned() {
     let content =
         |routes: Value, expected: &Expected| look(&dump(routes), &syncz(3, 3, None), expected).map(|seen| seen.content);
     let old = || vec![spec(json!([]))];
-    assert_eq!(content(json!([foreign]), &expected(written(), Vec::new(), false)), None);
-    assert_eq!(content(json!([foreign]), &expected(written(), Vec::new(), true)), Some(Content::Unused));
-    assert_eq!(content(json!([foreign]), &expected(None, old(), true)), Some(Content::Shows), "it is gone there");
-    assert_eq!(content(json!([ours]), &expected(None, old(), true)), Some(Content::Older));
+    let elsewhere = expected(Some(json!({"hosts": ["other"], "http": [to("checkout", "1s")]})), Vec::new(), false);
+    let rebound = Expected { rebinds: true, ..elsewhere.clone() };
+    for (name, routes, expected, seen) in [
+        ("serves the host, perhaps not yet", &foreign, &expected(written(), Vec::new(), false), Some(Content::Unused)),
+        ("serves another host", &foreign, &elsewhere, None),
+        ("hosts are what changed", &foreign, &rebound, Some(Content::Unused)),
+        ("it is gone there", &foreign, &expected(None, old(), true), Some(Content::Shows)),
+        ("it is still there", &ours, &expected(None, old(), true), Some(Content::Older)),
+    ] {
+        assert_eq!(content(json!([routes]), expected), seen, "{name}");
+    }
 }
 
 #[test]

@@ -1,0 +1,28 @@
+//! The gateway against a real kube-apiserver, istiod and Envoys, over gRPC in process.
+//!
+//! One stack serves all scenarios, one after the other, each on an object of its own. Run `deploy/local/install stack` once
+//! before.
+
+#[path = "cluster/scenarios.rs"]
+mod scenarios;
+#[path = "cluster/world.rs"]
+mod world;
+
+use world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_on_a_real_control_plane() {
+    let world = World::start().await;
+    scenarios::exposed_step_by_step_and_restored_byte_for_byte(&world).await;
+    scenarios::promoted_and_then_rolled_back(&world).await;
+    scenarios::a_field_that_apply_would_leave_behind(&world).await;
+    scenarios::a_restore_that_crashes_half_way_is_finished(&world).await;
+    scenarios::an_absence_is_restored(&world).await;
+    scenarios::drift_is_named(&world).await;
+    scenarios::a_proxys_refusal_is_reported_in_its_words(&world).await;
+    scenarios::dry_runs_say_what_production_would_say(&world).await;
+    scenarios::a_control_plane_that_cannot_be_asked_is_unknown(&world).await;
+    scenarios::missing_rights_are_named(&world).await;
+    scenarios::callers_are_held_to_their_roles(&world).await;
+    world.stop().await;
+}

@@ -1,0 +1,237 @@
+//! The stack, a gateway to it, and shorthands.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Parser as _;
+use kube::{
+    api::{Api, DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use meshward_chassis::{
+    auth::Role,
+    client::{PeerChannel, bearer, connect_lazy},
+    problem::reason_name,
+    server::Server,
+    testing::{self, Grant, Running, TestIssuer},
+};
+use meshward_local::{
+    stack::{NAMESPACE, Stack, StackOptions, Upstreams},
+    tools::Tools,
+};
+use meshward_mesh_gateway::{Args, build};
+use meshward_proto::{
+    duration,
+    gateway::v1::{self as pb, mesh_gateway_service_client::MeshGatewayServiceClient},
+    types::v1 as types,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tonic::{Request, Status};
+
+pub type Client = MeshGatewayServiceClient<PeerChannel>;
+
+/// Far more than anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct World {
+    pub stack: Stack,
+    pub gateway: Gateway,
+    issuer: TestIssuer,
+    dir: TempDir,
+}
+
+/// A gateway server in this process.
+pub struct Gateway {
+    running: Running,
+    pub client: Client,
+    service_token: String,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let tools = Tools::locate().expect("the tools");
+        // Nothing listens there: no request is sent.
+        let nowhere = "127.0.0.1:9".parse().expect("an address");
+        let upstreams = Upstreams { checkout: nowhere, checkout_next: nowhere, catalog: nowhere };
+        let options = StackOptions { dir: dir.path().to_owned(), tools, upstreams };
+        let stack = Stack::start(options).await.expect("the stack starts");
+        let issuer = TestIssuer::new(dir.path()).expect("an issuer");
+        let gateway = Gateway::start(&issuer, stack.kubeconfig(), &[&stack.istiod_debug_url()]).await;
+        Self { stack, gateway, issuer, dir }
+    }
+
+    pub async fn stop(self) {
+        self.gateway.running.stop().await.expect("the gateway stops");
+        self.stack.stop().await;
+    }
+
+    /// Another gateway, with this kubeconfig and these replicas of istiod.
+    pub async fn gateway(&self, kubeconfig: &Path, istiod: &[&str]) -> Gateway {
+        Gateway::start(&self.issuer, kubeconfig, istiod).await
+    }
+
+    pub fn token(&self, role: Role) -> String {
+        self.issuer.mint(&Grant::new("test", [role]))
+    }
+
+    pub fn file(&self, name: &str, content: &Value) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content.to_string()).expect("a file");
+        path
+    }
+
+    fn api(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
+        Api::namespaced_with(self.stack.client().clone(), NAMESPACE, &ApiResource::from_gvk(&kind))
+    }
+
+    /// Applies an object as somebody else.
+    pub async fn apply_as(&self, manager: &str, object: &Value) -> Value {
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        let parameters = PatchParams::apply(manager).force();
+        let stored = self.api().patch(name, &parameters, &Patch::Apply(object)).await.expect("it is applied");
+        serde_json::to_value(stored).expect("an object is JSON")
+    }
+
+    pub async fn live(&self, name: &str) -> Option<Value> {
+        let object = self.api().get_opt(name).await.expect("it can be read");
+        object.map(|object| serde_json::to_value(object).expect("an object is JSON"))
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.api().delete(name, &kube::api::DeleteParams::default()).await.expect("it is deleted");
+    }
+}
+
+impl Gateway {
+    async fn start(issuer: &TestIssuer, kubeconfig: &Path, istiod: &[&str]) -> Self {
+        let server = issuer.server_args();
+        let flags = ["gateway", "--jwks", &server.jwks, "--jwt-issuer", &server.jwt_issuer].map(str::to_owned);
+        let mut args = Args::parse_from(flags);
+        args.server = server;
+        args.kubeconfig = Some(kubeconfig.to_owned());
+        args.cluster_timeout = Duration::from_secs(5);
+        args.istiod = istiod.iter().map(|url| (*url).to_owned()).collect();
+        let server = Server::new("gateway", &args.server).await.expect("it listens");
+        let running = testing::spawn(build(&args, server).await.expect("a gateway"));
+        let client = MeshGatewayServiceClient::new(connect_lazy(&running.url()).expect("a URL"));
+        Self { running, client, service_token: issuer.mint(&Grant::new("orchestrator", [Role::Service])) }
+    }
+
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        authorized(message, &self.service_token)
+    }
+
+    pub async fn plan(&self, canary: &Value, weights: &[i32]) -> Result<(pb::ExposurePlan, pb::Baseline), Status> {
+        let request = self.request(pb::PlanExposureRequest {
+            target: Some(target(canary)),
+            canary_json: canary.to_string(),
+            weights_bp: weights.to_vec(),
+            mechanism: 0,
+        });
+        let reply = self.client.clone().plan_exposure(request).await?.into_inner();
+        Ok((reply.plan.expect("a plan"), reply.baseline.expect("a baseline")))
+    }
+
+    pub async fn apply(&self, intent: &pb::ExposureIntent) -> Result<pb::ApplyExposureResponse, Status> {
+        let request = self.request(pb::ApplyExposureRequest { intent: Some(intent.clone()) });
+        Ok(self.client.clone().apply_exposure(request).await?.into_inner())
+    }
+
+    pub async fn restore(&self, intent: &pb::ExposureIntent) -> Result<pb::RestoreBaselineResponse, Status> {
+        let request = self.request(pb::RestoreBaselineRequest { intent: Some(intent.clone()) });
+        Ok(self.client.clone().restore_baseline(request).await?.into_inner())
+    }
+
+    pub async fn verify(&self, intent: &pb::ExposureIntent, objects: &[pb::AppliedObject]) -> pb::PropagationProof {
+        let request = self.request(pb::VerifyExposureRequest {
+            intent: Some(intent.clone()),
+            objects: objects.to_vec(),
+            timeout: Some(duration(PATIENCE)),
+        });
+        let reply = self.client.clone().verify_exposure(request).await.expect("a proof is an answer");
+        reply.into_inner().proof.expect("a proof")
+    }
+
+    /// Applies and waits for the proof; prints how long it took.
+    pub async fn expose(
+        &self,
+        what: &str,
+        intent: &pb::ExposureIntent,
+    ) -> (pb::ApplyExposureResponse, pb::PropagationProof) {
+        let start = std::time::Instant::now();
+        let applied = self.apply(intent).await.expect("it is applied");
+        let written = start.elapsed();
+        let proof = self.verify(intent, &applied.objects).await;
+        println!("{what}: written after {written:?}, {} (total {:?})", proof.message, start.elapsed());
+        (applied, proof)
+    }
+}
+
+pub fn authorized<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    bearer(&mut request, token).expect("a token is a header");
+    request
+}
+
+/// A VirtualService in the namespace of the stack.
+pub fn object(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+           "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
+}
+
+pub fn target(object: &Value) -> types::Target {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    types::Target {
+        cluster: String::new(),
+        mesh: types::Mesh::Istio.into(),
+        api_version: text(&object["apiVersion"]),
+        kind: text(&object["kind"]),
+        namespace: text(&object["metadata"]["namespace"]),
+        name: text(&object["metadata"]["name"]),
+    }
+}
+
+/// An intent of the deployment "d1".
+pub fn intent(
+    canary: &Value,
+    plan: &pb::ExposurePlan,
+    baseline: &pb::Baseline,
+    generation: i64,
+    weight_bp: i32,
+) -> pb::ExposureIntent {
+    pb::ExposureIntent {
+        deployment_id: "d1".to_owned(),
+        generation,
+        target: Some(target(canary)),
+        baseline: Some(baseline.clone()),
+        canary_json: canary.to_string(),
+        mechanism: plan.mechanism,
+        weight_bp,
+    }
+}
+
+/// Checks the machine-readable reason of a refusal and gives its ErrorInfo's metadata and message.
+pub fn refused<T: std::fmt::Debug>(
+    result: Result<T, Status>,
+    reason: types::ErrorReason,
+) -> (std::collections::HashMap<String, String>, String) {
+    use tonic_types::StatusExt as _;
+    let status = result.expect_err("it is refused");
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_eq!(info.reason, reason_name(reason), "{status:?}");
+    (info.metadata, status.message().to_owned())
+}
+
+/// An object without what only the API server counts up.
+pub fn without_counters(object: &Value) -> Value {
+    let mut object = object.clone();
+    let metadata = object["metadata"].as_object_mut().expect("metadata");
+    metadata.remove("resourceVersion");
+    metadata.remove("generation");
+    object
+}
