@@ -7,6 +7,7 @@ mod keep;
 mod mesh;
 mod object;
 mod policies;
+mod refusals;
 mod release;
 mod report;
 mod services;
@@ -118,6 +119,8 @@ async fn main_job(
     let load = start_load(options, mesh)?;
     wait_for_version(&load, policies::STABLE).await?;
     let mut checks = Vec::new();
+    say("\nWhat must not get through:");
+    report::turned_away(&mut checks, refusals::try_all(services).await.context("bad input")?);
 
     // 1. A good change.
     load.mark("good")?;

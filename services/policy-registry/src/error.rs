@@ -29,8 +29,8 @@ pub enum Error {
     /// The text, or the object in it, is too long.
     #[error("the {what} has {bytes} bytes; at most {limit} are allowed")]
     TooLarge {
-        /// Text or object.
-        what: &'static str,
+        /// Text, with the place where it becomes too long, or object.
+        what: String,
         /// What it has.
         bytes: usize,
         /// What it may have.

@@ -125,6 +125,7 @@ impl App {
             steps: Vec::new(),
             analysis: None,
             reason: "stored; the first step follows".into(),
+            obstacle: String::new(),
             rollback_report: String::new(),
             traceparent: current_traceparent(),
             creator: caller.subject.clone(),

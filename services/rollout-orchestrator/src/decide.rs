@@ -117,6 +117,7 @@ impl Draft {
     fn tell(&mut self, kind: &str, message: impl Into<String>) {
         let message = message.into();
         self.next.reason.clone_from(&message);
+        self.next.obstacle.clear();
         self.events.push(Event {
             sequence: 0,
             time: self.now,

@@ -47,6 +47,8 @@ pub struct Deployment {
     pub analysis: Option<Analysis>,
     /// Why it is where it is, in one sentence.
     pub reason: String,
+    /// What keeps it from its end although the decision has fallen; empty = nothing.
+    pub obstacle: String,
     /// How a rollback came back: "back on 1/1 proxies after 0.2 s"; empty = there was none, or not yet.
     pub rollback_report: String,
     /// Trace context of the request that created it; every tick continues that trace.

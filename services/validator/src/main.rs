@@ -8,5 +8,5 @@ use meshward_validator::{build, config::Config};
 
 fn main() -> ExitCode {
     let config = Config::parse();
-    server::run("meshward-validator", &config.server.clone(), |server| async move { build(&config, server) })
+    server::run("validator", &config.server.clone(), |server| async move { build(&config, server) })
 }

@@ -265,7 +265,10 @@ impl Watcher<'_> {
                 .time_to_live
                 .and_then(|time| Duration::try_from(time).ok())
                 .map(|time| time.as_secs_f64()),
-            verdict: name(Verdict::try_from(step.verdict).unwrap_or_default().as_str_name(), "VERDICT_"),
+            verdict: match Verdict::try_from(step.verdict).unwrap_or_default() {
+                Verdict::Unspecified => String::new(),
+                verdict => name(verdict.as_str_name(), "VERDICT_"),
+            },
             explanation: step.explanation.clone(),
         }
     }

@@ -202,7 +202,7 @@ pub fn good(checks: &mut Vec<Check>, release: &ReleaseReport, enough: u64, live:
             checks,
             format!("{} is proven live", percent(Some(step.weight))),
             step.seconds_to_live.is_some(),
-            format!("{:?} s", step.seconds_to_live),
+            step.seconds_to_live.map_or_else(|| "never".into(), |seconds| format!("after {seconds:.3} s")),
         );
     }
     for step in release.steps.iter().rev().skip(1) {
@@ -273,6 +273,13 @@ pub fn refused(checks: &mut Vec<Check>, release: &ReleaseReport, differences: &[
     );
 }
 
+/// Input that must not get through.
+pub fn turned_away(checks: &mut Vec<Check>, refusals: Vec<super::refusals::Refusal>) {
+    for refusal in refusals {
+        check(checks, format!("{} is refused, and nothing is stored", refusal.what), refusal.held, refusal.answer);
+    }
+}
+
 /// One trace for all.
 pub fn traced(checks: &mut Vec<Check>, seen: &BTreeSet<String>, services: &[&str]) {
     let held = services.iter().all(|service| seen.contains(*service));
@@ -323,11 +330,9 @@ impl ReleaseReport {
         for step in &self.steps {
             let live = step.seconds_to_live.map_or_else(|| "-".into(), |seconds| format!("{seconds:.3} s"));
             let (asked, measured) = (percent(Some(step.weight)), percent(step.share));
-            let _ = writeln!(
-                text,
-                "  {asked:>7} {measured:>9} {:>9} {live:>11}  {}: {}",
-                step.requests, step.verdict, step.explanation
-            );
+            let verdict =
+                if step.verdict.is_empty() { String::new() } else { format!("{}: {}", step.verdict, step.explanation) };
+            let _ = writeln!(text, "  {asked:>7} {measured:>9} {:>9} {live:>11}  {verdict}", step.requests);
         }
         let _ = writeln!(
             text,

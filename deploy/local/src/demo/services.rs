@@ -34,6 +34,8 @@ const GRACE: Duration = Duration::from_secs(15);
 pub struct Services {
     running: Vec<Service>,
     logs: PathBuf,
+    /// Reads.
+    pub viewer: String,
     /// Writes and deploys.
     pub developer: String,
     /// Approves.
@@ -89,8 +91,13 @@ impl Services {
                 .with_context(|| format!("{name}: is the workspace built?"))?;
             running.push(Service { name, program, process, address, admin });
         }
-        let services =
-            Self { running, logs, developer: token("alice", Role::Developer), admin: token("bob", Role::Admin) };
+        let services = Self {
+            running,
+            logs,
+            viewer: token("carol", Role::Viewer),
+            developer: token("alice", Role::Developer),
+            admin: token("bob", Role::Admin),
+        };
         for service in &services.running {
             service.ready().await?;
         }

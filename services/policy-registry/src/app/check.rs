@@ -76,7 +76,8 @@ impl Fields {
 /// A policy text, before anybody parses it.
 pub(super) fn yaml(text: &str) -> Result<(), Error> {
     if text.len() > MAX_YAML_BYTES {
-        return Err(Error::TooLarge { what: "text", bytes: text.len(), limit: MAX_YAML_BYTES });
+        let what = format!("text, at {},", position(text, MAX_YAML_BYTES));
+        return Err(Error::TooLarge { what, bytes: text.len(), limit: MAX_YAML_BYTES });
     }
     if text.trim().is_empty() {
         return Err(Error::field("yaml", "is required"));
@@ -84,11 +85,20 @@ pub(super) fn yaml(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Line and column, from 1, of a byte; columns count characters.
+fn position(text: &str, byte: usize) -> String {
+    let before = &text.as_bytes()[..byte];
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+    format!("line {line}, column {column}")
+}
+
 /// The object of a text: its size, and its names, which become part of messages and keys.
 pub(super) fn object(object: &CheckedObject) -> Result<(), Error> {
     let bytes = object.canonical_json.len();
     if bytes > MAX_OBJECT_BYTES {
-        return Err(Error::TooLarge { what: "object, as JSON,", bytes, limit: MAX_OBJECT_BYTES });
+        return Err(Error::TooLarge { what: "object, as JSON,".into(), bytes, limit: MAX_OBJECT_BYTES });
     }
     let Target { api_version, kind, namespace, name, .. } = &object.target;
     let long =

@@ -66,6 +66,11 @@ async fn findings_come_with_line_and_column() {
     let answer = world.client().create_policy(world.by("alice", create(route("a", 101)))).await;
     let status = refused("many errors", answer, Code::InvalidArgument, ErrorReason::PolicyInvalid);
     assert!(status.message().ends_with("and 199 more"), "{status:?}");
+    // Three bytes stand before the second line; its last byte within the limit is the one before column 1,048,574.
+    let long = format!("\u{e9}\n{}", "#".repeat(1 << 20));
+    let answer = world.client().create_policy(world.by("alice", create(long))).await;
+    let status = refused("too long", answer, Code::InvalidArgument, ErrorReason::TooLarge);
+    assert!(status.message().starts_with("the text, at line 2, column 1048574, has 1048579 bytes"), "{status:?}");
     assert!(world.events().await.is_empty());
 }
 

@@ -14,7 +14,9 @@ pub(super) fn promoted(draft: &mut Draft, seen: &Observation) {
             draft.wake_at = None;
         }
         // The mesh is right already; only the book is behind.
-        Seen::Unknown(_) => draft.retry(),
+        Seen::Unknown(why) => {
+            stuck(draft, "deployment.unrecorded", format!("the registry does not take the outcome: {why}"))
+        }
         Seen::NotAsked => draft.hurry(),
     }
 }
@@ -35,16 +37,22 @@ pub(super) fn restore(draft: &mut Draft, seen: &Observation, step: usize, since:
         }
         // There is nothing better than what stood there before: go on trying, and say why it does not work.
         Progress::Refused(why) | Progress::Lost(why) => {
-            let message = format!("the rollback does not get through: {why}");
-            if !draft.next.reason.contains(&message) {
-                let reason = draft.next.reason.clone();
-                draft.tell("rollback.stuck", message.clone());
-                draft.next.reason = format!("{reason}; {message}");
-            }
-            draft.wake_at = Some(super::later(draft.now, draft.next.strategy.analysis_interval));
+            stuck(draft, "rollback.stuck", format!("the rollback does not get through: {why}"));
         }
         Progress::Open(_) => draft.retry(),
     }
+}
+
+/// Says once what keeps the end from being reached, and tries again at the pace of the analysis.
+fn stuck(draft: &mut Draft, kind: &str, obstacle: String) {
+    if draft.next.obstacle == obstacle {
+        return;
+    }
+    // The reason stays why it came to this; the obstacle is told beside it.
+    let reason = draft.next.reason.clone();
+    draft.tell(kind, obstacle.clone());
+    draft.next.reason = reason;
+    draft.next.obstacle = obstacle;
 }
 
 /// ROLLING_BACK, proven: the registry quarantines the version, or keeps it approved if a person aborted.
@@ -57,7 +65,9 @@ pub(super) fn rolled_back(draft: &mut Draft, seen: &Observation, step: usize, ca
             draft.wake_at = None;
         }
         // The mesh is right already; only the book is behind.
-        Seen::Unknown(_) => draft.retry(),
+        Seen::Unknown(why) => {
+            stuck(draft, "deployment.unrecorded", format!("the registry does not take the outcome: {why}"))
+        }
         Seen::NotAsked => draft.hurry(),
     }
 }

@@ -111,7 +111,7 @@ pub fn summary(deployment: &Deployment) -> wire::Deployment {
         state: state(deployment.state.name()).into(),
         step: index(deployment.step()),
         weight_bp: deployment.weight().basis_points().into(),
-        reason: deployment.reason.clone(),
+        reason: reason(deployment),
         plan: None,
         steps: deployment.steps.iter().enumerate().map(|(at, step)| report(at, step)).collect(),
         analysis: None,
@@ -123,6 +123,12 @@ pub fn summary(deployment: &Deployment) -> wire::Deployment {
         end_time: deployment.end_time().map(timestamp),
         etag: deployment.etag(),
     }
+}
+
+/// Why it is where it is, and what is in its way.
+fn reason(deployment: &Deployment) -> String {
+    let Deployment { reason, obstacle, .. } = deployment;
+    if obstacle.is_empty() { reason.clone() } else { format!("{reason}; {obstacle}") }
 }
 
 /// The second field of "00-<trace>-<span>-<flags>".
