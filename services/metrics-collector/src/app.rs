@@ -110,6 +110,9 @@ impl Collector {
     /// # Errors
     /// If the target cannot be asked for, or there are too many ticks.
     pub async fn analyse(&self, request: &AnalysisRequest, now: Timestamp) -> Result<Analysis, Error> {
+        if request.target.canary_series.is_empty() && request.target.control_series.is_empty() {
+            return Ok(not_measured(request, now));
+        }
         let queries = Queries::new(&request.target)?;
         let grid = tick_grid(request)?;
         let step = current_step(&grid, &request.periods);
@@ -210,7 +213,7 @@ fn assemble(request: &AnalysisRequest, queries: &Queries, readings: &Readings, n
         canary,
         control,
         required_requests: judgement.required_requests,
-        ..blank(request, queries, judgement.verdict, judgement.explanation, now)
+        ..blank(request, &queries.texts(), judgement.verdict, judgement.explanation, now)
     }
 }
 
@@ -254,13 +257,21 @@ fn missing(request: &AnalysisRequest, queries: &Queries, readings: &Readings) ->
 }
 
 fn provider_error(request: &AnalysisRequest, queries: &Queries, error: &SourceError, now: Timestamp) -> Analysis {
-    blank(request, queries, Verdict::ProviderError, error.to_string(), now)
+    blank(request, &queries.texts(), Verdict::ProviderError, error.to_string(), now)
+}
+
+/// The plan says that nothing counts the versions apart: that is known before anybody is asked.
+fn not_measured(request: &AnalysisRequest, now: Timestamp) -> Analysis {
+    let mechanism = request.target.mechanism;
+    let explanation =
+        format!("with the mechanism {mechanism:?} nothing counts canary and control apart, so nothing can be judged");
+    blank(request, &[], Verdict::NoData, explanation, now)
 }
 
 /// An analysis without numbers: an evidence of 1 speaks neither way.
 fn blank(
     request: &AnalysisRequest,
-    queries: &Queries,
+    queries: &[&str],
     verdict: Verdict,
     explanation: String,
     time: Timestamp,
@@ -275,7 +286,7 @@ fn blank(
         observed_share: None,
         required_requests: 0,
         samples: Vec::new(),
-        queries: vec![queries.traffic.clone(), queries.latency.clone()],
+        queries: queries.iter().map(ToString::to_string).collect(),
         time,
     }
 }

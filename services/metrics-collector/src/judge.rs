@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use meshward_model::{JudgeOptions, TickSample, Verdict, Weight, WeightPeriod};
 
 use control::Control;
-use evidence::Evidence;
+use evidence::{Evidence, Tolerated};
 
 /// Canary errors below which nothing is called a regression, whatever the evidence.
 pub const MIN_ERRORS: u64 = 3;
@@ -164,7 +164,8 @@ fn weigh(question: &Question<'_>) -> Weighed {
             continue;
         }
         let minutes = tick.start.duration_since(begin).as_secs_f64() / 60.0;
-        evidence.observe(&tick.sample, minutes, control.tolerated_ratio(options.tolerance), control.is_bursty());
+        let burst_ratio = control.is_bursty().then(|| control.tolerated_ratio(options.tolerance));
+        evidence.observe(&tick.sample, minutes, Tolerated::excess(options.tolerance), burst_ratio);
         control.push(tick.sample.control_requests, tick.sample.control_errors);
         seen.add(&tick.sample);
         let log_evidence = evidence.log_value();

@@ -125,6 +125,12 @@ impl Queries {
         })
     }
 
+    /// Both, as they are sent.
+    #[must_use]
+    pub fn texts(&self) -> [&str; 2] {
+        [&self.traffic, &self.latency]
+    }
+
     /// Which arm a series belongs to; `None` if it is none of ours.
     #[must_use]
     pub fn arm(&self, series: &Series) -> Option<Arm> {
@@ -167,13 +173,13 @@ fn check(target: &MetricsTarget) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Labels of letters, digits, hyphens and underscores; the first may be a star.
+/// Labels of letters, digits, hyphens and underscores; the first, or all, may be a star.
 fn is_host(host: &str) -> bool {
     let is_label = |label: &str| {
         let allowed = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         !label.is_empty() && label.len() <= 63 && allowed
     };
-    host.len() <= 253 && host.strip_prefix("*.").unwrap_or(host).split('.').all(is_label)
+    host == "*" || host.len() <= 253 && host.strip_prefix("*.").unwrap_or(host).split('.').all(is_label)
 }
 
 fn bounded(query: String) -> Result<String, QueryError> {
@@ -206,7 +212,7 @@ fn by_label(template: &str, hosts: &[String]) -> Vec<String> {
         let (first, name) = match host.split_once('.') {
             Some((first, rest)) => (first.replace('*', "[*]"), format!("{}_[0-9]+_", sanitized(rest))),
             // A host of one part: the label has the port, too.
-            None => (format!("{host}_[0-9]+"), String::new()),
+            None => (format!("{}_[0-9]+", host.replace('*', "[*]")), String::new()),
         };
         template.replace("$VHOST", &name).replace("$FIRST", &first)
     };

@@ -81,6 +81,12 @@ async fn counts_and_latencies_are_exact_in_spite_of_restarts_and_late_series() {
     assert_eq!(sixth.end_time, Some(at(6)));
     assert_eq!((sixth.canary_requests, sixth.canary_errors), (300, 1), "the error series is born in the sixth tick");
 
+    let mut blended = api::world::analysis("good");
+    let target = blended.target.as_mut().expect("set");
+    (target.canary_series, target.control_series) = (String::new(), String::new());
+    let blended = world.analyse(blended).await.expect("an analysis");
+    assert_eq!(blended.verdict(), Verdict::NoData, "a plan may say that nothing counts the versions apart");
+
     let traffic = world.traffic(traffic("good", 20, 300)).await.expect("traffic");
     assert_eq!(traffic.canary.expect("canary").requests, 6000);
     near(traffic.control.expect("control").latency_p95_ms, 23.5);

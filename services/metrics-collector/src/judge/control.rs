@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// The least ratio of error rates that is tolerated.
-const LEAST_TOLERATED: f64 = 1.1;
+pub(super) const LEAST_TOLERATED: f64 = 1.1;
 /// Before anything is seen, the control's error rate is taken for 0.5 %, with the weight of 200 requests.
 const PRIOR_ERRORS: f64 = 1.0;
 const PRIOR_REQUESTS: f64 = 200.0;
@@ -50,8 +50,8 @@ impl Control {
         ((self.errors + PRIOR_ERRORS) / (self.requests + PRIOR_REQUESTS)).min(1.0)
     }
 
-    /// rho0: how many times the control's error rate a canary may have that is still called equal. `tolerance` is the
-    /// error rate that is tolerated on top.
+    /// rho0 of a bursty tick: how many times the control's error rate a canary may have that is still called equal.
+    /// `tolerance` is the error rate that is tolerated on top.
     #[must_use]
     pub fn tolerated_ratio(&self, tolerance: f64) -> f64 {
         LEAST_TOLERATED.max(1.0 + tolerance / self.error_rate())

@@ -16,6 +16,14 @@
 //!   The weights of all onsets sum to exactly one half however long it lasts, so Ville's bound needs no horizon; the
 //!   next 30 minutes get about as much as everything after them. What has not entered is kept as cash.
 //!
+//! **Tolerance.** A canary that fails rarely more often than the control, by up to delta of its requests, is not
+//! worse either. A ratio 1 + delta / p_b, with the control's past rate p_b, would say so too, but it grows without
+//! end beside a control without errors, and a large ratio hides almost everything where the control is small: with 0
+//! errors in 20,000 control requests it is 11, and at a weight of 90 % thousands of requests with 5 % errors would
+//! pass. So rho0 stays 1.1 and the excess is paid for instead: delta n_c tolerated errors lift a bet's expectation by
+//! at most the factor e^(delta n_c (m D - 1)), because (1 + a + b) <= (1 + a)(1 + b), and each bet is divided by
+//! that. The bound holds for every canary rate up to 1.1 p + delta, whatever p is and however it moves.
+//!
 //! All onsets of one ratio gain the same factor in a tick, so one sum per ratio is enough: with S the logarithm of the
 //! ratio's gain since the start, a stake w that enters when the gain is S' is worth w e^(S - S'). The cost per tick
 //! does not depend on how many onsets there are, and each tick can be one.
@@ -32,7 +40,7 @@
 
 use meshward_model::TickSample;
 
-use super::share;
+use super::{control::LEAST_TOLERATED, share};
 
 /// Ratios that are bet on, each with the fraction that it stakes in a bursty tick.
 const BETS: [(f64, f64); 6] = [(1.5, 0.1), (2.0, 0.25), (3.0, 0.5), (6.0, 0.75), (15.0, 0.95), (50.0, 0.95)];
@@ -56,6 +64,28 @@ pub(super) fn ratios() -> impl Iterator<Item = f64> {
 pub(super) fn log_cost(share: f64, tolerated: f64, ratio: f64) -> f64 {
     let odds = |ratio: f64| 1.0 - share + share * ratio;
     (odds(tolerated) / odds(ratio * tolerated)).ln()
+}
+
+/// What a canary may do that is still called equal: fail `ratio` times as often as the control, and `excess` on top.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerated {
+    /// rho0, at least 1.
+    pub ratio: f64,
+    /// delta, a fraction of the canary's requests.
+    pub excess: f64,
+}
+
+impl Tolerated {
+    /// The least ratio, and this excess.
+    #[must_use]
+    pub fn excess(excess: f64) -> Self {
+        Self { ratio: LEAST_TOLERATED, excess }
+    }
+
+    /// Logarithm of what a bet on `ratio` pays for each canary request.
+    pub(super) fn log_price(&self, share: f64, ratio: f64) -> f64 {
+        self.excess * (ratio * log_cost(share, self.ratio, ratio).exp() - 1.0)
+    }
 }
 
 /// The portfolio. It is worth 1 before the first tick.
@@ -91,19 +121,16 @@ impl Evidence {
         Self { bets, entered: 0.0 }
     }
 
-    /// Takes a tick. `minutes` since the deployment began, at the start of the tick; `tolerated` is rho0; `bursty`
-    /// chooses the bet on shares. All three come from what was known before the tick. A tick without requests in one
-    /// arm says nothing.
-    pub fn observe(&mut self, tick: &TickSample, minutes: f64, tolerated: f64, bursty: bool) {
+    /// Takes a tick. `minutes` since the deployment began, at the start of the tick. `burst_ratio` chooses the bet on
+    /// shares, with the ratio that it tolerates. Both come from what was known before the tick. A tick without
+    /// requests in one arm says nothing.
+    pub fn observe(&mut self, tick: &TickSample, minutes: f64, tolerated: Tolerated, burst_ratio: Option<f64>) {
         let fresh = self.enter(minutes);
         let gains = |bet: &Bet| match share(tick.canary_requests, tick.control_requests) {
-            Some(share) if tick.canary_requests > 0 && tick.control_requests > 0 => {
-                if bursty {
-                    bet.log_gain_of_share(tick, share, tolerated)
-                } else {
-                    bet.log_ratio(tick, share, tolerated)
-                }
-            }
+            Some(share) if tick.canary_requests > 0 && tick.control_requests > 0 => match burst_ratio {
+                Some(ratio) => bet.log_gain_of_share(tick, share, ratio),
+                None => bet.log_ratio(tick, share, tolerated),
+            },
             _ => 0.0,
         };
         for bet in &mut self.bets {
@@ -133,9 +160,10 @@ impl Evidence {
 }
 
 impl Bet {
-    fn log_ratio(&self, tick: &TickSample, share: f64, tolerated: f64) -> f64 {
+    fn log_ratio(&self, tick: &TickSample, share: f64, tolerated: Tolerated) -> f64 {
         let (canary, control) = (tick.canary_errors as f64, tick.control_errors as f64);
-        canary * self.ratio.ln() + (canary + control) * log_cost(share, tolerated, self.ratio)
+        let price = tick.canary_requests as f64 * tolerated.log_price(share, self.ratio);
+        canary * self.ratio.ln() + (canary + control) * log_cost(share, tolerated.ratio, self.ratio) - price
     }
 
     fn log_gain_of_share(&self, tick: &TickSample, share: f64, tolerated: f64) -> f64 {
@@ -161,6 +189,8 @@ mod tests {
 
     use super::*;
 
+    const EQUAL: Tolerated = Tolerated { ratio: 1.1, excess: 0.0 };
+
     fn tick(canary: (u64, u64), control: (u64, u64)) -> TickSample {
         TickSample {
             end: Timestamp::UNIX_EPOCH,
@@ -176,7 +206,7 @@ mod tests {
         let enough = |errors: &u64| {
             let mut evidence = Evidence::new();
             let sample = tick((percent * 1000, *errors), ((100 - percent) * 1000, control_errors));
-            evidence.observe(&sample, 0.0, tolerated, false);
+            evidence.observe(&sample, 0.0, Tolerated { ratio: tolerated, excess: 0.0 }, None);
             evidence.log_value() >= 100_f64.ln()
         };
         (0..1000).find(enough).expect("some number of errors is enough")
@@ -205,7 +235,7 @@ mod tests {
         let mut evidence = Evidence::new();
         let quiet = tick((0, 0), (0, 0));
         for minute in 0..100_000_u32 {
-            evidence.observe(&quiet, f64::from(minute), 1.1, false);
+            evidence.observe(&quiet, f64::from(minute), EQUAL, None);
         }
         assert!(evidence.entered < 0.5);
         assert!(evidence.log_value().abs() < 1e-6, "without bets nothing is won or lost: {}", evidence.log_value());
@@ -215,20 +245,32 @@ mod tests {
     fn a_late_fault_is_seen_in_spite_of_a_long_good_past() {
         let mut evidence = Evidence::new();
         for minute in 0..120_u32 {
-            evidence.observe(&tick((1_000, 5), (9_000, 45)), f64::from(minute), 1.1, false);
+            evidence.observe(&tick((1_000, 5), (9_000, 45)), f64::from(minute), EQUAL, None);
         }
         assert!(evidence.log_value() < 0.0);
-        evidence.observe(&tick((1_000, 60), (9_000, 45)), 120.0, 1.1, false);
+        evidence.observe(&tick((1_000, 60), (9_000, 45)), 120.0, EQUAL, None);
         assert!(evidence.log_value() > 100_f64.ln());
+    }
+
+    #[test]
+    fn the_tolerated_excess_is_no_evidence_and_more_of_it_is() {
+        let after = |canary_errors: u64| {
+            let mut evidence = Evidence::new();
+            let sample = tick((9_000, canary_errors), (1_000, 0));
+            (0..60_u32).for_each(|at| evidence.observe(&sample, at.into(), Tolerated::excess(0.0005), None));
+            evidence.log_value()
+        };
+        assert!(after(4) < 0.0, "0.044 % beside a control without errors");
+        assert!(after(450) > 100_f64.ln(), "5 % beside a small control without errors");
     }
 
     #[test]
     fn one_bursty_tick_cannot_win_more_than_its_stake_allows() {
         let mut evidence = Evidence::new();
-        evidence.observe(&tick((1_000, 500), (9_000, 0)), 0.0, 1.1, true);
+        evidence.observe(&tick((1_000, 500), (9_000, 0)), 0.0, EQUAL, Some(1.1));
         assert!(evidence.log_value() < 10_f64.ln(), "one cluster of errors is one piece of evidence");
         let mut independent = Evidence::new();
-        independent.observe(&tick((1_000, 500), (9_000, 0)), 0.0, 1.1, false);
+        independent.observe(&tick((1_000, 500), (9_000, 0)), 0.0, EQUAL, None);
         assert!(independent.log_value() > 100_f64.ln());
     }
 }

@@ -1,18 +1,18 @@
 //! How many canary requests a step needs before "nothing was found" means something.
 //!
-//! Suppose the canary fails `effect` more often than the control: p1 = p_b + effect. Per canary request, the
-//! logarithm of a bet on ratio m grows by G = p1 ln m + (p1 + r p_b) ln D in the mean, with r = (1 - s) / s control
-//! requests beside it, and varies by V = p1 (ln m + ln D)^2 + r p_b (ln D)^2. To reach 1 / alpha it must first make
-//! up for its share of the money: T = ln(1 / alpha) + ln 12. With nine chances in ten it is there after n requests
-//! where n G - 1.28 sqrt(n V) = T, a quadratic in sqrt(n). The ratio that is quickest counts. Three errors are needed
-//! in any case.
+//! Suppose the canary fails `effect` more often than the control: p1 = p_b + effect. With r = (1 - s) / s control requests
+//! beside each canary request, the logarithm of a bet on ratio m grows in the mean, per canary request, by
+//! `G = p1 ln m + (p1 + r p_b) ln D - delta (m D - 1)` and varies by `V = p1 (ln m + ln D)^2 + r p_b (ln D)^2`. To reach
+//! 1 / alpha it must first make up for its share of the money: `T = ln(1 / alpha) + ln 12`. With nine chances in ten it is
+//! there after n requests where `n G = T + 1.28 sqrt(n V)`, a quadratic in sqrt(n). The ratio that is quickest counts. Three
+//! errors are needed in any case.
 
 use meshward_model::JudgeOptions;
 
 use super::{
     MIN_ERRORS,
     control::Control,
-    evidence::{log_cost, log_prior, ratios},
+    evidence::{Tolerated, log_cost, log_prior, ratios},
 };
 
 /// Quantile of the normal distribution for nine chances in ten.
@@ -24,7 +24,7 @@ pub const UNREACHABLE: u64 = 1_000_000_000_000;
 /// with 90 % probability. `share` is the canary's, 0 to 1. At most [`UNREACHABLE`].
 #[must_use]
 pub fn required_requests(share: f64, control: &Control, options: &JudgeOptions) -> u64 {
-    let (base, tolerated) = (control.error_rate(), control.tolerated_ratio(options.tolerance));
+    let (base, tolerated) = (control.error_rate(), Tolerated::excess(options.tolerance));
     let canary = (base + options.detectable_effect).min(1.0);
     if share <= 0.0 || share >= 1.0 {
         return UNREACHABLE;
@@ -32,9 +32,9 @@ pub fn required_requests(share: f64, control: &Control, options: &JudgeOptions) 
     let control_errors = base * (1.0 - share) / share;
     let threshold = -options.alpha.ln() - log_prior();
     let needed = |ratio: f64| {
-        let on_control = log_cost(share, tolerated, ratio);
+        let on_control = log_cost(share, tolerated.ratio, ratio);
         let on_canary = ratio.ln() + on_control;
-        let growth = canary * on_canary + control_errors * on_control;
+        let growth = canary * on_canary + control_errors * on_control - tolerated.log_price(share, ratio);
         let variance = canary * on_canary * on_canary + control_errors * on_control * on_control;
         let noise = POWER_QUANTILE * variance.sqrt();
         let root = (noise + (noise * noise + 4.0 * growth * threshold).sqrt()) / (2.0 * growth);
@@ -59,7 +59,7 @@ mod tests {
     fn the_sample_by_share_and_effect() {
         let good = (100_000, 100);
         for (share, effect, expected) in
-            [(0.1, 0.05, 192), (0.3, 0.05, 307), (0.5, 0.05, 496), (0.9, 0.05, 3000), (0.1, 0.01, 1609), (0.1, 0.5, 16)]
+            [(0.1, 0.05, 177), (0.3, 0.05, 261), (0.5, 0.05, 397), (0.9, 0.05, 2162), (0.1, 0.01, 1518), (0.1, 0.5, 14)]
         {
             assert_eq!(required(share, good, effect), expected, "share {share}, effect {effect}");
         }
