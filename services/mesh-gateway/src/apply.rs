@@ -79,16 +79,26 @@ async fn settle(
     writes: &mut u32,
 ) -> Result<AppliedObject, Error> {
     let mut live = cluster.get(target).await?;
-    let mut last = ClusterError::Conflict("no round was made".to_owned());
+    let mut is_answer_to_write = false;
+    let mut last = ClusterError::Conflict(format!("{target} does not become what was written"));
     for _ in 0..ROUNDS {
-        let action = decide(live.as_ref())?;
+        let action = match decide(live.as_ref()) {
+            Ok(action) => action,
+            // What we have just written came back as something else: nobody was in between.
+            Err(Error::Drift { .. }) if is_answer_to_write => return Err(changed_on_the_way(target)),
+            Err(error) => return Err(error),
+        };
         if action == Action::Nothing {
             return Ok(applied(target, live.as_ref()));
         }
-        match act(cluster, target, action).await {
+        let written = act(cluster, target, action).await;
+        is_answer_to_write = written.is_ok();
+        match written {
             Ok(now) => {
                 *writes += 1;
                 live = now;
+                let version = live.as_ref().map(object::resource_version);
+                tracing::info!(%target, version, "written");
             }
             // Somebody was faster, or the answer to a write of ours was lost: look again.
             Err(conflict @ ClusterError::Conflict(_)) => {
@@ -99,6 +109,11 @@ async fn settle(
         }
     }
     Err(last.into())
+}
+
+fn changed_on_the_way(target: &Target) -> Error {
+    let why = "the cluster stored something else than was sent: a mutating webhook or a default of the schema";
+    ClusterError::Admission(format!("{target}: {why}")).into()
 }
 
 /// One write; the object as it stands after it.

@@ -52,8 +52,6 @@ pub struct ProxyLook {
     pub name: String,
     /// What the control plane would generate for it.
     pub content: Content,
-    /// From which state of the control plane: grows.
-    pub version: String,
     /// The last push of the kind of configuration that the object is part of was made from this state or a newer one.
     pub pushed: bool,
     /// That push; changes with each.

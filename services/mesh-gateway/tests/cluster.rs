@@ -15,9 +15,11 @@ async fn the_gateway_on_a_real_control_plane() {
     let world = World::start().await;
     scenarios::exposed_step_by_step_and_restored_byte_for_byte(&world).await;
     scenarios::promoted_and_then_rolled_back(&world).await;
+    scenarios::blended_weights(&world).await;
     scenarios::a_field_that_apply_would_leave_behind(&world).await;
     scenarios::a_restore_that_crashes_half_way_is_finished(&world).await;
     scenarios::an_absence_is_restored(&world).await;
+    scenarios::a_gateway_host_that_is_shared_is_refused(&world).await;
     scenarios::drift_is_named(&world).await;
     scenarios::a_proxys_refusal_is_reported_in_its_words(&world).await;
     scenarios::dry_runs_say_what_production_would_say(&world).await;

@@ -13,6 +13,8 @@
 //! They are read in this order, so that an acknowledgement is never older than the content that it is held against. Every
 //! replica is asked, since each knows only the proxies that are connected to it.
 //!
+//! Cost: a look asks for one dump per connected proxy, eight at a time, until the answer is final.
+//!
 //! What it does not tell: an Envoy acknowledges when its main thread has accepted a configuration; its workers follow within
 //! the same millisecond or so. A proxy that connects later gets the newest configuration at once and needs no proof.
 
@@ -155,7 +157,6 @@ fn look_at_proxy(name: &str, dump: &Value, syncz: &Value, expected: &Expected) -
         name: name.to_owned(),
         content: seen.content,
         pushed: sync::is_at_least(&push.nonce, &seen.version),
-        version: seen.version,
         nonce: push.nonce,
         acknowledged: push.acknowledged,
         error: push.error,

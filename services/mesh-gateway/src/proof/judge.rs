@@ -112,15 +112,7 @@ mod tests {
     use super::*;
 
     fn proxy(content: Content) -> ProxyLook {
-        ProxyLook {
-            name: "a.shop".into(),
-            content,
-            version: "v/2".into(),
-            pushed: true,
-            nonce: "n".into(),
-            acknowledged: true,
-            error: None,
-        }
+        ProxyLook { name: "a.shop".into(), content, pushed: true, nonce: "n".into(), acknowledged: true, error: None }
     }
 
     fn judged(proxy: ProxyLook, still_ms: u64) -> Judgement {

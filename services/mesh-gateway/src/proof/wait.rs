@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use meshward_model::{PropagationProof, PropagationState};
 
 use super::{
-    Expected, Look, Patience, Plane, ProxyLook,
+    Content, Expected, Look, Patience, Plane, ProxyLook,
     judge::{Judgement, judge},
 };
 
@@ -60,12 +60,16 @@ pub async fn wait(
     }
 }
 
-/// Since when each proxy was seen as it is, and since when there is none.
+/// Since when each proxy was seen as it is, and since when there is none. That the control plane's state moved on without a
+/// push to the proxy is no change of the proxy: in a busy mesh it does so all the time.
 #[derive(Default)]
 struct History {
-    proxies: HashMap<String, (ProxyLook, Instant)>,
+    proxies: HashMap<String, (Seen, Instant)>,
     empty_since: Option<Instant>,
 }
+
+/// What of a proxy must stand still: content, last push, whether it was acknowledged, the words of refusal.
+type Seen = (Content, String, bool, Option<String>);
 
 impl History {
     fn record(&mut self, look: &Look) {
@@ -74,9 +78,10 @@ impl History {
         self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(now));
         let mut next = HashMap::new();
         for proxy in &look.proxies {
-            let since =
-                self.proxies.get(&proxy.name).filter(|(known, _)| known == proxy).map_or(now, |(_, since)| *since);
-            next.insert(proxy.name.clone(), (proxy.clone(), since));
+            let seen = (proxy.content, proxy.nonce.clone(), proxy.acknowledged, proxy.error.clone());
+            let known = self.proxies.get(&proxy.name).filter(|(known, _)| *known == seen);
+            let since = known.map_or(now, |(_, since)| *since);
+            next.insert(proxy.name.clone(), (seen, since));
         }
         self.proxies = next;
     }
@@ -152,7 +157,6 @@ mod tests {
     use meshward_model::Target;
 
     use super::*;
-    use crate::proof::Content;
 
     /// Gives the looks one after the other; the last one for ever.
     struct Script(Vec<Result<Look, String>>, AtomicUsize);
@@ -169,7 +173,6 @@ mod tests {
         ProxyLook {
             name: "a.shop".into(),
             content: Content::Shows,
-            version: "v/2".into(),
             pushed: true,
             nonce: "n".into(),
             acknowledged,

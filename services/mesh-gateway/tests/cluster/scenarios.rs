@@ -52,7 +52,11 @@ pub async fn exposed_step_by_step_and_restored_byte_for_byte(world: &World) {
 
     let (applied, proof) = gateway.expose("10 %", &at(5, 1000)).await;
     assert_eq!((applied.writes, proof.state(), proof.concerned, proof.acknowledged), (1, State::Live, 1, 1));
+    assert!(world.routes_in_envoy().await.contains("(?i).*(?:[0-9a-f]0|[0-9]1)"), "Envoy has what was called live");
     let live = world.live("steps").await.expect("it is there");
+    let request = gateway.request(pb::GetObjectRequest { target: Some(target(&canary)) });
+    let read = gateway.client.clone().get_object(request).await.expect("it is read").into_inner();
+    assert_eq!(serde_json::from_str::<Value>(&read.object_json).unwrap(), live);
     assert_eq!(live["spec"], serde_json::from_str::<Value>(&plan.steps[0].writes[0].object_json).unwrap()["spec"]);
     assert_eq!(live["metadata"]["labels"], before["metadata"]["labels"], "not ours until the end");
     assert_eq!(live["metadata"]["annotations"]["meshward.io/generation"], "5");
@@ -71,8 +75,13 @@ pub async fn exposed_step_by_step_and_restored_byte_for_byte(world: &World) {
     assert_eq!((renumbered.writes, proof.state()), (1, State::Live));
     let (_, proof) = gateway.expose("30 %", &at(7, 3000)).await;
     assert_eq!(proof.state(), State::Live);
+    assert!(
+        world.routes_in_envoy().await.contains("(?i).*(?:[0-9a-f][0-3]|[0-9a-c]4)"),
+        "Envoy has what was called live"
+    );
     let (_, proof) = gateway.expose("back to 0 %", &at(8, 0)).await;
     assert_eq!(proof.state(), State::Live);
+    assert!(!world.routes_in_envoy().await.contains("x-request-id"), "Envoy has what was called live");
 
     let undo = at(9, 0);
     let start = std::time::Instant::now();
@@ -88,6 +97,7 @@ pub async fn exposed_step_by_step_and_restored_byte_for_byte(world: &World) {
         refused(gateway.apply(&late).await, Reason::StaleGeneration);
     }
     assert_eq!(world.live("steps").await, Some(after), "a late writer changes nothing");
+    assert_eq!(world.writes_in_audit("steps"), 4 + 2, "one write a step, two to restore");
     world.delete("steps").await;
 }
 
@@ -116,6 +126,27 @@ pub async fn promoted_and_then_rolled_back(world: &World) {
     let after = world.live("promoted").await.expect("it is there");
     assert_eq!(without_counters(&after), without_counters(&before));
     world.delete("promoted").await;
+}
+
+pub async fn blended_weights(world: &World) {
+    let gateway = &world.gateway;
+    let before = given(world, "weights").await;
+    let canary = object("weights", json!({"hosts": ["checkout"], "http": to("checkout-next")}));
+    let (plan, baseline) = gateway.plan(&canary, &STEPS).await.expect("a plan");
+    let at = |generation, weight_bp| pb::ExposureIntent {
+        mechanism: Mechanism::Weight.into(),
+        ..intent(&canary, &plan, &baseline, generation, weight_bp)
+    };
+    for (generation, weight, weights) in [(1, 1000, ["9000", "1000"]), (2, 3000, ["7000", "3000"])] {
+        let (_, proof) = gateway.expose(&format!("weight {weight}"), &at(generation, weight)).await;
+        assert_eq!((proof.state(), proof.concerned), (State::Live, 1));
+        let routes = world.routes_in_envoy().await;
+        assert!(weights.iter().all(|weight| routes.contains(&format!("\"weight\": {weight}"))), "{routes}");
+    }
+    let restored = gateway.restore(&at(3, 0)).await.expect("it is restored");
+    assert_eq!(gateway.verify(&at(3, 0), &restored.objects).await.state(), State::Live);
+    assert_eq!(without_counters(&world.live("weights").await.expect("it is there")), without_counters(&before));
+    world.delete("weights").await;
 }
 
 pub async fn a_field_that_apply_would_leave_behind(world: &World) {
@@ -212,6 +243,21 @@ pub async fn an_absence_is_restored(world: &World) {
     assert_eq!((proof.state(), proof.concerned), (State::Live, 1));
     assert_eq!(world.live("new").await, None);
     assert_eq!(gateway.restore(&undo).await.expect("again").writes, 0);
+}
+
+pub async fn a_gateway_host_that_is_shared_is_refused(world: &World) {
+    let spec = |upstream: &str| json!({"hosts": ["shop.example.com"], "gateways": ["edge"], "http": to(upstream)});
+    world.apply_as("kubectl", &object("edge-a", spec("checkout"))).await;
+    let mut canary = object("edge-a", spec("checkout-next"));
+    // More than destinations, so that blended weights are no way out.
+    canary["spec"]["http"][0]["timeout"] = "3s".into();
+    world.gateway.plan(&canary, &STEPS).await.expect("nobody else serves the host");
+    world.apply_as("kubectl", &object("edge-b", spec("catalog"))).await;
+    let (metadata, message) = refused(world.gateway.plan(&canary, &STEPS).await, Reason::ExposureUnsupported);
+    assert!(message.contains("shop/edge-b also serves shop.example.com"), "{message}");
+    assert!(metadata["would_work"].contains("one VirtualService"), "{metadata:?}");
+    world.delete("edge-a").await;
+    world.delete("edge-b").await;
 }
 
 pub async fn drift_is_named(world: &World) {

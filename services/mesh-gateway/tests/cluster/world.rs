@@ -102,6 +102,23 @@ impl World {
         object.map(|object| serde_json::to_value(object).expect("an object is JSON"))
     }
 
+    /// What the caller's Envoy itself says that its routes are.
+    pub async fn routes_in_envoy(&self) -> String {
+        let url = format!("{}/config_dump?resource=dynamic_route_configs", self.stack.storefront().admin_url);
+        let reply = reqwest::Client::builder().no_proxy().build().expect("a client").get(url).send().await;
+        reply.expect("Envoy answers").text().await.expect("a text")
+    }
+
+    /// How often Meshward has written an object, as the API server's audit log tells it.
+    pub fn writes_in_audit(&self, name: &str) -> usize {
+        let log = std::fs::read_to_string(self.stack.audit_log()).expect("an audit log");
+        // Go writes an ampersand in JSON as an escape.
+        let is_it = |line: &&str| {
+            line.contains(&format!("virtualservices/{name}?")) && line.contains(r"fieldManager=meshward\u0026")
+        };
+        log.lines().filter(is_it).filter(|line| line.contains("\"verb\":\"patch\"")).count()
+    }
+
     pub async fn delete(&self, name: &str) {
         self.api().delete(name, &kube::api::DeleteParams::default()).await.expect("it is deleted");
     }
