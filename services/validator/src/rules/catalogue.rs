@@ -52,7 +52,7 @@ rules! {
     UNKNOWN_ALIAS = "MW1013", "syntax/unknown-alias", Error, &[], "An alias refers to an anchor that is not defined before.";
     BAD_MERGE = "MW1014", "syntax/bad-merge", Error, &[], "A merge key refers to something that is no mapping.";
     NOT_A_MAPPING = "MW1015", "syntax/not-a-mapping", Error, &[], "A document is not a mapping.";
-    BAD_TAG = "MW1016", "syntax/unsupported-tag", Error, &[], "A tag that Kubernetes tools cannot read.";
+    BAD_TAG = "MW1016", "syntax/unsupported-tag", Error, &[], "A tag that has no meaning in JSON.";
     NOT_FINITE = "MW1017", "syntax/not-finite", Error, &[], "A number that JSON cannot hold.";
     TAB = "MW1018", "syntax/tab", Error, &[], "A tab stands where YAML wants spaces.";
     UNTERMINATED_QUOTE = "MW1019", "syntax/unterminated-quote", Error, &[], "A quoted text does not end.";

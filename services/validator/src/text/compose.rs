@@ -77,6 +77,7 @@ pub(super) fn documents(text: &str, findings: &mut Findings) -> Vec<Document> {
         emit_comments: false,
         disallow_directives: true,
         emit_unresolved_aliases: true,
+        block_scalar_eof_without_line_feed: true,
         flow_nesting_limit: MAX_DEPTH + 1,
         block_nesting_limit: MAX_DEPTH + 1,
     };
@@ -180,7 +181,7 @@ impl<'f> Composer<'f> {
             None | Some((Some("str"), _)) => Value::from(text),
             Some((Some("int" | "float" | "bool" | "null"), _)) => self.plain(text, at),
             Some(_) => {
-                let message = format!("the tag {} is not one that Kubernetes tools read", cut(&tag_name(tag)));
+                let message = format!("the tag {} is not read here", cut(&tag_name(tag)));
                 return self.stop(rule::BAD_TAG, at, message, "leave the tag out");
             }
         };
@@ -231,7 +232,7 @@ impl<'f> Composer<'f> {
         at: SourceRange,
     ) -> Result<(), Stop> {
         if tag.is_some_and(|tag| tag.core_suffix() != Some(expected)) {
-            let message = format!("the tag {} is not one that Kubernetes tools read", cut(&tag_name(tag)));
+            let message = format!("the tag {} is not read here", cut(&tag_name(tag)));
             return self.stop(rule::BAD_TAG, at, message, "leave the tag out");
         }
         if self.open.len() >= MAX_DEPTH {

@@ -59,7 +59,7 @@ fn labels(text: &str, whole: &str) -> Result<(), String> {
     if labels[last].parse::<i64>().is_ok() {
         return Err(format!("its last label {} is a number", quote(labels[last])));
     }
-    match labels.iter().enumerate().find(|(index, label)| !is_label(label) && !(*index == last && label.is_empty())) {
+    match labels.iter().enumerate().find(|(index, label)| !(is_label(label) || (*index == last && label.is_empty()))) {
         Some((_, label)) => Err(format!("the label {} of {} is malformed", quote(label), quote(whole))),
         None => Ok(()),
     }

@@ -15,8 +15,9 @@ use crate::{
 const LONGEST: usize = 1024;
 /// RE2's largest count in a repetition.
 const MOST_REPETITIONS: u32 = 1000;
-/// Memory that one expression may take while it is tried.
-const SIZE_LIMIT: usize = 4 * 1024 * 1024;
+/// Memory that one expression may take while it is tried, in bytes. The syntax is checked before memory is used, so that a
+/// small limit says as much as a large one, and a text full of large expressions is done quickly.
+const SIZE_LIMIT: usize = 16 * 1024;
 
 static REPETITION: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{(\d+)(?:,(\d*))?\}").expect("a constant"));
 

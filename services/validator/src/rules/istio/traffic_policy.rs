@@ -219,7 +219,7 @@ fn distribution(setting: &Field<'_>) -> Vec<Hit> {
         match bad {
             Some((_, weight)) => hit(weight, "a locality's weight must be within 1 to 100".to_owned()),
             None if sum != 100 => {
-                hit(&part.get("to"), format!("the weights of the localities sum up to {sum}, not 100"))
+                hit(&part.get("to"), format!("the weights of the localities sum up to {sum}, not 100"));
             }
             None => {}
         }
