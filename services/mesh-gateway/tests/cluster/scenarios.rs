@@ -128,6 +128,53 @@ pub async fn promoted_and_then_rolled_back(world: &World) {
     world.delete("promoted").await;
 }
 
+/// Weight, and an expression that only routes of this weight have.
+const ROUNDS: [(i32, &str); 4] = [
+    (1000, "(?i).*(?:[0-9a-f]0|[0-9]1)"),
+    (5000, "(?i).*[0-7]"),
+    (3000, "(?i).*(?:[0-9a-f][0-3]|[0-9a-c]4)"),
+    (9000, "(?i).*(?:[0-9a-f][0-9a-d]|[0-5]e)"),
+];
+
+pub async fn what_is_called_live_is_live_also_while_others_write(world: &World) {
+    let gateway = &world.gateway;
+    given(world, "busy").await;
+    let canary = canary("busy");
+    let (plan, baseline) = gateway.plan(&canary, &STEPS).await.expect("a plan");
+    let changes_of_others = async {
+        for number in 0_u32.. {
+            let mut http = to("catalog");
+            http[0]["timeout"] = format!("{}s", number % 60 + 1).into();
+            world.apply_as("others", &object("noise", json!({"hosts": ["catalog"], "http": http}))).await;
+            tokio::time::sleep(std::time::Duration::from_millis(u64::from(number * 37 % 300))).await;
+        }
+    };
+    let ours = async {
+        let mut times = Vec::new();
+        for (generation, (weight, expression)) in (1..).zip(ROUNDS.iter().cycle().take(24)) {
+            let start = std::time::Instant::now();
+            let intent = intent(&canary, &plan, &baseline, generation, *weight);
+            let applied = gateway.apply(&intent).await.expect("it is applied");
+            let proof = gateway.verify(&intent, &applied.objects).await;
+            times.push(start.elapsed());
+            assert_eq!(proof.state(), State::Live, "{proof:?}");
+            let routes = world.routes_in_envoy().await;
+            for (other, pattern) in &ROUNDS {
+                assert_eq!(routes.contains(pattern), pattern == expression, "{other} at {weight}");
+            }
+        }
+        times.sort();
+        let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+        println!("24 steps while others write: median {median:?}, worst {worst:?}");
+    };
+    tokio::select! {
+        () = ours => {}
+        () = changes_of_others => {}
+    }
+    world.delete("busy").await;
+    world.delete("noise").await;
+}
+
 pub async fn blended_weights(world: &World) {
     let gateway = &world.gateway;
     let before = given(world, "weights").await;
