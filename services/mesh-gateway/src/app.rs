@@ -150,8 +150,8 @@ impl Gateway {
         }
     }
 
-    /// The live object if it is still what was written: the same spec by Kubernetes' own count, whatever its metadata; or the
-    /// answer that it is not.
+    /// The live object if it is still what was written: the same spec by Kubernetes' own count, whatever its metadata;
+    /// or the answer that it is not.
     async fn undrifted(
         &self,
         cluster: &dyn Cluster,

@@ -1,21 +1,21 @@
 //! Making a cluster look like an intent, and putting back what was there.
 //!
-//! Kubernetes is the only state. While a deployment has an object, the object carries three annotations: the deployment, the
-//! generation of the writer that wrote last, and the digest of the spec that it wrote. From the live object, what stood there
-//! before (the caller keeps it) and the intent, [`decide`] says what to write, or why not; this module only reads, writes and
-//! reads again when somebody was faster. Every write names the resourceVersion that the decision was made on, so a decision
-//! never meets another object than it saw.
+//! Kubernetes is the only state. While a deployment has an object, the object carries three annotations: the
+//! deployment, the generation of the writer that wrote last, and the digest of the spec that it wrote. From the live
+//! object, what stood there before (the caller keeps it) and the intent, [`decide`] says what to write, or why not;
+//! this module only reads, writes and reads again when somebody was faster. Every write names the resourceVersion that
+//! the decision was made on, so a decision never meets another object than it saw.
 //!
-//! How a step is written: by server-side apply with the spec and our annotations alone, so that other managers keep what is
-//! theirs. One case needs another way: if the live spec has a field that the wanted one has not, apply would leave it behind
-//! when somebody else owns it, and requests would be governed by a mixture of both specs. Then one JSON patch replaces the
-//! whole spec. Either way it is one write, and no moment in between exists.
+//! How a step is written: by server-side apply with the spec and our annotations alone, so that other managers keep
+//! what is theirs. One case needs another way: if the live spec has a field that the wanted one has not, apply would
+//! leave it behind when somebody else owns it, and requests would be governed by a mixture of both specs. Then one JSON
+//! patch replaces the whole spec. Either way it is one write, and no moment in between exists.
 //!
 //! Restoring takes two JSON patches, since Kubernetes records the first one as ours: content, then the saved
 //! `managedFields`. Between the two the traffic is already as before; a repeated call finishes the second.
 //!
-//! Known gap: after the *absence* of an object was restored nothing is left to carry a generation, so a late writer that
-//! creates it again cannot be told from the first one.
+//! Known gap: after the *absence* of an object was restored nothing is left to carry a generation, so a late writer
+//! that creates it again cannot be told from the first one.
 
 mod decide;
 mod marks;
@@ -49,8 +49,8 @@ pub struct Outcome {
 /// Makes the cluster look like the intent.
 ///
 /// # Errors
-/// [`Error::Stale`], [`Error::Busy`] or [`Error::Drift`] if the fence holds it back, [`Error::Unsupported`], or what the
-/// cluster says.
+/// [`Error::Stale`], [`Error::Busy`] or [`Error::Drift`] if the fence holds it back, [`Error::Unsupported`], or what
+/// the cluster says.
 pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Outcome, Error> {
     let mut outcome = Outcome { objects: Vec::new(), writes: 0 };
     for desired in dialect::of(intent.target.mesh)?.render(intent)? {

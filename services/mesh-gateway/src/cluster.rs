@@ -1,7 +1,7 @@
 //! A cluster as the gateway needs it: a few calls on objects that are plain JSON.
 //!
-//! Every write can be fenced by the resourceVersion that the caller has read: an object that carries one is refused with
-//! [`ClusterError::Conflict`] if somebody wrote in between. So a write whose answer was lost can be repeated.
+//! Every write can be fenced by the resourceVersion that the caller has read: an object that carries one is refused
+//! with [`ClusterError::Conflict`] if somebody wrote in between. So a write whose answer was lost can be repeated.
 
 mod kube;
 

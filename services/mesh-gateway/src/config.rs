@@ -21,8 +21,8 @@ pub struct Args {
     #[arg(long, env = "MESHWARD_CLUSTER_NAME", default_value = "default")]
     pub cluster_name: String,
 
-    /// Debug interface of each replica of istiod, e.g. http://10.0.0.5:15014; more than once, or separated by commas. Not
-    /// set: nothing can be proven, and every proof says UNKNOWN.
+    /// Debug interface of each replica of istiod, e.g. http://10.0.0.5:15014; more than once, or separated by commas.
+    /// Not set: nothing can be proven, and every proof says UNKNOWN.
     #[arg(long, env = "MESHWARD_ISTIOD", value_delimiter = ',')]
     pub istiod: Vec<String>,
 

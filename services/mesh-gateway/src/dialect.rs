@@ -1,7 +1,8 @@
-//! How a mesh is told to give a canary to a part of its traffic: pure functions from two versions and a share to objects.
+//! How a mesh is told to give a canary to a part of its traffic: pure functions from two versions and a share to
+//! objects.
 //!
-//! A dialect decides everything about *what* is written and nothing about *how*: it reads no cluster, has no clock and no
-//! state, so that the plan that a person approves and the objects that are written later come from one function.
+//! A dialect decides everything about *what* is written and nothing about *how*: it reads no cluster, has no clock and
+//! no state, so that the plan that a person approves and the objects that are written later come from one function.
 
 mod istio;
 
@@ -50,8 +51,8 @@ impl Unsupported {
 pub struct Desired {
     /// Which.
     pub target: Target,
-    /// `apiVersion`, `kind`, `spec` and of `metadata` the name, the namespace and, at the end of a deployment, the labels and
-    /// annotations that the approved version brings.
+    /// `apiVersion`, `kind`, `spec` and of `metadata` the name, the namespace and, at the end of a deployment, the
+    /// labels and annotations that the approved version brings.
     pub object: Value,
     /// The deployment ends here: the object is the approved version and carries no mark of Meshward's.
     pub is_final: bool,

@@ -1,8 +1,8 @@
 //! Proof that a write is live on the proxies, or the honest answer that it is not, or that nobody can tell.
 //!
-//! A fixed sleep proves nothing, and neither does a control plane that has merely *read* an object. What counts is what each
-//! proxy acknowledged. How a mesh's control plane is asked is behind [`Plane`]; what its answers mean is decided here, purely
-//! ([`judge`]), and [`wait`] asks until the answer is final or the time is over.
+//! A fixed sleep proves nothing, and neither does a control plane that has merely *read* an object. What counts is what
+//! each proxy acknowledged. How a mesh's control plane is asked is behind [`Plane`]; what its answers mean is decided
+//! here, purely ([`judge`]), and [`wait`] asks until the answer is final or the time is over.
 
 mod istiod;
 mod judge;
@@ -28,7 +28,8 @@ pub struct Expected {
     /// Specs that proxies may still have: those of the baseline and of the canary, as far as they differ from what was
     /// written.
     pub others: Vec<Value>,
-    /// The write can have changed which proxies the object concerns: it was made, removed, or its hosts or gateways changed.
+    /// The write can have changed which proxies the object concerns: it was made, removed, or its hosts or gateways
+    /// changed.
     pub rebinds: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The gateway against a real kube-apiserver, istiod and Envoys, over gRPC in process.
 //!
-//! One stack serves all scenarios, one after the other, each on an object of its own. Run `deploy/local/install stack` once
-//! before.
+//! One stack serves all scenarios, one after the other, each on an object of its own. Run `deploy/local/install stack`
+//! once before.
 
 #[path = "cluster/scenarios.rs"]
 mod scenarios;

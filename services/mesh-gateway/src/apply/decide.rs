@@ -98,7 +98,7 @@ pub(super) fn drift(live: &Value, intent: &ExposureIntent) -> Error {
 
 pub(super) fn has_left(live: &Value, intent: &ExposureIntent) -> Error {
     let message = format!(
-        "{} (resourceVersion {}) is not under deployment {} (any more): it was restored, promoted or changed since the plan",
+        "{} (resourceVersion {}) is not under deployment {}: it was restored, promoted or changed since the plan",
         intent.target,
         object::resource_version(live),
         intent.deployment_id

@@ -21,8 +21,8 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// The marks on a live object; `None` if no deployment has it. What cannot be read counts as generation 0, so that a
-    /// mark that somebody spoiled never outranks a writer.
+    /// The marks on a live object; `None` if no deployment has it. What cannot be read counts as generation 0, so that
+    /// a mark that somebody spoiled never outranks a writer.
     #[must_use]
     pub fn of(live: &Value) -> Option<Self> {
         let annotations = object::metadata_map(live, "annotations")?;

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::object;
 
-/// A patch of one object. Replacing the resourceVersion makes the API server answer 409 if the object has moved on; a `test`
-/// would do as well, but fails with the same status as an object that is refused.
+/// A patch of one object. Replacing the resourceVersion makes the API server answer 409 if the object has moved on; a
+/// `test` would do as well, but fails with the same status as an object that is refused.
 pub(super) struct ObjectPatch<'a> {
     live: &'a Value,
     operations: Vec<Value>,

@@ -3,20 +3,22 @@
 //! Three of its pages together are a proof:
 //!
 //! - `/debug/configz` lists every object that istiod has read, with its resourceVersion: has it read *this* write?
-//! - `/debug/config_dump?proxyID=…` is what istiod would generate for a proxy now, from the push context that this proxy was
-//!   last given, and the version of that context (`<time>/<counter>`). Routes name the VirtualService that they come from, so
-//!   it also tells which proxies an object concerns. Nothing in it tells the *version* of the object, so its content is
-//!   compared ([`content`]): a canary by request ids has an expression that no other weight has.
-//! - `/debug/syncz` has per proxy and kind of configuration the nonce last sent and the one last acknowledged; a nonce begins
-//!   with the version of the push context that it was made from. After a refusal `lastError` has Envoy's words.
+//! - `/debug/config_dump?proxyID=…` is what istiod would generate for a proxy now, from the push context that this
+//!   proxy was last given, and the version of that context (`<time>/<counter>`). Routes name the VirtualService that
+//!   they come from, so it also tells which proxies an object concerns. Nothing in it tells the *version* of the
+//!   object, so its content is compared ([`content`]): a canary by request ids has an expression that no other weight
+//!   has.
+//! - `/debug/syncz` has per proxy and kind of configuration the nonce last sent and the one last acknowledged; a nonce
+//!   begins with the version of the push context that it was made from. After a refusal `lastError` has Envoy's words.
 //!
-//! They are read in this order, so that an acknowledgement is never older than the content that it is held against. Every
-//! replica is asked, since each knows only the proxies that are connected to it.
+//! They are read in this order, so that an acknowledgement is never older than the content that it is held against.
+//! Every replica is asked, since each knows only the proxies that are connected to it.
 //!
 //! Cost: a look asks for one dump per connected proxy, eight at a time, until the answer is final.
 //!
-//! What it does not tell: an Envoy acknowledges when its main thread has accepted a configuration; its workers follow within
-//! the same millisecond or so. A proxy that connects later gets the newest configuration at once and needs no proof.
+//! What it does not tell: an Envoy acknowledges when its main thread has accepted a configuration; its workers follow
+//! within the same millisecond or so. A proxy that connects later gets the newest configuration at once and needs no
+//! proof.
 
 mod content;
 mod sync;

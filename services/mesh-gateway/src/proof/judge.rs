@@ -1,19 +1,19 @@
 //! What a look means. Pure.
 //!
-//! A proxy has the write when the control plane would generate it for that proxy now *and* the proxy acknowledged the last
-//! push, if that push was made from this state. The hard part is a push that did not happen:
+//! A proxy has the write when the control plane would generate it for that proxy now *and* the proxy acknowledged the
+//! last push, if that push was made from this state. The hard part is a push that did not happen:
 //!
-//! - The control plane's state moved on without a push to this proxy. Either nothing in it changed for the proxy, or the push
-//!   is being made at this moment. A push takes milliseconds between the two, so it counts as "nothing changed" once the
-//!   proxy was seen unchanged for [`SETTLED`].
-//! - What was written and what was there before look alike in the generated configuration (say, only a retry policy differs), or
-//!   the write changed annotations only, which pushes nothing. Then the state may still be the one from before the write. It
-//!   counts as live when nothing moved for [`QUIET`] after the write was taken in, ten times the time for which istiod
-//!   collects changes. **Remaining race:** an istiod that needs longer than that for its next state (a debounce that was
-//!   raised, or a mesh that changes so fast that it never gets to push) would be believed too early. With a canary by request
-//!   ids this never happens: each weight has an expression of its own.
-//! - A proxy does not use the object, although it serves one of its hosts, or nobody uses it. Perhaps for good (another object
-//!   has the host), perhaps not yet. The same [`QUIET`] decides.
+//! - The control plane's state moved on without a push to this proxy. Either nothing in it changed for the proxy, or
+//!   the push is being made at this moment. A push takes milliseconds between the two, so it counts as "nothing
+//!   changed" once the proxy was seen unchanged for [`SETTLED`].
+//! - What was written and what was there before look alike in the generated configuration (say, only a retry policy
+//!   differs), or the write changed annotations only, which pushes nothing. Then the state may still be the one from
+//!   before the write. It counts as live when nothing moved for [`QUIET`] after the write was taken in, ten times the
+//!   time for which istiod collects changes. **Remaining race:** an istiod that needs longer than that for its next
+//!   state (a debounce that was raised, or a mesh that changes so fast that it never gets to push) would be believed
+//!   too early. With a canary by request ids this never happens: each weight has an expression of its own.
+//! - A proxy does not use the object, although it serves one of its hosts, or nobody uses it. Perhaps for good (another
+//!   object has the host), perhaps not yet. The same [`QUIET`] decides.
 
 use std::time::Duration;
 

@@ -20,9 +20,9 @@ const FAILURES: u32 = 3;
 /// How many laggards and refusals are named.
 const NAMED: usize = 20;
 
-/// Waits for an answer that is final: live, refused, or unknown. When the time is over, the answer is how it stands then; if
-/// nothing but standing still is missing, that is waited for beyond the timeout, at most a second. `now` is called at the
-/// end.
+/// Waits for an answer that is final: live, refused, or unknown. When the time is over, the answer is how it stands
+/// then; if nothing but standing still is missing, that is waited for beyond the timeout, at most a second. `now` is
+/// called at the end.
 pub async fn wait(
     plane: &dyn Plane,
     expected: &Expected,
@@ -60,8 +60,8 @@ pub async fn wait(
     }
 }
 
-/// Since when each proxy was seen as it is, and since when there is none. That the control plane's state moved on without a
-/// push to the proxy is no change of the proxy: in a busy mesh it does so all the time.
+/// Since when each proxy was seen as it is, and since when there is none. That the control plane's state moved on
+/// without a push to the proxy is no change of the proxy: in a busy mesh it does so all the time.
 #[derive(Default)]
 struct History {
     proxies: HashMap<String, (Seen, Instant)>,

@@ -1,7 +1,7 @@
 //! Another try after an overload, a failure of the server or a lost connection, within one deadline for all tries.
 //!
-//! A write whose answer was lost may have been done. Repeating it is safe because every write is fenced: the second one is a
-//! conflict, and the caller reads again.
+//! A write whose answer was lost may have been done. Repeating it is safe because every write is fenced: the second one
+//! is a conflict, and the caller reads again.
 
 use std::{
     error::Error,

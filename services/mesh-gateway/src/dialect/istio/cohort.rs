@@ -1,11 +1,12 @@
 //! Which request ids belong to the canary.
 //!
-//! Envoy gives every request an id in `x-request-id`, a random UUID unless the caller sent one. The canary gets the ids whose
-//! last two hexadecimal digits, read with the *last one first*, are a number below n of 256. Why so:
+//! Envoy gives every request an id in `x-request-id`, a random UUID unless the caller sent one. The canary gets the ids
+//! whose last two hexadecimal digits, read with the *last one first*, are a number below n of 256. Why so:
 //!
 //! - trailing digits are random in every UUID version but 1, leading ones are not (version 7 begins with the time);
 //! - Envoy overwrites one digit in the middle to pack its trace decision there, never the last ones;
-//! - cohorts are nested: a higher n only adds ids, so that no request goes back to the stable version as the weight grows;
+//! - cohorts are nested: a higher n only adds ids, so that no request goes back to the stable version as the weight
+//!   grows;
 //! - with the last digit as the more significant one, a share of k/16 needs a single digit class.
 //!
 //! The regular expression is matched against the whole header, so it begins with `.*`; an id that ends in anything but
@@ -49,7 +50,8 @@ impl Cohort {
     pub fn regex(self) -> Option<String> {
         let (whole, rest) = (self.below / 16, self.below % 16);
         let any = class(16);
-        // "Anything before, then a last digit of the first `whole` ones" and "the next last digit with some digits before".
+        // "Anything before, then a last digit of the first `whole` ones" and "the next last digit with some digits
+        // before".
         let alternatives = match (whole, rest) {
             (0, 0) => return None,
             (whole, 0) => class(whole),

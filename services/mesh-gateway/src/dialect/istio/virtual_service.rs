@@ -1,7 +1,7 @@
 //! VirtualService: by request ids where it can be, by blended destination weights where it must be.
 //!
-//! Both mechanisms change the one object in place. A second VirtualService for the same host would not do: sidecars let the
-//! older one win whole, and gateways concatenate the routes of both.
+//! Both mechanisms change the one object in place. A second VirtualService for the same host would not do: sidecars let
+//! the older one win whole, and gateways concatenate the routes of both.
 
 mod bindings;
 mod request;

@@ -2,11 +2,11 @@
 //!
 //! Generated routes carry no version of the object that they come from. Two things in them tell:
 //!
-//! - the expression on `x-request-id`, which every weight of a canary by request ids has its own of: if the ones in the routes
-//!   are not exactly those of the written spec, the routes are older;
-//! - otherwise what can be predicted of each route ([`traits`]): its name, series, destinations with weights, timeout. If the
-//!   routes fit the written spec and no other that the proxy may still have, they are new; if they fit only another one, they
-//!   are older; anything else is unclear. A prediction that is wrong costs time, never truth.
+//! - the expression on `x-request-id`, which every weight of a canary by request ids has its own of: if the ones in the
+//!   routes are not exactly those of the written spec, the routes are older;
+//! - otherwise what can be predicted of each route ([`traits`]): its name, series, destinations with weights, timeout.
+//!   If the routes fit the written spec and no other that the proxy may still have, they are new; if they fit only
+//!   another one, they are older; anything else is unclear. A prediction that is wrong costs time, never truth.
 
 mod traits;
 
@@ -44,8 +44,8 @@ pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen> {
     let uses = !kinds.is_empty();
     let serves = !uses && serves_a_host(dump, expected);
     if !uses {
-        // It may have to use the object and not know of it yet: always where it serves one of the hosts, and anywhere if
-        // hosts or gateways are what changed.
+        // It may have to use the object and not know of it yet: always where it serves one of the hosts, and anywhere
+        // if hosts or gateways are what changed.
         if !(serves || expected.rebinds) {
             return None;
         }

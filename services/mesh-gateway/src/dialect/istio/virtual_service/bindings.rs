@@ -1,8 +1,9 @@
 //! What a VirtualService shares with others: its gateways and its hosts.
 //!
 //! A gateway concatenates the routes of all VirtualServices of one host and moves catch-alls to the end. Narrowed to a
-//! cohort, the canary's catch-all is none any more and would move in front of the routes of the *other* VirtualServices. So
-//! a host that is shared on a gateway is refused. A sidecar takes the oldest VirtualService of a host and ignores the others.
+//! cohort, the canary's catch-all is none any more and would move in front of the routes of the *other*
+//! VirtualServices. So a host that is shared on a gateway is refused. A sidecar takes the oldest VirtualService of a
+//! host and ignores the others.
 
 use meshward_model::Target;
 use serde_json::Value;
@@ -46,7 +47,8 @@ fn overlap(a: &str, b: &str) -> bool {
     a == b || covers(a, b) || covers(b, a)
 }
 
-/// The first other VirtualService that has a host in common on a gateway for which `on` holds: its name, gateway and host.
+/// The first other VirtualService that has a host in common on a gateway for which `on` holds: its name, gateway and
+/// host.
 fn shared<'a>(
     target: &Target,
     own: &Value,
@@ -84,8 +86,8 @@ pub(super) fn check_shared_hosts(target: &Target, own: &Value, others: &[Value])
 /// A sentence if another VirtualService has one of the hosts for sidecars.
 pub(super) fn hidden_behind(target: &Target, own: &Value, others: &[Value]) -> Option<String> {
     let (other, _, host) = shared(target, own, others, |gateway| gateway == MESH)?;
+    let other = full_name(other);
     Some(format!(
-        "Sidecars take the oldest VirtualService of a host, and {} also has {host}: if it is the older one, nobody is exposed.",
-        full_name(other)
+        "Sidecars take the oldest VirtualService of a host, and {other} also has {host}: if it is older, nobody is exposed."
     ))
 }

@@ -1,9 +1,9 @@
 //! By request id: the canary's routes for the ids of the cohort, then the stable routes for all others.
 //!
-//! Putting the canary's routes in front is not enough: a request of the cohort that none of them matches would fall through
-//! to the stable routes and be governed by a mixture. So every match of every route is narrowed, the canary's by
-//! `headers` and the stable ones' by `withoutHeaders` with the same expression; a route without a match gets one. Then a
-//! request can only ever meet the routes of one version, also where that version has no route for it.
+//! Putting the canary's routes in front is not enough: a request of the cohort that none of them matches would fall
+//! through to the stable routes and be governed by a mixture. So every match of every route is narrowed, the canary's
+//! by `headers` and the stable ones' by `withoutHeaders` with the same expression; a route without a match gets one.
+//! Then a request can only ever meet the routes of one version, also where that version has no route for it.
 //!
 //! Every match also names its series: Envoy then counts requests by version without any other setting. A user's own
 //! `statPrefix` gives way until the deployment ends.
@@ -124,7 +124,7 @@ pub(super) fn not_covered(question: &Question<'_>, stable: &Value, canary: &Valu
     }
     if both.any(|route| matches(route).iter().any(|one| !one["statPrefix"].is_null())) {
         sentences.push(format!(
-            "The statPrefix of your routes is replaced by \"{CANARY_SERIES}\" and \"{STABLE_SERIES}\" until the deployment ends."
+            "The statPrefix of your routes is \"{CANARY_SERIES}\" or \"{STABLE_SERIES}\" until the deployment ends."
         ));
     }
     sentences.extend(bindings::hidden_behind(question.target, canary, question.neighbours));

@@ -136,8 +136,14 @@ fn what_cannot_be_exposed_is_refused_with_the_way_out() {
 
 #[test]
 fn a_gateway_host_that_another_one_serves_is_refused() {
-    let spec = |host: &str, timeout: &str| json!({"hosts": [host], "gateways": ["edge"], "http": [{"route": [to("a")], "timeout": timeout}]});
-    let neighbour = |namespace: &str, gateway: &str, host: &str| json!({"metadata": {"name": "n", "namespace": namespace}, "spec": {"hosts": [host], "gateways": [gateway]}});
+    let spec = |host: &str, timeout: &str| {
+        let http = json!([{"route": [to("a")], "timeout": timeout}]);
+        json!({"hosts": [host], "gateways": ["edge"], "http": http})
+    };
+    let neighbour = |namespace: &str, gateway: &str, host: &str| {
+        let spec = json!({"hosts": [host], "gateways": [gateway]});
+        json!({"metadata": {"name": "n", "namespace": namespace}, "spec": spec})
+    };
     let own = json!({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec("shop.example.com", "1s")});
     for (other, refused) in [
         (neighbour("shop", "edge", "shop.example.com"), true),
@@ -154,7 +160,10 @@ fn a_gateway_host_that_another_one_serves_is_refused() {
 
 #[test]
 fn weights_are_blended_per_destination() {
-    let weighted = |host: &str, subset: &str, weight: i64| json!({"destination": {"host": host, "subset": subset}, "weight": weight});
+    let weighted = |host: &str, subset: &str, weight: i64| {
+        let destination = json!({"host": host, "subset": subset});
+        json!({"destination": destination, "weight": weight})
+    };
     let spec = |route: Value| json!({"hosts": ["a"], "tcp": [{"match": [{"port": 1}], "route": route}]});
     for (stable, canary, half) in [
         // 80/20 to 20/80 of any totals, a new destination, one that goes, and a single one whose weight does not count.

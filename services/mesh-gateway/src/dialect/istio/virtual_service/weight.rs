@@ -1,8 +1,8 @@
 //! By blended destination weights: `(1 - p) * stable + p * canary`, per destination.
 //!
-//! Exact only if where the routes send is all that differs. Each request is drawn anew, so two requests of one caller can
-//! get different versions; of tcp and tls it is connections that are drawn, and open ones stay where they are. It is the only
-//! way to share tcp and tls traffic.
+//! Exact only if where the routes send is all that differs. Each request is drawn anew, so two requests of one caller
+//! can get different versions; of tcp and tls it is connections that are drawn, and open ones stay where they are. It
+//! is the only way to share tcp and tls traffic.
 
 use meshward_model::Weight;
 use serde_json::{Value, json};
@@ -71,8 +71,8 @@ fn blend_route(stable: &Value, canary: &Value, share: f64) -> Value {
     entries.collect()
 }
 
-/// Each destination without its weight, and its share of the route. A single destination gets everything, whatever it says;
-/// several get what their weight is of the total, which can be any number.
+/// Each destination without its weight, and its share of the route. A single destination gets everything, whatever it
+/// says; several get what their weight is of the total, which can be any number.
 fn fractions(destinations: &Value) -> Vec<(Value, f64)> {
     let destinations = destinations.as_array().map_or(&[][..], Vec::as_slice);
     let weight = |entry: &Value| entry["weight"].as_f64().unwrap_or(0.0);

@@ -16,8 +16,8 @@ struct Traits {
     headers: Vec<String>,
 }
 
-/// Whether generated routes can come from a spec: each fits one of the spec's, in the same order. Some may be missing, since
-/// a match can be for certain callers, ports or gateways only.
+/// Whether generated routes can come from a spec: each fits one of the spec's, in the same order. Some may be missing,
+/// since a match can be for certain callers, ports or gateways only.
 pub(super) fn fit(spec: &Value, generated: &[&Value]) -> bool {
     let mut predicted = predict(spec).into_iter();
     generated.iter().all(|route| {
