@@ -2,14 +2,12 @@
 //!
 //! A deployment asks four things of it, over and over, and each can be asked again after any crash:
 //!
-//! 1. **Plan**: how would this version be exposed to 10, 30, 50 % of the traffic? [`dialect`] answers from the live
-//! object and
-//!    the new one, purely: a mechanism, the exact objects, what is not covered, or why it cannot be done.
-//! 2. **Apply**: make the cluster look like this. [`apply`] reads the live object, decides whether this writer may
-//! still write,
-//!    and makes one fenced write, or none.
-//! 3. **Verify**: is it live? [`proof`] asks the control plane what each proxy acknowledged, and never takes silence
-//! for yes.
+//! 1. **Plan**: how would this version be exposed to 10, 30, 50 % of the traffic? [`dialect`] answers from the live object
+//!    and the new one, purely: a mechanism, the exact objects, what is not covered, or why it cannot be done.
+//! 2. **Apply**: make the cluster look like this. [`apply`] reads the live object, decides whether this writer may still
+//!    write, and makes one fenced write, or none.
+//! 3. **Verify**: is it live? [`proof`] asks the control plane what each proxy acknowledged, and never takes silence for
+//!    yes.
 //! 4. **Restore**: put back what was there, byte for byte.
 //!
 //! [`cluster`] is the port to Kubernetes. [`app`] puts these together; [`grpc`] is the wire. The service has no store:

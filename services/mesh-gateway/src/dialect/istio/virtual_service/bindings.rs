@@ -88,6 +88,6 @@ pub(super) fn hidden_behind(target: &Target, own: &Value, others: &[Value]) -> O
     let (other, _, host) = shared(target, own, others, |gateway| gateway == MESH)?;
     let other = full_name(other);
     Some(format!(
-        "Sidecars take the oldest VirtualService of a host, and {other} also has {host}: if it is older, nobody is exposed."
+        "Sidecars take the oldest VirtualService of a host; {other} also has {host}: if it is older, nobody is exposed."
     ))
 }
