@@ -1,6 +1,10 @@
 //! The main job on a real mesh: what the README's first command runs, and the same on a cluster that is there already.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use meshward_local::{
     demo::{self, External, Options, Report},
@@ -8,6 +12,7 @@ use meshward_local::{
     tools::Tools,
     upstream::{Behaviour, Upstream, UpstreamConfig},
 };
+use meshward_proto::rollout::v1::DeploymentState;
 
 /// The folder of the service programs: the test's own folder is `deps` in it.
 fn programs() -> PathBuf {
@@ -54,14 +59,9 @@ async fn the_main_job_holds_and_its_lines_can_be_pasted() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_there_already_does_as_well() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (cluster, ours) = (folder.path().join("cluster"), folder.path().join("demo"));
-    for dir in [&cluster, &ours] {
-        std::fs::create_dir_all(dir.join("logs")).expect("a folder");
-    }
-    let tools = Tools::locate().expect("tests/run installs them");
+/// A stack that is not the demo's own, with its upstream servers.
+async fn existing_cluster(dir: &Path, tools: &Tools) -> (Stack, Vec<Upstream>, External) {
+    std::fs::create_dir_all(dir).expect("a folder");
     let mut servers = Vec::new();
     for (name, behaviour) in [
         ("checkout", Behaviour::Healthy),
@@ -76,7 +76,8 @@ async fn a_cluster_that_is_there_already_does_as_well() {
         checkout_next: servers[1].address(),
         catalog: servers[2].address(),
     };
-    let stack = Stack::start(StackOptions { dir: cluster, tools: tools.clone(), upstreams }).await.expect("a stack starts");
+    let options = StackOptions { dir: dir.to_owned(), tools: tools.clone(), upstreams };
+    let stack = Stack::start(options).await.expect("a stack starts");
     let external = External {
         kubeconfig: stack.kubeconfig().to_owned(),
         prometheus: stack.prometheus_url().to_owned(),
@@ -84,11 +85,40 @@ async fn a_cluster_that_is_there_already_does_as_well() {
         entry: stack.storefront().egress,
         envoy_admin: None,
     };
-    let options = Options { rate: 400.0, bake: Duration::from_secs(5), ..options(ours, Some(external)) };
+    (stack, servers, external)
+}
 
-    let report = demo::run(options, &tools, tell, async |_: &[String]| ()).await.expect("the demo runs to its end");
+/// Nothing listens there.
+const NOWHERE: &str = "http://127.0.0.1:9";
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_there_already_does_as_well_and_its_outages_hold() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tools = Tools::locate().expect("tests/run installs them");
+    let (stack, _servers, external) = existing_cluster(&folder.path().join("cluster"), &tools).await;
+    let quick = |name: &str, external: External| Options {
+        rate: 400.0,
+        bake: Duration::from_secs(5),
+        ..options(folder.path().join(name), Some(external))
+    };
+
+    let demo = quick("demo", external.clone());
+    std::fs::create_dir_all(&demo.dir).expect("a folder");
+    let report = demo::run(demo, &tools, tell, async |_: &[String]| ()).await.expect("the demo runs to its end");
     assert_all_held(&report);
+
+    let blind = quick("no-prometheus", External { prometheus: NOWHERE.into(), ..external.clone() });
+    let held = demo::outage(blind, &tools, "Prometheus").await.expect("it holds");
+    assert_eq!(held.states, [DeploymentState::Baking; 2], "{held:?}");
+    assert_eq!(held.weights_bp, [1_000; 2], "{held:?}");
+    assert_eq!(held.after_abort, DeploymentState::RolledBack, "{held:?}");
+
+    let unproven = quick("no-istiod", External { istiod: NOWHERE.into(), ..external });
+    let held = demo::outage(unproven, &tools, "control plane").await.expect("it holds");
+    assert_eq!(held.states, [DeploymentState::Exposing; 2], "{held:?}");
+    assert_eq!(held.weights_bp, [1_000; 2], "{held:?}");
+    assert_eq!(held.after_abort, DeploymentState::RollingBack, "nothing is called back before it is proven: {held:?}");
+
     stack.alive().expect("the cluster is not the demo's to end");
     stack.stop().await;
 }

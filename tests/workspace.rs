@@ -62,7 +62,8 @@ fn what_decides_knows_no_transport_no_database_and_no_clock() {
 fn services_know_each_other_only_by_the_contract() {
     let services = ["policy-registry", "validator", "mesh-gateway", "metrics-collector", "rollout-orchestrator"];
     for service in services {
-        let manifest = fs::read_to_string(root().join("services").join(service).join("Cargo.toml")).expect("a manifest");
+        let manifest =
+            fs::read_to_string(root().join("services").join(service).join("Cargo.toml")).expect("a manifest");
         for other in services.iter().filter(|other| **other != service) {
             assert!(!manifest.contains(&format!("meshward-{other}")), "{service} depends on {other}");
         }

@@ -6,6 +6,7 @@ mod cohorts;
 mod keep;
 mod mesh;
 mod object;
+mod outage;
 mod policies;
 mod refusals;
 mod release;
@@ -21,6 +22,7 @@ use anyhow::{Context as _, ensure};
 use meshward_chassis::clock::{Clock as _, SystemClock};
 
 pub use mesh::{External, Mesh};
+pub use outage::{Held, outage};
 pub use report::{Check, ReleaseReport, Report, StepLine};
 
 use crate::{

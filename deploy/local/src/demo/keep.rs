@@ -42,7 +42,7 @@ fn lines(mesh: &Mesh, services: &Services, tools: &Tools) -> Vec<String> {
         format!("curl -sSf -H 'authorization: Bearer {token}' http://{registry}/api/v1/policies"),
         format!("curl -sSf -H 'authorization: Bearer {token}' http://{orchestrator}/api/v1/deployments"),
         format!(
-            "curl -sSf -H 'authorization: Bearer {token}' -d '{{\"yaml\": \"kind: VirtualService\"}}' \
+            "curl -sSf -H 'authorization: Bearer {token}' -H 'content-type: application/json' -d '{{\"yaml\": \"kind: VirtualService\"}}' \
              http://{validator}/api/v1/validation/validate"
         ),
         format!("curl -sSf -D - -H 'Host: {}' http://{}/", policies::host(), mesh.entry()),

@@ -68,10 +68,8 @@ impl Release {
         services: &mut Services,
         load: &Load,
     ) -> anyhow::Result<ReleaseReport> {
-        let (policy, version) = self.store(services).await?;
-        self.approve(services, &policy, &version).await?;
-        let deployment = self.deploy(options, services, &policy, &version).await?;
-        say(format!("  version {} is approved; deployment {} begins", version.version, deployment.id));
+        let deployment = self.begin(options, services).await?;
+        say(format!("  version {} is approved; deployment {} begins", deployment.version, deployment.id));
         let report = ReleaseReport::new(self.name, self.version, &deployment);
         let mut watcher = Watcher {
             mesh,
@@ -84,7 +82,17 @@ impl Release {
             last: 0,
         };
         watcher.follow(self, options, services, &deployment.id).await?;
-        watcher.finish(services, &deployment.id, &version).await
+        watcher.finish(services, &deployment).await
+    }
+
+    /// Stores, approves and deploys the version.
+    ///
+    /// # Errors
+    /// If a service refuses what it should not.
+    pub async fn begin(&self, options: &Options, services: &Services) -> anyhow::Result<Deployment> {
+        let (policy, version) = self.store(services).await?;
+        self.approve(services, &policy, &version).await?;
+        self.deploy(options, services, &policy, &version).await
     }
 
     async fn store(&self, services: &Services) -> anyhow::Result<(Policy, PolicyVersion)> {
@@ -234,11 +242,11 @@ impl Watcher<'_> {
     }
 
     /// Reads how it ended, and what the registry says of the version.
-    async fn finish(mut self, services: &Services, id: &str, version: &PolicyVersion) -> anyhow::Result<ReleaseReport> {
-        let request = ask(&services.developer, GetDeploymentRequest { id: id.to_owned() })?;
+    async fn finish(mut self, services: &Services, begun: &Deployment) -> anyhow::Result<ReleaseReport> {
+        let request = ask(&services.developer, GetDeploymentRequest { id: begun.id.clone() })?;
         let deployment =
             services.orchestrator()?.get_deployment(request).await?.into_inner().deployment.context("it is gone")?;
-        let request = GetPolicyVersionRequest { id: version.policy_id.clone(), version: version.version };
+        let request = GetPolicyVersionRequest { id: begun.policy_id.clone(), version: begun.version };
         let request = ask(&services.developer, request)?;
         let version =
             services.registry()?.get_policy_version(request).await?.into_inner().version.context("it is gone")?;
