@@ -37,12 +37,59 @@ impl<'a> Object<'a> {
     }
 }
 
+/// More regular expressions than any mesh can serve. Each is compiled to be checked, which takes up to a millisecond: without a bound, 1 MiB of
+/// them would keep the validator busy for most of a minute.
+const MOST_EXPRESSIONS: usize = 1000;
+
 /// The hits of all semantic rules, or `None` if there are none for this kind yet.
 #[must_use]
 pub fn check(object: &Object<'_>) -> Option<Vec<Hit>> {
+    let expressions = expressions(object.value);
+    if expressions > MOST_EXPRESSIONS {
+        let message =
+            format!("{expressions} regular expressions; at most {MOST_EXPRESSIONS} are allowed in one object");
+        let hit = Hit::new(catalogue::EXPRESSIONS, object.root().path(), message);
+        return Some(vec![hit.suggest("Use prefixes or exact values, or split the object")]);
+    }
     match (object.group(), object.head.kind.as_str()) {
         ("networking.istio.io", "VirtualService") => Some(istio::virtual_service::check(object)),
         ("networking.istio.io", "DestinationRule") => Some(istio::destination_rule::check(object)),
         _ => None,
+    }
+}
+
+/// Fields that hold a regular expression, anywhere in a value.
+fn expressions(value: &Value) -> usize {
+    match value {
+        Value::Object(fields) => {
+            let below =
+                |(key, value): (&String, &Value)| usize::from(key == "regex" && value.is_string()) + expressions(value);
+            fields.iter().map(below).sum()
+        }
+        Value::Array(items) => items.iter().map(expressions).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_flood_of_expressions_is_refused_before_any_is_compiled() {
+        let head = ObjectRef {
+            api_version: "networking.istio.io/v1".into(),
+            kind: "VirtualService".into(),
+            ..ObjectRef::default()
+        };
+        for (count, refused) in [(MOST_EXPRESSIONS, false), (MOST_EXPRESSIONS + 1, true)] {
+            let matches: Vec<_> = (0..count).map(|n| json!({"uri": {"regex": format!("/{n}/\\pL*")}})).collect();
+            let value = json!({"spec": {"hosts": ["a"], "http": [{"match": matches, "route": [{"destination": {"host": "a"}}]}]}});
+            let hits = check(&Object { head: &head, value: &value }).unwrap_or_default();
+            assert_eq!(hits.iter().any(|hit| hit.rule.id == "MW3166"), refused, "{count}");
+            assert_eq!(hits.len(), usize::from(refused), "{count}");
+        }
     }
 }

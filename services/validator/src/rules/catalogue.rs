@@ -132,6 +132,7 @@ rules! {
     PORT = "MW3163", "istio/port", Error, REFUSED, "A port is not within 1 to 65535.";
     LABEL = "MW3164", "istio/label", Error, REFUSED, "A label or DNS label is malformed.";
     SUBNET = "MW3165", "istio/subnet", Error, REFUSED, "A subnet is no IP address or CIDR block.";
+    EXPRESSIONS = "MW3166", "istio/too-many-regexes", Error, &[], "The object has more regular expressions than can be checked.";
 }
 
 #[cfg(test)]
