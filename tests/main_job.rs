@@ -38,6 +38,7 @@ fn assert_all_held(report: &Report) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_job_holds_and_its_lines_can_be_pasted() {
+    let _machine = MACHINE.lock().await;
     let folder = tempfile::tempdir().expect("a folder");
     let tools = Tools::locate().expect("tests/run installs them");
     let options = Options { keep: true, ..options(folder.path().to_owned(), None) };
@@ -88,11 +89,15 @@ async fn existing_cluster(dir: &Path, tools: &Tools) -> (Stack, Vec<Upstream>, E
     (stack, servers, external)
 }
 
+/// One at a time: each measures on the machine's few cores.
+static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Nothing listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_there_already_does_as_well_and_its_outages_hold() {
+    let _machine = MACHINE.lock().await;
     let folder = tempfile::tempdir().expect("a folder");
     let tools = Tools::locate().expect("tests/run installs them");
     let (stack, _servers, external) = existing_cluster(&folder.path().join("cluster"), &tools).await;
