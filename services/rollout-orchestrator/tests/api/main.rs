@@ -4,6 +4,7 @@ mod commands;
 mod create;
 mod http_json;
 mod reading;
+mod sim;
 mod store;
 mod stories;
 mod support;

@@ -92,6 +92,7 @@ fn deployment(number: usize) -> Deployment {
         steps: vec![],
         analysis: None,
         reason: String::new(),
+        obstacle: String::new(),
         rollback_report: String::new(),
         traceparent: None,
         creator: "alice".into(),

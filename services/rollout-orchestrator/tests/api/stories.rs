@@ -29,7 +29,7 @@ async fn a_good_version_is_promoted_step_by_step() {
     assert_eq!(service.world.object("p1"), (json!({"v": 2}), false), "the version alone, without a trace of us");
     let state = service.world.state();
     assert_eq!(state.outcomes, [(created.id.clone(), Outcome::Promoted)]);
-    assert_eq!(state.history.iter().map(|(_, weight)| *weight).collect::<Vec<_>>(), [1_000, 5_000, 10_000]);
+    assert_eq!(state.history.iter().map(|written| written.1).collect::<Vec<_>>(), [1_000, 5_000, 10_000]);
     assert_eq!(state.writes, 3, "one write per step, however often it is looked at");
     let gaps: Vec<_> = state.history.windows(2).map(|pair| pair[1].0.duration_since(pair[0].0).as_secs()).collect();
     assert!(gaps.iter().all(|gap| *gap >= 30), "the bake time is kept: {gaps:?}");

@@ -125,7 +125,7 @@ impl State {
         assert!(intent.generation >= before, "the generation fell from {before} to {}", intent.generation);
         let live = Live { version: self.next_version(), spec, marks };
         self.writes += 1;
-        self.history.push((now, live.weight()));
+        self.history.push((now, live.weight(), self.verdicts.len()));
         self.objects.insert(intent.target.key(), live.clone());
         done(intent, &live, 1)
     }
