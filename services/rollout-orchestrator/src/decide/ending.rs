@@ -15,7 +15,7 @@ pub(super) fn promoted(draft: &mut Draft, seen: &Observation) {
         }
         // The mesh is right already; only the book is behind.
         Seen::Unknown(why) => {
-            stuck(draft, "deployment.unrecorded", format!("the registry does not take the outcome: {why}"))
+            stuck(draft, "deployment.unrecorded", format!("the registry does not take the outcome: {why}"));
         }
         Seen::NotAsked => draft.hurry(),
     }
@@ -66,7 +66,7 @@ pub(super) fn rolled_back(draft: &mut Draft, seen: &Observation, step: usize, ca
         }
         // The mesh is right already; only the book is behind.
         Seen::Unknown(why) => {
-            stuck(draft, "deployment.unrecorded", format!("the registry does not take the outcome: {why}"))
+            stuck(draft, "deployment.unrecorded", format!("the registry does not take the outcome: {why}"));
         }
         Seen::NotAsked => draft.hurry(),
     }
