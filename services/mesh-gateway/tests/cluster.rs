@@ -14,6 +14,7 @@ use world::World;
 async fn the_gateway_on_a_real_control_plane() {
     let world = World::start().await;
     scenarios::exposed_step_by_step_and_restored_byte_for_byte(&world).await;
+    scenarios::aborted_before_the_first_write_came(&world).await;
     scenarios::promoted_and_then_rolled_back(&world).await;
     scenarios::what_is_called_live_is_live_also_while_others_write(&world).await;
     scenarios::blended_weights(&world).await;

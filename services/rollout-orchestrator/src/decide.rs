@@ -31,7 +31,7 @@ pub struct Observation {
     /// What the judge says.
     pub analysis: Seen<Analysis>,
     /// Whether the registry took the outcome.
-    pub recorded: Seen<()>,
+    pub recorded: Seen<Recorded>,
 }
 
 /// A value that may not be known.
@@ -44,6 +44,15 @@ pub enum Seen<T> {
     Known(T),
     /// It was asked for, and there was no answer; the sentence says why.
     Unknown(String),
+}
+
+/// What the registry said of an outcome.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recorded {
+    /// It has it.
+    Taken,
+    /// It will not have it, now or later: the version was rejected meanwhile, say.
+    Refused(String),
 }
 
 /// What came of a write.

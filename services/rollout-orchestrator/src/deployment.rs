@@ -253,10 +253,11 @@ impl Deployment {
         }
     }
 
-    /// Changes with every commit.
+    /// Changes with every decision, and not with every look: a person who reads and then commands is not overtaken by a tick that only
+    /// measured.
     #[must_use]
     pub fn etag(&self) -> String {
-        format!("\"{}\"", self.revision)
+        format!("\"{}-{}-{}\"", self.generation, self.step(), self.state.name())
     }
 
     /// When it came to its end.
@@ -274,11 +275,11 @@ impl Deployment {
         matches!(self.state, State::Promoted { .. } | State::RolledBack { .. })
     }
 
-    /// Steps that went live, as the judge needs them; empty = nothing can be judged yet.
+    /// The weights so far, as the judge needs them: each since it was proven live, the current one at least since its write began.
     #[must_use]
     pub fn periods(&self) -> Vec<WeightPeriod> {
-        let live = self.steps.iter().filter_map(|step| Some(WeightPeriod { start: step.live?, weight: step.weight }));
-        live.collect()
+        let period = |step: &StepReport| WeightPeriod { start: step.live.unwrap_or(step.start), weight: step.weight };
+        self.steps.iter().map(period).collect()
     }
 }
 

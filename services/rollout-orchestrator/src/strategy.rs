@@ -102,6 +102,11 @@ impl Strategy {
             let problem = format!("the last step is 10000 (promotion), not {}", last.weight.basis_points());
             add(format!("steps[{}].weight_bp", self.steps.len() - 1), problem);
         }
+        if self.steps.last().is_some_and(|last| last.gate) {
+            let problem =
+                "the last step is promotion, which nothing follows: put the gate on the step before".to_owned();
+            add(format!("steps[{}].gate", self.steps.len() - 1), problem);
+        }
         for (index, step) in self.steps.iter().enumerate() {
             bounded(&mut add, format!("steps[{index}].bake_time"), step.bake_time, (1, 86_400));
         }
@@ -134,7 +139,8 @@ mod tests {
     #[test]
     fn each_slip_is_named_with_its_field() {
         type Spoil = fn(&mut Strategy);
-        let table: [(&str, Spoil); 9] = [
+        let table: [(&str, Spoil); 10] = [
+            ("steps[4].gate", |s| s.steps[4].gate = true),
             ("steps", |s| s.steps.truncate(0)),
             ("steps", |s| s.steps.drain(..4).for_each(drop)),
             ("steps[1].weight_bp", |s| s.steps[1].weight = s.steps[0].weight),

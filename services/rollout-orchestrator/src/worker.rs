@@ -10,12 +10,12 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use meshward_chassis::{clock::Clock, problem::chain, telemetry::span_with_parent};
 use meshward_model::{AppliedObject, ExposureIntent, PropagationProof, PropagationState};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
-    decide::{Decision, Observation, Seen, WriteOutcome, decide},
+    decide::{Decision, Observation, Recorded, Seen, WriteOutcome, decide},
     deployment::{Cause, Deployment, Desired, State},
     peers::{Judge, Mesh, Outcome, PeerError, Question, Registry, Validator},
     store::{Lease, Store, StoreError},
@@ -63,6 +63,8 @@ const LEASE: Duration = Duration::from_secs(45);
 const PROOF_WAIT: Duration = Duration::from_secs(5);
 /// Another replica may have stored something: look at least this often.
 const LOOK: Duration = Duration::from_secs(1);
+/// A store that fails is not asked without a pause.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// Drives deployments until it is told to stop.
 pub struct Worker {
@@ -78,50 +80,60 @@ impl Worker {
         Self { ports, owner, at_once }
     }
 
-    /// Runs until `stop`; a tick that is under way is finished.
+    /// Runs until `stop`; ticks that are under way are finished. Each deployment is its own task: one that waits for a peer holds up no other.
     pub async fn run(self, stop: CancellationToken) {
         if let Err(error) = self.ports.store.release_all(&self.owner).await {
             tracing::warn!(error = chain(&error), "claims of the run before are left to expire");
         }
-        let mut changes = self.ports.changes.listen();
+        let worker = Arc::new(self);
+        let mut changes = worker.ports.changes.listen();
+        let mut ticks = JoinSet::new();
         while !stop.is_cancelled() {
             changes.mark_unchanged();
-            let worked = self.round().await;
-            if worked > 0 {
-                continue;
+            while ticks.len() < worker.at_once
+                && let Some(deployment) = worker.claim().await
+            {
+                let worker = Arc::clone(&worker);
+                ticks.spawn(async move { worker.traced(&deployment).await });
             }
-            let pause = self.until_due().await;
+            let pause = if ticks.len() < worker.at_once { worker.until_due().await } else { LOOK };
             tokio::select! {
                 () = stop.cancelled() => {}
+                Some(_) = ticks.join_next() => {}
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
+        while ticks.join_next().await.is_some() {}
     }
 
     async fn until_due(&self) -> Duration {
         let due = self.ports.store.next_due().await.ok().flatten();
         due.map_or(LOOK, |due| {
-            Duration::try_from(due.duration_since(self.ports.clock.now())).unwrap_or_default().min(LOOK)
+            let left = Duration::try_from(due.duration_since(self.ports.clock.now())).unwrap_or_default();
+            left.clamp(SHORTEST, LOOK)
         })
     }
 
     /// Works once on everything that is due, at most `at_once` at a time. Returns how many there were.
     pub async fn round(&self) -> usize {
         let mut claimed = Vec::new();
-        while claimed.len() < self.at_once {
-            let lease = Lease { owner: &self.owner, term: LEASE };
-            match self.ports.store.claim(&lease, self.ports.clock.now()).await {
-                Ok(Some(deployment)) => claimed.push(deployment),
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(error = chain(&error), "due deployments cannot be claimed");
-                    break;
-                }
-            }
+        while claimed.len() < self.at_once
+            && let Some(deployment) = self.claim().await
+        {
+            claimed.push(deployment);
         }
         let ticks = claimed.iter().map(|deployment| self.traced(deployment));
         join_all(ticks).await.len()
+    }
+
+    async fn claim(&self) -> Option<Deployment> {
+        let lease = Lease { owner: &self.owner, term: LEASE };
+        let claimed = self.ports.store.claim(&lease, self.ports.clock.now()).await;
+        claimed.unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), "due deployments cannot be claimed");
+            None
+        })
     }
 
     async fn traced(&self, deployment: &Deployment) {
@@ -213,7 +225,7 @@ impl Worker {
 
     async fn analyze(&self, deployment: &Deployment) -> Seen<meshward_model::Analysis> {
         let periods = deployment.periods();
-        let Some(start) = begin(deployment).filter(|_| !periods.is_empty()) else { return Seen::NotAsked };
+        let Some(start) = begin(deployment) else { return Seen::NotAsked };
         let question = Question {
             target: deployment.plan.metrics_target.clone(),
             start,
@@ -226,10 +238,12 @@ impl Worker {
 
     async fn record(&self, deployment: &Deployment, outcome: Outcome) -> Observation {
         let Deployment { id, policy_id, version, reason, .. } = deployment;
-        let recorded = seen(self.ports.registry.record(policy_id, *version, id, outcome, reason).await);
-        if let Seen::Unknown(why) = &recorded {
-            tracing::warn!(deployment = id, why, "the registry does not know the outcome yet");
-        }
+        let answer = self.ports.registry.record(policy_id, *version, id, outcome, reason).await;
+        let recorded = match answer {
+            Ok(()) => Seen::Known(Recorded::Taken),
+            Err(refusal @ PeerError::Refused { .. }) => Seen::Known(Recorded::Refused(refusal.to_string())),
+            Err(unavailable) => Seen::Unknown(unavailable.to_string()),
+        };
         Observation { recorded, ..Observation::default() }
     }
 }

@@ -5,9 +5,14 @@
 //! | absent | is missing | nothing |
 //! | absent | is ours: marked, or the canary as we left it | deleted |
 //! | present | is missing or another one (uid) | refused: drift |
+//! | present | is the very baseline: nothing was written since (resourceVersion) | marked, then put back like any other |
 //! | present | is the baseline, owners included | nothing |
 //! | present | is the baseline, but Meshward still owns fields | owners put back: the second of the two writes |
 //! | present | is ours: marked, or the canary as we left it | content put back: the first of the two writes |
+//!
+//! Why an untouched object is marked first: a first write is let through if the object still has the baseline's resourceVersion. One that was
+//! sent before the restore and comes after it would find it so, and the canary would be exposed by a deployment that has ended. After the
+//! mark has come and gone the version is another one, and the late write is refused.
 //!
 //! What is marked by another deployment or by a newer generation, or is nobody's, is refused as for a step.
 
@@ -39,6 +44,9 @@ fn remove(live: &Value, intent: &ExposureIntent) -> Result<Action, Error> {
 
 fn put_back(baseline: &Value, live: &Value, intent: &ExposureIntent) -> Result<Action, Error> {
     let owners = &baseline["metadata"]["managedFields"];
+    if object::resource_version(baseline) == object::resource_version(live) {
+        return Ok(mark(live, intent));
+    }
     if has_content_of(baseline, live) {
         // Owners that differ without an entry of ours are somebody else's doing since, and stay.
         let unfinished = live["metadata"]["managedFields"] != *owners && object::managed_by_us(live, None);
@@ -52,6 +60,12 @@ fn put_back(baseline: &Value, live: &Value, intent: &ExposureIntent) -> Result<A
         .metadata_map("labels", map("labels"))
         .metadata_map("annotations", map("annotations"));
     Ok(Action::Patch(patch.build()))
+}
+
+fn mark(live: &Value, intent: &ExposureIntent) -> Action {
+    let mut annotations = object::metadata_map(live, "annotations").cloned().unwrap_or_default();
+    Marks::new(intent, object::spec(live)).put(&mut annotations);
+    Action::Patch(ObjectPatch::new(live).metadata_map("annotations", Some(annotations)).build())
 }
 
 fn has_content_of(baseline: &Value, live: &Value) -> bool {

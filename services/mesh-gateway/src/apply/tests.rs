@@ -168,7 +168,32 @@ fn restoring_takes_two_writes_and_can_be_repeated() {
     assert_eq!(second[0]["value"], "30");
     assert_eq!(second[1]["value"], baseline["metadata"]["managedFields"]);
 
-    assert_eq!(restore::restore(Some(&baseline), &intent).unwrap(), Action::Nothing);
+    let mut whole = half.clone();
+    whole["metadata"]["managedFields"] = baseline["metadata"]["managedFields"].clone();
+    assert_eq!(restore::restore(Some(&whole), &intent).unwrap(), Action::Nothing);
+}
+
+#[test]
+fn restoring_what_was_never_written_leaves_no_way_for_a_late_first_write() {
+    let (undo, untouched) = (intent(9, Weight::ZERO), live("7", spec("1s")));
+    assert!(
+        matches!(decide(Some(&untouched), &intent(1, ten())), Ok(Action::Apply(_))),
+        "a first write is let through"
+    );
+
+    let Action::Patch(marking) = restore::restore(Some(&untouched), &undo).unwrap() else { panic!("not a patch") };
+    let mut marked = untouched.clone();
+    marked["metadata"]["resourceVersion"] = "8".into();
+    marked["metadata"]["annotations"] = marking[1]["value"].clone();
+    let late = decide(Some(&marked), &intent(1, ten())).unwrap_err();
+    assert!(late.to_string().contains("carries generation 9"), "{late}");
+
+    let Action::Patch(back) = restore::restore(Some(&marked), &undo).unwrap() else { panic!("not a patch") };
+    assert_eq!(back[3], json!({"op": "add", "path": "/metadata/annotations", "value": {"note": "keep"}}));
+    let mut after = untouched;
+    after["metadata"]["resourceVersion"] = "9".into();
+    assert_eq!(restore::restore(Some(&after), &undo).unwrap(), Action::Nothing);
+    assert!(decide(Some(&after), &intent(1, ten())).is_err(), "the version has moved on");
 }
 
 #[test]

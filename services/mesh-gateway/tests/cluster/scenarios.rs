@@ -101,6 +101,19 @@ pub async fn exposed_step_by_step_and_restored_byte_for_byte(world: &World) {
     world.delete("steps").await;
 }
 
+pub async fn aborted_before_the_first_write_came(world: &World) {
+    let gateway = &world.gateway;
+    let before = given(world, "aborted").await;
+    let canary = canary("aborted");
+    let (plan, baseline) = gateway.plan(&canary, &STEPS).await.expect("a plan");
+    let at = |generation, weight| intent(&canary, &plan, &baseline, generation, weight);
+    gateway.restore(&at(2, 0)).await.expect("it is restored");
+    refused(gateway.apply(&at(1, 1000)).await, Reason::StaleGeneration);
+    let after = world.live("aborted").await.expect("it is there");
+    assert_eq!(without_counters(&after), without_counters(&before), "managed fields included");
+    world.delete("aborted").await;
+}
+
 pub async fn promoted_and_then_rolled_back(world: &World) {
     let gateway = &world.gateway;
     let before = given(world, "promoted").await;

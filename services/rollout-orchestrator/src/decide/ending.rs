@@ -2,22 +2,39 @@
 
 use jiff::Timestamp;
 
-use super::{Draft, Observation, Seen, exposing, exposing::Progress, exposing::seconds};
+use super::{Draft, Observation, Recorded, Seen, exposing, exposing::Progress, exposing::seconds};
 use crate::deployment::{Cause, State};
 
 /// PROMOTING, proven: the registry makes the version the active one.
 pub(super) fn promoted(draft: &mut Draft, seen: &Observation) {
+    let Some(note) = recorded(draft, seen) else { return };
+    draft.next.state = State::Promoted { at: draft.now };
+    draft.tell("deployment.promoted", format!("version {} is live for all{note}", draft.next.version));
+    draft.wake_at = None;
+}
+
+/// ROLLING_BACK, proven: the registry quarantines the version, or keeps it approved if a person aborted.
+pub(super) fn rolled_back(draft: &mut Draft, seen: &Observation, step: usize, cause: Cause) {
+    let Some(note) = recorded(draft, seen) else { return };
+    let why = draft.next.reason.clone();
+    draft.next.state = State::RolledBack { step, at: draft.now, cause };
+    draft.tell("deployment.rolled_back", format!("{why}{note}"));
+    draft.wake_at = None;
+}
+
+/// Whether the registry has said its word, and what there is to note of it. The mesh is right already; only the book may be behind.
+fn recorded(draft: &mut Draft, seen: &Observation) -> Option<String> {
     match &seen.recorded {
-        Seen::Known(()) => {
-            draft.next.state = State::Promoted { at: draft.now };
-            draft.tell("deployment.promoted", format!("version {} is live for all", draft.next.version));
-            draft.wake_at = None;
-        }
-        // The mesh is right already; only the book is behind.
+        Seen::Known(Recorded::Taken) => Some(String::new()),
+        Seen::Known(Recorded::Refused(why)) => Some(format!("; the registry does not take the outcome: {why}")),
         Seen::Unknown(why) => {
             stuck(draft, "deployment.unrecorded", format!("the registry does not take the outcome: {why}"));
+            None
         }
-        Seen::NotAsked => draft.hurry(),
+        Seen::NotAsked => {
+            draft.hurry();
+            None
+        }
     }
 }
 
@@ -53,21 +70,4 @@ fn stuck(draft: &mut Draft, kind: &str, obstacle: String) {
     draft.tell(kind, obstacle.clone());
     draft.next.reason = reason;
     draft.next.obstacle = obstacle;
-}
-
-/// ROLLING_BACK, proven: the registry quarantines the version, or keeps it approved if a person aborted.
-pub(super) fn rolled_back(draft: &mut Draft, seen: &Observation, step: usize, cause: Cause) {
-    match &seen.recorded {
-        Seen::Known(()) => {
-            let why = draft.next.reason.clone();
-            draft.next.state = State::RolledBack { step, at: draft.now, cause };
-            draft.tell("deployment.rolled_back", why);
-            draft.wake_at = None;
-        }
-        // The mesh is right already; only the book is behind.
-        Seen::Unknown(why) => {
-            stuck(draft, "deployment.unrecorded", format!("the registry does not take the outcome: {why}"));
-        }
-        Seen::NotAsked => draft.hurry(),
-    }
 }

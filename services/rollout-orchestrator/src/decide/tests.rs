@@ -114,7 +114,7 @@ fn judged(verdict: Verdict) -> Observation {
 }
 
 fn recorded() -> Observation {
-    Observation { recorded: Seen::Known(()), ..Observation::default() }
+    Observation { recorded: Seen::Known(Recorded::Taken), ..Observation::default() }
 }
 
 /// Ticks one after another; each line is time, state, weight, generation and the kinds of events.
@@ -373,6 +373,23 @@ fn a_rollback_that_does_not_get_through_is_repeated_and_told_once() {
         ["4 ROLLING_BACK 0 g2 rollback.stuck", "5 ROLLING_BACK 0 g2 ", "6 ROLLING_BACK 0 g2 rollback.live"]
     );
     assert_eq!((end.reason.as_str(), end.obstacle.as_str()), ("the judge says Regression", ""));
+}
+
+#[test]
+fn a_registry_that_refuses_for_good_does_not_keep_the_target() {
+    let rolling = story(baking(), &[(3, judged(Verdict::Regression)), (4, written(LIVE, at(4)))]).0;
+    let refused = Seen::Known(Recorded::Refused("it was rejected".into()));
+    let (end, _) = story(rolling, &[(5, Observation { recorded: refused, ..Observation::default() })]);
+    assert!(end.ended());
+    assert_eq!(end.reason, "the judge says Regression; the registry does not take the outcome: it was rejected");
+}
+
+#[test]
+fn a_step_that_hangs_does_not_hide_a_regression() {
+    let hanging =
+        Observation { analysis: judged(Verdict::Regression).analysis, ..written(PropagationState::Pending, at(5)) };
+    assert_eq!(exposing().periods().len(), 1, "the canary may have traffic before its step is proven live");
+    assert_eq!(decide(&exposing(), &hanging, at(5)).next.state.name(), "ROLLING_BACK");
 }
 
 #[test]

@@ -77,17 +77,12 @@ impl Peer {
     }
 }
 
-/// Codes with which a peer says "no" rather than "not now". A peer that refuses our token has a wrong configuration, and the deployment
-/// is not to blame.
+/// Codes with which a peer says "no" rather than "not now". ABORTED asks to try again; a peer that refuses our token has a wrong
+/// configuration, and the deployment is not to blame.
 fn is_refusal(code: Code) -> bool {
     matches!(
         code,
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Aborted
+        Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::OutOfRange
     )
 }
 

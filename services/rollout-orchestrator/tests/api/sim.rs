@@ -41,7 +41,7 @@ const THREADS: usize = 4;
 /// Seeds that failed once.
 const FAILED_BEFORE: &[u64] = &[
     // A clock that goes back holds every claim and every wake-up, and so a rollback, for as long as it went back.
-    124, // A first write that comes late; see `World::throw`.
+    124, // A first write that comes after the deployment was aborted and restored.
     184,
 ];
 /// Rounds with faults, then at most so many without until everything has ended.

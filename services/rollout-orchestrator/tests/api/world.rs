@@ -211,16 +211,8 @@ impl World {
     }
 
     /// What goes wrong with a call.
-    ///
-    /// Known gap (seed 184 found it): the first write of a deployment is not fenced by a generation. If the worker or its request hangs
-    /// for so long that the deployment is aborted and restored meanwhile, restoring has nothing to write, the object still has the version
-    /// of the baseline, and the late write is taken for a first one. Until restoring leaves a fence behind, nothing hangs before the
-    /// first write here.
     pub fn throw(&self, call: Call) -> Fault {
-        let mut state = self.state();
-        let fault = (state.faults)(call);
-        let hangs = matches!(fault, Fault::StallBefore | Fault::StallAfter);
-        if hangs && state.writes == 0 { Fault::Lost } else { fault }
+        (self.state().faults)(call)
     }
 
     /// Lets a fault happen before or after the work of a call; true = the caller learns that it failed.
