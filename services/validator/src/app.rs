@@ -61,14 +61,21 @@ fn judge(document: &Document, head: &ObjectRef, catalogue: &Catalogue, findings:
     let mut skipped = Vec::new();
     let mut hits = identity(&document.value, head);
     let nameless = head.api_version.is_empty() || head.kind.is_empty();
-    if !nameless && Mesh::of_api_version(&head.api_version).is_none() {
+    let subject = Object { head, value: &document.value };
+    let governed = Mesh::of_api_version(&head.api_version).is_some() || rules::linkerd::route::is_for_linkerd(&subject);
+    if !nameless && !governed {
         hits.push(not_a_policy(head, catalogue));
     } else if !nameless {
         hits.extend(schema(&document.value, head, catalogue, &mut skipped));
         let known: HashSet<String> = hits.iter().map(|hit| hit.path.to_string()).collect();
-        match rules::check(&Object { head, value: &document.value }) {
-            // What the schema says of a field is said once.
-            Some(semantic) => hits.extend(semantic.into_iter().filter(|hit| !known.contains(&hit.path.to_string()))),
+        match rules::check(&subject) {
+            Some(semantic) => {
+                let defined = matches!(catalogue.find(&head.api_version, &head.kind), Lookup::Schema(_));
+                let superseded = |hit: &Hit| defined && rules::linkerd::yields_to_schema(&head.kind, hit);
+                // What the schema says of a field is said once.
+                let is_new = |hit: &Hit| !known.contains(&hit.path.to_string()) && !superseded(hit);
+                hits.extend(semantic.into_iter().filter(is_new));
+            }
             None => skipped.push(format!("semantic rules: there are none for {} yet", head.kind)),
         }
     }
@@ -131,6 +138,7 @@ fn not_a_policy(head: &ObjectRef, catalogue: &Catalogue) -> Hit {
 fn schema(object: &Value, head: &ObjectRef, catalogue: &Catalogue, skipped: &mut Vec<String>) -> Vec<Hit> {
     let path = |name: &str| Path::root().field(name);
     let (kind, api_version) = (quote(&head.kind), quote(&head.api_version));
+    let group = head.api_version.split_once('/').map_or("", |(group, _)| group);
     match catalogue.find(&head.api_version, &head.kind) {
         Lookup::Schema(schema) => schema.check(object).unwrap_or_else(|reason| {
             skipped.push(format!("schema of {}: {reason}", head.kind));
@@ -140,6 +148,12 @@ fn schema(object: &Value, head: &ObjectRef, catalogue: &Catalogue, skipped: &mut
             let message = format!("{kind} is not served as {api_version}");
             let advice = format!("its versions are {}", list(&versions, " and "));
             vec![Hit::new(rule::UNKNOWN_VERSION, &path("apiVersion"), message).suggest(advice)]
+        }
+        // Linkerd's definitions come with its control plane and may be absent; its rules know its kinds.
+        Lookup::OtherKinds(_) if rules::linkerd::has_kind(group, &head.kind) => {
+            skipped
+                .push(format!("schema of {kind}: the CRD catalogue has only other kinds of Linkerd; add it to --crds"));
+            Vec::new()
         }
         Lookup::OtherKinds(kinds) => {
             let message = format!("{api_version} has no kind {kind}");

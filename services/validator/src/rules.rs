@@ -1,12 +1,13 @@
 //! Semantic rules: what a schema cannot say.
 //!
 //! A rule is a pure function from one object to hits; [`catalogue`] names them all. One file per family (kind), and what
-//! several families check the same way (durations, hosts, regular expressions…) beside them in [`istio`]. To add a family:
-//! its rules in the catalogue, its file, one line in [`check`].
+//! several families check the same way (durations, hosts, regular expressions…) beside them in [`istio`] and [`linkerd`]. To add
+//! a family: its rules in the catalogue, its file, one line in [`check`] or in Linkerd's table.
 
 pub mod catalogue;
 pub mod field;
 pub mod istio;
+pub mod linkerd;
 
 use meshward_model::ObjectRef;
 use serde_json::Value;
@@ -54,7 +55,7 @@ pub fn check(object: &Object<'_>) -> Option<Vec<Hit>> {
     match (object.group(), object.head.kind.as_str()) {
         ("networking.istio.io", "VirtualService") => Some(istio::virtual_service::check(object)),
         ("networking.istio.io", "DestinationRule") => Some(istio::destination_rule::check(object)),
-        _ => None,
+        _ => linkerd::check(object),
     }
 }
 

@@ -10,7 +10,7 @@ mod explain;
 
 pub use catalogue::{Catalogue, CatalogueError, Lookup, Schema};
 
-#[cfg(test)]
-pub(crate) use explain::nearest;
+pub(crate) use explain::{described, unknown};
+
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The one table of all rules: what a finding may be called, how grave it is and what it means.
 //!
 //! An id is "MW" and four digits. The first digit is the layer (1 syntax, 2 schema, 3 semantic and admission), the second the
-//! mesh (0 shared, 1 Istio). Ids and slugs are a promise to scripts and dashboards: they never change their meaning, and the
+//! mesh (0 shared, 1 Istio, 2 Linkerd). Ids and slugs are a promise to scripts and dashboards: they never change their meaning, and the
 //! number of a rule that is gone is not used again.
 
 use meshward_model::Severity::{self, Error, Info, Warning};
@@ -133,6 +133,44 @@ rules! {
     LABEL = "MW3164", "istio/label", Error, REFUSED, "A label or DNS label is malformed.";
     SUBNET = "MW3165", "istio/subnet", Error, REFUSED, "A subnet is no IP address or CIDR block.";
     EXPRESSIONS = "MW3166", "istio/too-many-regexes", Error, &[], "The object has more regular expressions than can be checked.";
+
+    LD_GATEWAY_ROUTE = "MW3200", "linkerd/route/not-governed", Warning, &[], "A Gateway API route is checked as Linkerd checks it; Meshward does not keep or expose it.";
+    LD_ACCESS_POLICY = "MW3201", "linkerd/server/access-policy", Error, &[], "A Server's accessPolicy is not one that Linkerd knows.";
+    LD_SERVER_PORT = "MW3202", "linkerd/server/port", Error, &[], "A Server's port is not within 1 to 65535.";
+    LD_SERVER_PORT_TEXT = "MW3203", "linkerd/server/number-as-port-name", Warning, &[], "A Server's port is a number in quotes, which is read as a port name.";
+    LD_UNAUTHENTICATED = "MW3204", "linkerd/server-authorization/unauthenticated", Error, &[], "Unauthenticated clients and demands on their identity exclude each other.";
+    LD_NO_CLIENT = "MW3205", "linkerd/server-authorization/no-client", Warning, &[], "A ServerAuthorization without any client, which Linkerd leaves out.";
+    LD_TARGET = "MW3206", "linkerd/authorization-policy/target", Error, &[], "An AuthorizationPolicy targets something that Linkerd does not authorize.";
+    LD_AUTHENTICATION = "MW3207", "linkerd/authorization-policy/authentication", Error, &[], "An authentication is of an unknown kind, or there are two of a kind.";
+    LD_EVERYONE = "MW3208", "linkerd/authorization-policy/everyone", Warning, &[], "An AuthorizationPolicy without authentications lets every client in.";
+    LD_IDENTITY = "MW3209", "linkerd/mesh-tls-authentication/identity", Error, &[], "An identity is no DNS-like name, wildcard or SPIFFE id.";
+    LD_IDENTITY_REF = "MW3210", "linkerd/mesh-tls-authentication/identity-ref", Error, &[], "An identity reference is no ServiceAccount and no Namespace.";
+    LD_CIDR = "MW3211", "linkerd/network/cidr", Error, &[], "A network is no CIDR block and no IP address.";
+    LD_EXCEPT = "MW3212", "linkerd/network/except", Error, &[], "An exception is not inside its network, or covers all of it.";
+    LD_NO_NETWORK = "MW3213", "linkerd/network/none", Error, &[], "A list of networks is empty.";
+    LD_RATE_TARGET = "MW3214", "linkerd/rate-limit/target", Error, &[], "A rate limit targets something that is no Server.";
+    LD_RATE = "MW3215", "linkerd/rate-limit/rate", Error, &[], "A rate is 0, or larger than the total.";
+    LD_RATE_CLIENT = "MW3216", "linkerd/rate-limit/client", Error, &[], "An override is for something that is no ServiceAccount.";
+
+    LD_PARENT_PORT = "MW3220", "linkerd/route/egress-network-port", Error, &[], "A route has an EgressNetwork as parent without naming a port.";
+    LD_PATH = "MW3221", "linkerd/route/path", Error, &[], "A path does not begin with a slash.";
+    LD_ROUTE_REGEX = "MW3222", "linkerd/route/regex", Error, &[], "A regular expression is malformed.";
+    LD_HEADER = "MW3223", "linkerd/route/header", Error, &[], "A header name or value is malformed.";
+    LD_REDIRECT = "MW3224", "linkerd/route/redirect", Error, &[], "A redirect has no path, or one that does not begin with a slash.";
+    LD_BACKEND_PORT = "MW3225", "linkerd/route/backend-port", Error, &[], "A Service is a backend without naming a port.";
+    LD_TIMEOUT = "MW3226", "linkerd/route/timeout", Error, &[], "A timeout is malformed or negative, or the backend's is longer than the request's.";
+    LD_ANNOTATION = "MW3227", "linkerd/route/annotation", Error, &[], "A retry or timeout annotation cannot be read.";
+    LD_SINGLE_RULE = "MW3228", "linkerd/route/single-rule", Error, &[], "A TLSRoute or TCPRoute does not have exactly one rule.";
+    LD_GRPC_METHOD = "MW3229", "linkerd/route/grpc-method", Error, &[], "A gRPC method is matched by a regular expression.";
+
+    SP_NAME_EMPTY = "MW3240", "linkerd/service-profile/route-name", Error, &[], "A route's name is empty.";
+    SP_CONDITION = "MW3241", "linkerd/service-profile/condition", Error, &[], "A condition says nothing.";
+    SP_STATUS = "MW3242", "linkerd/service-profile/status", Error, &[], "A range of status codes is not within 100 to 599 or ends before it begins.";
+    SP_DURATION = "MW3243", "linkerd/service-profile/duration", Error, &[], "A timeout or ttl is no duration.";
+    SP_RETRY_RATIO = "MW3244", "linkerd/service-profile/retry-ratio", Error, &[], "A retry ratio is negative.";
+    SP_OPAQUE_PORTS = "MW3245", "linkerd/service-profile/opaque-ports", Error, &[], "The definition and the webhook contradict each other about opaquePorts, so it can have no value.";
+    SP_REGEX = "MW3246", "linkerd/service-profile/path-regex", Warning, &[], "A pathRegex is malformed, and the proxy leaves its route out.";
+    LD_EXPRESSIONS = "MW3247", "linkerd/too-many-regexes", Error, &[], "The object has more regular expressions than can be checked.";
 }
 
 #[cfg(test)]

@@ -86,6 +86,12 @@ impl<'a> Field<'a> {
         self.value.and_then(Value::as_bool) == Some(true)
     }
 
+    /// The value itself, if there is one.
+    #[must_use]
+    pub fn value(&self) -> Option<&'a Value> {
+        self.value
+    }
+
     /// The names of `candidates` that are set here.
     #[must_use]
     pub fn set_among<'n>(&self, candidates: &[&'n str]) -> Vec<&'n str> {

@@ -3,7 +3,7 @@
 pub mod destination_rule;
 pub mod virtual_service;
 
-mod common;
+pub(super) mod common;
 mod header;
 mod http;
 mod regexp;

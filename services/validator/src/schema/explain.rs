@@ -89,7 +89,8 @@ fn known_fields<'c>(error: &ValidationError<'_>, compiled: &'c Compiled) -> Vec<
     fields.into_iter().flatten().map(|(name, _)| name.as_str()).collect()
 }
 
-fn unknown(path: &Path, name: &str, known: &[&str]) -> Hit {
+/// A field that is not among the known ones.
+pub(crate) fn unknown(path: &Path, name: &str, known: &[&str]) -> Hit {
     let advice = nearest(name, known).map(|near| format!("did you mean {near}?"));
     let around = path.to_string();
     let place = if around.is_empty() { "the object".to_owned() } else { around };
@@ -157,7 +158,8 @@ fn type_word(name: &str) -> &str {
     }
 }
 
-fn described(value: &Value) -> String {
+/// What a value is, as a part of a sentence.
+pub(crate) fn described(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
@@ -172,7 +174,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// The known name that a wrong one is most likely meant to be: at most a third of it differs.
-pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
+pub(super) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let length = name.chars().count();
     if length > LONGEST_NAME {
         return None;

@@ -1,7 +1,7 @@
 use meshward_model::Finding;
 use serde_json::{Value, json};
 
-use super::{Catalogue, nearest};
+use super::{Catalogue, explain::nearest};
 use crate::app;
 
 /// A small definition with every construct that Istio's use.

@@ -123,7 +123,7 @@ fn is_qualified(text: &str) -> bool {
 }
 
 /// A duration in Go's form ("1h30m", "0.5s") in nanoseconds.
-pub(super) fn nanoseconds(text: &str) -> Option<i128> {
+pub(in crate::rules) fn nanoseconds(text: &str) -> Option<i128> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1, &text[1..]),
         b'+' => (1, &text[1..]),

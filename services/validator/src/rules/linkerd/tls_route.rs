@@ -1,0 +1,16 @@
+//! TLSRoute of the Gateway API: where a TLS connection goes by the name that it asks for.
+
+use super::{
+    Object,
+    route::{self, GATEWAY_GROUP},
+};
+use crate::report::Hit;
+
+/// All rules.
+#[must_use]
+pub(super) fn check(object: &Object<'_>) -> Vec<Hit> {
+    let mut hits = vec![route::not_governed()];
+    hits.extend(route::parents(object, GATEWAY_GROUP));
+    hits.extend(route::single_rule(object));
+    hits
+}
