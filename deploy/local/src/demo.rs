@@ -52,10 +52,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// Requests that each step must have had for its share to count: four fifths of what rate and bake time bring, at most 5,000.
+    /// Requests that each step must have had for its share to count: half of what rate and bake time bring, as the last
+    /// look at the metrics may lag behind by a few seconds; at most 5,000.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand")]
     fn enough(&self) -> u64 {
-        (self.rate * self.bake.as_secs_f64() * 0.8).min(ENOUGH) as u64
+        (self.rate * self.bake.as_secs_f64() / 2.0).min(ENOUGH) as u64
     }
 }
 

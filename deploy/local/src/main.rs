@@ -74,7 +74,7 @@ async fn run(args: Args) -> anyhow::Result<Report> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let folder = tempfile::Builder::new().prefix("meshward-demo-").tempdir()?;
-    let tools = Tools::locate()?;
+    let tools = if args.kubeconfig.is_some() { Tools::locate_for_cluster()? } else { Tools::locate()? };
     let programs = std::env::current_exe()?.parent().context("the program's folder")?.to_owned();
     let options = Options {
         external: external(&args),

@@ -51,29 +51,61 @@ impl Tools {
     /// # Errors
     /// [`ToolsError`] when one is missing; its message says what to run.
     pub fn locate() -> Result<Self, ToolsError> {
-        let file = cache_dir().join("tools.env");
-        let installed = match std::fs::read_to_string(&file) {
-            Ok(text) => parse(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(),
-            Err(source) => return Err(ToolsError::Unreadable { path: file, source }),
-        };
-        Self::from_variables(&file, |name| std::env::var(name).ok().or_else(|| installed.get(name).cloned()))
+        let (file, variables) = installed()?;
+        Self::from_variables(&file, &variables)
     }
 
-    fn from_variables(file: &Path, value: impl Fn(&str) -> Option<String>) -> Result<Self, ToolsError> {
-        let path = |variable: &'static str| {
-            let missing = |what: String| ToolsError::Missing { variable, what, file: file.to_owned() };
-            let path = PathBuf::from(value(variable).ok_or_else(|| missing("not installed".to_owned()))?);
-            if path.is_file() { Ok(path) } else { Err(missing(format!("{} is no file", path.display()))) }
-        };
+    /// The same for a cluster that is there already: only the definitions of the kinds are needed, the servers may be missing.
+    ///
+    /// # Errors
+    /// [`ToolsError`] when the definitions are missing.
+    pub fn locate_for_cluster() -> Result<Self, ToolsError> {
+        let (file, variables) = installed()?;
+        let server = |variable: &str| variables(variable).map(PathBuf::from).unwrap_or_default();
         Ok(Self {
-            control_plane: path("MESHWARD_TOOL_CONTROLPLANE")?,
-            envoy: path("MESHWARD_TOOL_ENVOY")?,
-            prometheus: path("MESHWARD_TOOL_PROMETHEUS")?,
-            grpcurl: path("MESHWARD_TOOL_GRPCURL").unwrap_or_else(|_| "grpcurl".into()),
-            crds: path("MESHWARD_CRDS")?,
+            control_plane: server("MESHWARD_TOOL_CONTROLPLANE"),
+            envoy: server("MESHWARD_TOOL_ENVOY"),
+            prometheus: server("MESHWARD_TOOL_PROMETHEUS"),
+            grpcurl: grpcurl(&variables),
+            crds: existing("MESHWARD_CRDS", &file, &variables)?,
         })
     }
+
+    fn from_variables(file: &Path, value: &Variables) -> Result<Self, ToolsError> {
+        Ok(Self {
+            control_plane: existing("MESHWARD_TOOL_CONTROLPLANE", file, value)?,
+            envoy: existing("MESHWARD_TOOL_ENVOY", file, value)?,
+            prometheus: existing("MESHWARD_TOOL_PROMETHEUS", file, value)?,
+            grpcurl: grpcurl(value),
+            crds: existing("MESHWARD_CRDS", file, value)?,
+        })
+    }
+}
+
+/// Looks a variable up.
+type Variables = dyn Fn(&str) -> Option<String>;
+
+/// The environment, and behind it what the installer wrote.
+fn installed() -> Result<(PathBuf, Box<Variables>), ToolsError> {
+    let file = cache_dir().join("tools.env");
+    let written = match std::fs::read_to_string(&file) {
+        Ok(text) => parse(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(),
+        Err(source) => return Err(ToolsError::Unreadable { path: file, source }),
+    };
+    Ok((file, Box::new(move |name| std::env::var(name).ok().or_else(|| written.get(name).cloned()))))
+}
+
+/// The file that a variable names.
+fn existing(variable: &'static str, file: &Path, value: &Variables) -> Result<PathBuf, ToolsError> {
+    let missing = |what: String| ToolsError::Missing { variable, what, file: file.to_owned() };
+    let path = PathBuf::from(value(variable).ok_or_else(|| missing("not installed".to_owned()))?);
+    if path.is_file() { Ok(path) } else { Err(missing(format!("{} is no file", path.display()))) }
+}
+
+/// By its bare name where it is not installed: only the lines that the demo prints need it.
+fn grpcurl(value: &Variables) -> PathBuf {
+    existing("MESHWARD_TOOL_GRPCURL", Path::new(""), value).unwrap_or_else(|_| "grpcurl".into())
 }
 
 /// The folder that `deploy/local/install` uses; the same rule as in that script.
@@ -99,9 +131,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp folder");
         let program = folder.path().join("program");
         std::fs::write(&program, "").expect("write");
-        let all = |name: &str| (name != "MESHWARD_TOOL_ENVOY").then(|| program.display().to_string());
+        let all = move |name: &str| (name != "MESHWARD_TOOL_ENVOY").then(|| program.display().to_string());
 
-        let error = Tools::from_variables(Path::new("tools.env"), all).expect_err("no Envoy");
+        let error = Tools::from_variables(Path::new("tools.env"), &all).expect_err("no Envoy");
 
         let message = error.to_string();
         assert!(message.contains("MESHWARD_TOOL_ENVOY") && message.contains("deploy/local/install stack"), "{message}");
@@ -109,8 +141,8 @@ mod tests {
 
     #[test]
     fn a_path_to_nothing_is_refused() {
-        let error =
-            Tools::from_variables(Path::new("tools.env"), |_| Some("/nowhere/at/all".into())).expect_err("no file");
+        let error = Tools::from_variables(Path::new("tools.env"), &|_: &str| Some("/nowhere/at/all".into()))
+            .expect_err("no file");
         assert!(error.to_string().contains("/nowhere/at/all is no file"), "{error}");
     }
 
