@@ -11,6 +11,7 @@ use meshward_model::{
     AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, PropagationState, Target,
     Weight,
 };
+use meshward_proto::ConvertError;
 use serde_json::Value;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     cluster::{Cluster, ClusterError, Mode},
     dialect::{self, Question},
     error::Error,
+    instances::{self, Instance, NoPage, Wanted},
     object,
     proof::{self, Expected, Patience, Plane},
 };
@@ -203,6 +205,21 @@ impl Gateway {
         self.cluster(&target.cluster)?.get(target).await?.ok_or_else(|| Error::NotFound(Box::new(target.clone())))
     }
 
+    /// A page of the instances of a service, and the token of the next page (empty = none).
+    ///
+    /// # Errors
+    /// [`Error::NoService`], [`Error::Field`] for a token that is not of this list, or what the cluster says.
+    pub async fn instances(&self, cluster: &str, wanted: Wanted<'_>) -> Result<(Vec<Instance>, String), Error> {
+        instances::list(self.cluster(cluster)?, wanted).await.map_err(|error| match error {
+            NoPage::NoService => Error::NoService(format!("{}/{}", wanted.namespace, wanted.service)),
+            NoPage::Token => {
+                let why = "is not a token of this list, or too old; leave it empty to begin anew";
+                ConvertError::new("page_token", why).into()
+            }
+            NoPage::Cluster(error) => error.into(),
+        })
+    }
+
     /// The clusters, and whether they answer.
     pub async fn clusters(&self) -> Vec<ClusterState> {
         let states = self.clusters.iter().map(|(name, cluster)| async move {
@@ -218,7 +235,7 @@ fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Exp
     let candidates = intent.baseline.object.iter().chain([&intent.canary]).map(object::spec);
     let others: Vec<_> = candidates.filter(|candidate| Some(*candidate) != spec).cloned().collect();
     let same_binding = |other: &Value| {
-        let fields = ["hosts", "gateways", "exportTo"];
+        let fields = ["hosts", "gateways", "exportTo", "selector", "targetRef", "targetRefs"];
         spec.is_some_and(|spec| fields.iter().all(|field| spec[*field] == other[*field]))
     };
     let rebinds = intent.baseline.object.is_none() || !others.iter().all(same_binding);

@@ -29,6 +29,36 @@ pub enum Mode {
     DryRun,
 }
 
+/// Which objects of a kind to list, a page at a time. Also of kinds that no mesh owns, e.g. pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// "v1", "networking.istio.io/v1".
+    pub api_version: &'static str,
+    /// "pods".
+    pub plural: &'static str,
+    /// `None` = the kind has no namespaces.
+    pub namespace: Option<String>,
+    /// Field selector; empty = any.
+    pub fields: String,
+    /// Label selector; empty = any.
+    pub labels: String,
+    /// Most objects of the page; 0 = all.
+    pub limit: u32,
+    /// [`Selected::next`] of the page before; empty = the first page.
+    pub from: String,
+    /// Metadata is all that is wanted.
+    pub only_metadata: bool,
+}
+
+/// One page of a [`Selection`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selected {
+    /// The objects.
+    pub objects: Vec<Value>,
+    /// Where the next page begins; empty = this is the last one.
+    pub next: String,
+}
+
 /// Why a cluster did not do as asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
@@ -72,6 +102,10 @@ pub trait Cluster: Send + Sync {
 
     /// All objects of the target's kind in all namespaces.
     async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError>;
+
+    /// Objects of a kind, a page at a time. A kind that is not served has none. A page that begins where no page can is
+    /// [`ClusterError::Schema`].
+    async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError>;
 
     /// Makes an object; [`ClusterError::Conflict`] if there is one.
     async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError>;

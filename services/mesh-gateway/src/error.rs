@@ -52,6 +52,9 @@ pub enum Error {
     /// No such object.
     #[error("{0} does not exist")]
     NotFound(Box<Target>),
+    /// No such service.
+    #[error("there is no Service {0}")]
+    NoService(String),
 }
 
 impl From<Error> for Problem {
@@ -70,6 +73,7 @@ impl From<Error> for Problem {
                 Self::new(Code::NotFound, ErrorReason::ClusterUnknown, message).resource("Cluster", name)
             }
             Error::NotFound(target) => Self::not_found(&target.kind, &format!("{}/{}", target.namespace, target.name)),
+            Error::NoService(name) => Self::not_found("Service", &name),
             Error::Cluster(error) => cluster_problem(error, message),
         }
     }

@@ -115,8 +115,13 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
         Ok(Response::new(pb::GetObjectResponse { object_json: object.to_string() }))
     }
 
-    async fn list_instances(&self, _: Request<pb::ListInstancesRequest>) -> Reply<pb::ListInstancesResponse> {
-        Err(Problem::unimplemented("ListInstances").into())
+    async fn list_instances(&self, request: Request<pb::ListInstancesRequest>) -> Reply<pb::ListInstancesResponse> {
+        let wanted = convert::instances(request.get_ref()).map_err(status)?;
+        require(&request, Role::Viewer, wanted.namespace)?;
+        let page = self.gateway.instances(&request.get_ref().cluster, wanted).await;
+        let (instances, next_page_token) = page.map_err(status)?;
+        let instances = instances.into_iter().map(convert::instance).collect();
+        Ok(Response::new(pb::ListInstancesResponse { instances, next_page_token }))
     }
 
     type WatchDriftStream = Pin<Box<dyn Stream<Item = Result<pb::WatchDriftResponse, Status>> + Send>>;

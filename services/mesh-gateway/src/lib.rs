@@ -10,7 +10,7 @@
 //!    yes.
 //! 4. **Restore**: put back what was there, byte for byte.
 //!
-//! [`cluster`] is the port to Kubernetes. [`app`] puts these together; [`grpc`] is the wire. The service has no store:
+//! [`instances`] tells who a service is. [`cluster`] is the port to Kubernetes. [`app`] puts these together; [`grpc`] is the wire. The service has no store:
 //! what stood there before a deployment (the baseline) travels with every call, and the fence is on the object itself.
 
 pub mod app;
@@ -20,6 +20,7 @@ mod config;
 pub mod dialect;
 pub mod error;
 pub mod grpc;
+pub mod instances;
 pub mod object;
 pub mod proof;
 

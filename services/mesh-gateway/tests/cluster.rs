@@ -3,6 +3,8 @@
 //! One stack serves all scenarios, one after the other, each on an object of its own. Run `deploy/local/install stack`
 //! once before.
 
+#[path = "cluster/instances.rs"]
+mod instances;
 #[path = "cluster/scenarios.rs"]
 mod scenarios;
 #[path = "cluster/world.rs"]
@@ -28,5 +30,7 @@ async fn the_gateway_on_a_real_control_plane() {
     scenarios::a_control_plane_that_cannot_be_asked_is_unknown(&world).await;
     scenarios::missing_rights_are_named(&world).await;
     scenarios::callers_are_held_to_their_roles(&world).await;
+    instances::a_service_is_listed_page_by_page(&world).await;
+    instances::what_cannot_be_listed_is_told(&world).await;
     world.stop().await;
 }

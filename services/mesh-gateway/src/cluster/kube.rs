@@ -3,6 +3,7 @@
 
 mod answer;
 mod retry;
+mod select;
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
@@ -16,7 +17,7 @@ use meshward_model::Target;
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
-use super::{Cluster, ClusterError, Mode, Written};
+use super::{Cluster, ClusterError, Mode, Selected, Selection, Written};
 use crate::object::FIELD_MANAGER;
 use answer::Answer;
 
@@ -43,6 +44,7 @@ struct Call {
     resource: String,
     method: Method,
     path: String,
+    accept: &'static str,
     content_type: &'static str,
     body: Vec<u8>,
 }
@@ -73,7 +75,7 @@ impl KubeCluster {
         let request = Request::builder()
             .method(call.method.clone())
             .uri(&call.path)
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, call.accept)
             .header(header::CONTENT_TYPE, call.content_type)
             .body(Body::from(call.body.clone()))
             .map_err(|error| retry::Failed::for_good(ClusterError::Schema(error.to_string())))?;
@@ -114,8 +116,8 @@ impl KubeCluster {
 
 impl Call {
     fn get(path: String, verb: &'static str, resource: String) -> Self {
-        let (method, content_type) = (Method::GET, "application/json");
-        Self { verb, resource, method, path, content_type, body: Vec::new() }
+        let (method, accept, content_type) = (Method::GET, "application/json", "application/json");
+        Self { verb, resource, method, path, accept, content_type, body: Vec::new() }
     }
 
     fn with(self, method: Method, content_type: &'static str, body: &Value) -> Self {
@@ -156,6 +158,13 @@ impl Cluster for KubeCluster {
         Ok(match object["items"].take() {
             Value::Array(items) => items,
             _ => Vec::new(),
+        })
+    }
+
+    async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {
+        Ok(match self.send(&select::call(selection)).await? {
+            Answer::Found(written) => select::page(written.object),
+            Answer::Missing(_) => Selected::default(),
         })
     }
 

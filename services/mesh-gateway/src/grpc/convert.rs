@@ -7,8 +7,14 @@ use meshward_proto::{ConvertError, from_duration, gateway::v1 as pb, types::v1 a
 use serde_json::Value;
 use tonic::metadata::MetadataMap;
 
+use crate::instances::{Instance, Wanted};
+
 /// Steps that a plan may have.
 const MOST_STEPS: usize = 100;
+/// Page size if none is asked for.
+const USUAL_PAGE: u32 = 50;
+/// Largest page.
+const LARGEST_PAGE: u32 = 500;
 
 /// A request for a plan.
 pub(super) struct Plan {
@@ -72,6 +78,29 @@ pub(super) fn dry_run(request: &pb::DryRunApplyRequest) -> Result<(Target, Value
     let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
     let target = Target::new(&request.cluster, &api_version, &kind, &namespace, &name);
     Ok((target.map_err(|error| ConvertError::new("object_json", error))?, object))
+}
+
+pub(super) fn instances(request: &pb::ListInstancesRequest) -> Result<Wanted<'_>, ConvertError> {
+    for (field, value) in [("namespace", &request.namespace), ("service", &request.service)] {
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+        if value.is_empty() || !value.bytes().all(is_name) {
+            return Err(ConvertError::new(field, format!("is no name of Kubernetes: {value:?}")));
+        }
+    }
+    let size = match u32::try_from(request.page_size) {
+        Ok(0) => USUAL_PAGE,
+        Ok(size) if size <= LARGEST_PAGE => size,
+        _ => {
+            let problem = format!("must be 1 to {LARGEST_PAGE}, or 0 for {USUAL_PAGE}; it is {}", request.page_size);
+            return Err(ConvertError::new("page_size", problem));
+        }
+    };
+    Ok(Wanted { namespace: &request.namespace, service: &request.service, size, token: &request.page_token })
+}
+
+pub(super) fn instance(instance: Instance) -> pb::Instance {
+    let Instance { name, namespace, node, zone, ready, cohort, proxy_version, meshed } = instance;
+    pb::Instance { pod: name, namespace, node, zone, ready, cohort, proxy_version, meshed }
 }
 
 fn object(field: &str, text: &str) -> Result<Value, ConvertError> {

@@ -78,6 +78,11 @@ impl World {
         self.issuer.mint(&Grant::new("test", [role]))
     }
 
+    /// A token that is good for these namespaces only.
+    pub fn token_within(&self, role: Role, namespace: &str) -> String {
+        self.issuer.mint(&Grant::new("test", [role]).within([namespace]))
+    }
+
     pub fn file(&self, name: &str, content: &Value) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, content.to_string()).expect("a file");
@@ -85,16 +90,42 @@ impl World {
     }
 
     fn api(&self) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
-        Api::namespaced_with(self.stack.client().clone(), NAMESPACE, &ApiResource::from_gvk(&kind))
+        self.api_of(&object("", Value::Null))
+    }
+
+    /// The API for the kind of an object, which may be of any group, with or without a namespace.
+    fn api_of(&self, object: &Value) -> Api<DynamicObject> {
+        let (api_version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
+        let (api_version, kind) = api_version.zip(kind).expect("an apiVersion and a kind");
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let client = self.stack.client().clone();
+        match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+            None => Api::all_with(client, &resource),
+        }
     }
 
     /// Applies an object as somebody else.
     pub async fn apply_as(&self, manager: &str, object: &Value) -> Value {
         let name = object["metadata"]["name"].as_str().expect("a name");
         let parameters = PatchParams::apply(manager).force();
-        let stored = self.api().patch(name, &parameters, &Patch::Apply(object)).await.expect("it is applied");
-        serde_json::to_value(stored).expect("an object is JSON")
+        let stored = self.api_of(object).patch(name, &parameters, &Patch::Apply(object)).await;
+        serde_json::to_value(stored.expect("it is applied")).expect("an object is JSON")
+    }
+
+    /// Writes the status of an object that is there.
+    pub async fn apply_status(&self, object: &Value) {
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        let parameters = PatchParams::apply("kubelet").force();
+        self.api_of(object).patch_status(name, &parameters, &Patch::Apply(object)).await.expect("it has a status");
+    }
+
+    /// Removes an object at once.
+    pub async fn remove(&self, object: &Value) {
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        let at_once = kube::api::DeleteParams::default().grace_period(0);
+        self.api_of(object).delete(name, &at_once).await.expect("it is deleted");
     }
 
     pub async fn live(&self, name: &str) -> Option<Value> {
