@@ -1,10 +1,14 @@
-//! The two questions that are answered: what traffic there was, and what the judge says of it.
+//! The questions that are answered: what traffic there was, what the judge says of it, whether the queries return data
+//! ([`preflight`]), and what the judge says of numbers that the caller brings ([`recorded`]).
 //!
 //! Nothing is remembered. An analysis asks the source for everything since the deployment began and goes through all
 //! ticks again, so a restart loses nothing and two replicas agree. The price is one range query with all ticks (at
 //! most [`MAX_TICKS`]; an hour of 15 s ticks has 240) for each series, a few per calling proxy, one for the latency
 //! histograms, and well under a millisecond of judging. Ticks begin at the deployment's start whenever it is asked,
 //! so past ticks stay what they are; only the newest may still grow by a scrape that was on its way.
+
+pub mod preflight;
+pub mod recorded;
 
 use std::{
     ops::Range,
@@ -75,6 +79,14 @@ impl Collector {
     /// A collector that gives the source `timeout` for each answer.
     pub fn new(source: Arc<dyn MetricsSource>, timeout: Duration) -> Self {
         Self { source, timeout }
+    }
+
+    /// Whether a target can be asked for at all; nobody is asked.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn accepts(&self, target: &MetricsTarget) -> Result<(), Error> {
+        Queries::new(target).map(drop).map_err(Error::from)
     }
 
     /// Traffic in the `window` before `end`.
@@ -262,10 +274,11 @@ fn provider_error(request: &AnalysisRequest, queries: &Queries, error: &SourceEr
 
 /// The plan says that nothing counts the versions apart: that is known before anybody is asked.
 fn not_measured(request: &AnalysisRequest, now: Timestamp) -> Analysis {
-    let mechanism = request.target.mechanism;
-    let explanation =
-        format!("with the mechanism {mechanism:?} nothing counts canary and control apart, so nothing can be judged");
-    blank(request, &[], Verdict::NoData, explanation, now)
+    blank(request, &[], Verdict::NoData, nothing_counts(request.target.mechanism), now)
+}
+
+fn nothing_counts(mechanism: Mechanism) -> String {
+    format!("with the mechanism {mechanism:?} nothing counts canary and control apart, so nothing can be judged")
 }
 
 /// An analysis without numbers: an evidence of 1 speaks neither way.

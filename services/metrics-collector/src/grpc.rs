@@ -1,10 +1,10 @@
 //! The RPCs: parse and check, ask [`Collector`], encode. What the contract has and nobody built yet says so.
 
 mod convert;
+mod watch;
 
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
 use meshward_chassis::{
     auth::{Identity, Role},
     clock::Clock,
@@ -13,9 +13,10 @@ use meshward_chassis::{
 use meshward_model::MetricsTarget;
 use meshward_proto::metrics::v1 as proto;
 use proto::metrics_collector_service_server::MetricsCollectorService;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::app::Collector;
+use crate::app::{Collector, recorded};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -23,12 +24,14 @@ type Answer<T> = Result<Response<T>, Status>;
 pub struct Api {
     collector: Collector,
     clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
 }
 
 impl Api {
-    /// Answers with `collector`; `clock` says what "now" is when a request does not name an end.
-    pub fn new(collector: Collector, clock: Arc<dyn Clock>) -> Self {
-        Self { collector, clock }
+    /// Answers with `collector`; `clock` says what "now" is when a request does not name an end. Streams end when
+    /// `shutdown` fires.
+    pub fn new(collector: Collector, clock: Arc<dyn Clock>, shutdown: CancellationToken) -> Self {
+        Self { collector, clock, shutdown }
     }
 }
 
@@ -39,6 +42,12 @@ fn authorize(identity: &Identity, target: &MetricsTarget) -> Result<(), Problem>
         return identity.require(Role::Viewer, "*");
     }
     target.hosts.iter().try_for_each(|host| identity.require(Role::Viewer, namespace(host)))
+}
+
+/// What the caller brings belongs to no namespace: a viewer of anything may have it judged.
+fn authorize_anywhere(identity: &Identity) -> Result<(), Problem> {
+    let namespace = identity.namespaces.first().map_or("*", String::as_str);
+    identity.require(Role::Viewer, namespace)
 }
 
 /// "shop" of "checkout.shop.svc.cluster.local".
@@ -77,29 +86,53 @@ impl MetricsCollectorService for Api {
         Ok(Response::new(proto::RunAnalysisResponse { analysis: Some(analysis.into()) }))
     }
 
-    async fn check_queries(&self, _: Request<proto::CheckQueriesRequest>) -> Answer<proto::CheckQueriesResponse> {
-        unimplemented("CheckQueries")
+    async fn check_queries(&self, request: Request<proto::CheckQueriesRequest>) -> Answer<proto::CheckQueriesResponse> {
+        let identity = Identity::of(&request)?.clone();
+        let target = convert::target(request.into_inner().target)?;
+        authorize(&identity, &target)?;
+        let preflight = self.collector.check(&target, self.clock.now()).await.map_err(Problem::from)?;
+        Ok(Response::new(convert::check_response(preflight)))
     }
 
-    async fn compare_metrics(&self, _: Request<proto::CompareMetricsRequest>) -> Answer<proto::CompareMetricsResponse> {
-        unimplemented("CompareMetrics")
+    async fn compare_metrics(
+        &self,
+        request: Request<proto::CompareMetricsRequest>,
+    ) -> Answer<proto::CompareMetricsResponse> {
+        authorize_anywhere(Identity::of(&request)?)?;
+        let wanted = convert::compare_request(request.into_inner())?;
+        let judgement = recorded::compare(&wanted.baseline, &wanted.current, wanted.options);
+        Ok(Response::new(convert::compare_response(judgement, &wanted.options)))
     }
 
     async fn explain_verdict(&self, _: Request<proto::ExplainVerdictRequest>) -> Answer<proto::ExplainVerdictResponse> {
         unimplemented("ExplainVerdict")
     }
 
-    type WatchTrafficMetricsStream = BoxStream<'static, Result<proto::WatchTrafficMetricsResponse, Status>>;
+    type WatchTrafficMetricsStream = watch::TrafficStream;
 
     async fn watch_traffic_metrics(
         &self,
-        _: Request<proto::WatchTrafficMetricsRequest>,
+        request: Request<proto::WatchTrafficMetricsRequest>,
     ) -> Answer<Self::WatchTrafficMetricsStream> {
-        unimplemented("WatchTrafficMetrics")
+        let identity = Identity::of(&request)?.clone();
+        let wanted = convert::watch_request(request.into_inner())?;
+        authorize(&identity, &wanted.target)?;
+        self.collector.accepts(&wanted.target).map_err(Problem::from)?;
+        let watcher = watch::Watcher::new(self.collector.clone(), self.clock.clone(), wanted, self.shutdown.clone());
+        Ok(Response::new(watcher.into_stream()))
     }
 
-    async fn replay_analysis(&self, _: Request<proto::ReplayAnalysisRequest>) -> Answer<proto::ReplayAnalysisResponse> {
-        unimplemented("ReplayAnalysis")
+    async fn replay_analysis(
+        &self,
+        request: Request<proto::ReplayAnalysisRequest>,
+    ) -> Answer<proto::ReplayAnalysisResponse> {
+        authorize_anywhere(Identity::of(&request)?)?;
+        let wanted = convert::replay_request(request.into_inner())?;
+        // A thousand ticks take long enough to hold up others on this thread.
+        let work = move || recorded::replay(&wanted.samples, &wanted.periods, wanted.options);
+        let analyses = tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))?;
+        let analyses = analyses.into_iter().map(Into::into).collect();
+        Ok(Response::new(proto::ReplayAnalysisResponse { analyses }))
     }
 }
 

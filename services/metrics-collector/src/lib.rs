@@ -45,7 +45,7 @@ use source::prometheus::Prometheus;
 pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Server, ConfigError> {
     let source = Prometheus::new(&args.prometheus, args.prometheus_bearer_file.clone())
         .map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
-    let api = Api::new(Collector::new(Arc::new(source), args.query_timeout), clock);
+    let api = Api::new(Collector::new(Arc::new(source), args.query_timeout), clock, server.shutdown_token());
     let limit = server.max_message_bytes();
     Ok(server.add_service(MetricsCollectorServiceServer::new(api).max_decoding_message_size(limit)))
 }

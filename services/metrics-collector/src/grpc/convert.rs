@@ -4,10 +4,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use meshward_chassis::problem::Problem;
-use meshward_model::{JudgeOptions, MetricsTarget, WeightPeriod};
-use meshward_proto::{ConvertError, from_duration, from_timestamp, gateway::v1 as gateway, metrics::v1 as proto};
+use meshward_model::{CohortTraffic, JudgeOptions, MetricsTarget, TickSample, WeightPeriod};
+use meshward_proto::{
+    ConvertError, from_duration, from_timestamp, gateway::v1 as gateway, metrics::v1 as proto, types::v1 as types,
+};
 
-use crate::app::{AnalysisRequest, TrafficReport};
+use crate::{
+    app::{
+        AnalysisRequest, TrafficReport,
+        preflight::{Preflight, QueryCheck, QueryState},
+        recorded::MAX_REPLAYED,
+    },
+    judge::Judgement,
+};
 
 const LEAST_WINDOW: Duration = Duration::from_secs(1);
 const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
@@ -15,6 +24,9 @@ const DEFAULT_TICK: Duration = Duration::from_secs(15);
 const LEAST_TICK: Duration = Duration::from_secs(1);
 const LONGEST_TICK: Duration = Duration::from_secs(300);
 const MAX_PERIODS: usize = 1000;
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(300);
+const DEFAULT_WATCH_WINDOW: Duration = Duration::from_secs(60);
 
 /// A window that shall be summed up.
 pub(super) struct TrafficRequest {
@@ -28,11 +40,101 @@ pub(super) fn traffic_request(
     now: Timestamp,
 ) -> Result<TrafficRequest, Problem> {
     let window = request.window.ok_or_else(|| Problem::invalid_argument("window", "is required"))?;
+    Ok(TrafficRequest { target: target(request.target)?, end: end(request.end_time, now)?, window: length(window)? })
+}
+
+fn length(window: prost_types::Duration) -> Result<Duration, Problem> {
     let window = from_duration("window", window).map_err(invalid)?;
     if !(LEAST_WINDOW..=LONGEST_WINDOW).contains(&window) {
         return Err(Problem::invalid_argument("window", "is 1 s to 24 h"));
     }
-    Ok(TrafficRequest { target: target(request.target)?, end: end(request.end_time, now)?, window })
+    Ok(window)
+}
+
+/// A sliding window that shall be told again and again.
+pub(super) struct WatchRequest {
+    pub target: MetricsTarget,
+    pub interval: Duration,
+    pub window: Duration,
+}
+
+pub(super) fn watch_request(request: proto::WatchTrafficMetricsRequest) -> Result<WatchRequest, Problem> {
+    let interval = request.interval.ok_or_else(|| Problem::invalid_argument("interval", "is required"))?;
+    let interval = from_duration("interval", interval).map_err(invalid)?;
+    if !(LEAST_INTERVAL..=LONGEST_INTERVAL).contains(&interval) {
+        return Err(Problem::invalid_argument("interval", "is 1 s to 5 min"));
+    }
+    let window = request.window.map(length).transpose()?.unwrap_or(DEFAULT_WATCH_WINDOW.max(interval));
+    Ok(WatchRequest { target: target(request.target)?, interval, window })
+}
+
+/// Two windows that shall be compared.
+pub(super) struct CompareRequest {
+    pub baseline: CohortTraffic,
+    pub current: CohortTraffic,
+    pub options: JudgeOptions,
+}
+
+pub(super) fn compare_request(request: proto::CompareMetricsRequest) -> Result<CompareRequest, Problem> {
+    Ok(CompareRequest {
+        baseline: traffic("baseline", request.baseline)?,
+        current: traffic("current", request.current)?,
+        options: options(request.options)?,
+    })
+}
+
+fn traffic(field: &str, traffic: Option<proto::CohortTraffic>) -> Result<CohortTraffic, Problem> {
+    let traffic = traffic.ok_or_else(|| Problem::invalid_argument(field, "is required"))?;
+    let traffic = CohortTraffic::try_from(traffic).map_err(|error| invalid(error.within(field)))?;
+    if traffic.errors > traffic.requests {
+        return Err(Problem::invalid_argument(format!("{field}.errors"), "are more than the requests"));
+    }
+    Ok(traffic)
+}
+
+/// Recorded ticks that shall be judged.
+pub(super) struct ReplayRequest {
+    pub samples: Vec<TickSample>,
+    pub options: JudgeOptions,
+    pub periods: Vec<WeightPeriod>,
+}
+
+pub(super) fn replay_request(request: proto::ReplayAnalysisRequest) -> Result<ReplayRequest, Problem> {
+    let samples = samples(request.samples)?;
+    let periods = if request.periods.is_empty() { Vec::new() } else { periods(request.periods)? };
+    let end = samples.last().map(|sample| sample.end);
+    if let Some(late) = periods.iter().position(|period| Some(period.start) > end) {
+        return Err(Problem::invalid_argument(format!("periods[{late}].start_time"), "is after the last sample"));
+    }
+    Ok(ReplayRequest { samples, options: options(request.options)?, periods })
+}
+
+fn samples(samples: Vec<proto::TickSample>) -> Result<Vec<TickSample>, Problem> {
+    if samples.is_empty() || samples.len() > MAX_REPLAYED {
+        return Err(Problem::invalid_argument("samples", format!("are 1 to {MAX_REPLAYED}")));
+    }
+    let mut converted: Vec<TickSample> = Vec::with_capacity(samples.len());
+    for (index, sample) in samples.into_iter().enumerate() {
+        let wrong = |field: &str, problem| Problem::invalid_argument(format!("samples[{index}].{field}"), problem);
+        let sample =
+            TickSample::try_from(sample).map_err(|error| invalid(error.within(&format!("samples[{index}]"))))?;
+        if converted.last().is_some_and(|last| last.end >= sample.end) {
+            return Err(wrong("end_time", "is not after the sample before it"));
+        }
+        if sample.canary_errors > sample.canary_requests {
+            return Err(wrong("canary_errors", "are more than the requests"));
+        }
+        if sample.control_errors > sample.control_requests {
+            return Err(wrong("control_errors", "are more than the requests"));
+        }
+        converted.push(sample);
+    }
+    Ok(converted)
+}
+
+fn options(options: Option<proto::JudgeOptions>) -> Result<JudgeOptions, Problem> {
+    let options = options.unwrap_or_default();
+    options.try_into().map_err(|error: ConvertError| invalid(error.within("options")))
 }
 
 pub(super) fn analysis_request(request: proto::RunAnalysisRequest, now: Timestamp) -> Result<AnalysisRequest, Problem> {
@@ -42,11 +144,7 @@ pub(super) fn analysis_request(request: proto::RunAnalysisRequest, now: Timestam
     if end < start {
         return Err(Problem::invalid_argument("end_time", "is before start_time"));
     }
-    let options: JudgeOptions = request
-        .options
-        .unwrap_or_default()
-        .try_into()
-        .map_err(|error: ConvertError| invalid(error.within("options")))?;
+    let options = options(request.options)?;
     Ok(AnalysisRequest {
         target: target(request.target)?,
         start,
@@ -66,13 +164,48 @@ pub(super) fn traffic_response(report: TrafficReport) -> proto::GetTrafficMetric
     }
 }
 
-fn invalid(error: ConvertError) -> Problem {
-    Problem::invalid_argument(error.field, error.problem)
+pub(super) fn compare_response(judgement: Judgement, options: &JudgeOptions) -> proto::CompareMetricsResponse {
+    proto::CompareMetricsResponse {
+        verdict: types::Verdict::from(judgement.verdict).into(),
+        evidence: judgement.evidence(),
+        evidence_bound: options.alpha.recip(),
+        required_requests: i64::try_from(judgement.required_requests).unwrap_or(i64::MAX),
+        explanation: judgement.explanation,
+    }
 }
 
-fn target(target: Option<gateway::MetricsTarget>) -> Result<MetricsTarget, Problem> {
+pub(super) fn check_response(preflight: Preflight) -> proto::CheckQueriesResponse {
+    proto::CheckQueriesResponse {
+        problems: preflight.problems,
+        checks: preflight.checks.into_iter().map(query_check).collect(),
+    }
+}
+
+fn query_check(check: QueryCheck) -> proto::QueryCheck {
+    let state = match check.state {
+        QueryState::Data => proto::QueryState::Data,
+        QueryState::NoSeries => proto::QueryState::NoSeries,
+        QueryState::Refused => proto::QueryState::Refused,
+        QueryState::ProviderError => proto::QueryState::ProviderError,
+    };
+    let count = |series| i32::try_from(series).unwrap_or(i32::MAX);
+    proto::QueryCheck {
+        name: check.name.to_owned(),
+        query: check.query,
+        state: state.into(),
+        canary_series: count(check.series.0),
+        control_series: count(check.series.1),
+        reason: check.reason,
+    }
+}
+
+pub(super) fn target(target: Option<gateway::MetricsTarget>) -> Result<MetricsTarget, Problem> {
     let target = target.ok_or_else(|| Problem::invalid_argument("target", "is required"))?;
     MetricsTarget::try_from(target).map_err(|error| invalid(error.within("target")))
+}
+
+fn invalid(error: ConvertError) -> Problem {
+    Problem::invalid_argument(error.field, error.problem)
 }
 
 /// Absent means now, and so does the future: nothing was counted there yet.

@@ -103,7 +103,7 @@ impl World {
         self.request_of(&Grant::new("vera", [Role::Viewer]), message)
     }
 
-    fn request_of<T>(&self, grant: &Grant, message: T) -> Request<T> {
+    pub fn request_of<T>(&self, grant: &Grant, message: T) -> Request<T> {
         let mut request = Request::new(message);
         bearer(&mut request, &self.issuer.mint(grant)).expect("a token fits a header");
         request
@@ -131,6 +131,11 @@ impl World {
         let (mut client, request) = (self.client(), self.request(request));
         let reply = tokio::time::timeout(PATIENCE, client.get_traffic_metrics(request)).await.expect("no RPC hangs")?;
         Ok(reply.into_inner())
+    }
+
+    /// Begins the shutdown.
+    pub fn begin_stop(&self) {
+        self.running.begin_stop();
     }
 
     /// The fields that a status complains about.

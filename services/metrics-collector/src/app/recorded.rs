@@ -1,0 +1,215 @@
+//! Judging numbers that the caller brings: two windows side by side, or recorded ticks. No source is asked.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use meshward_model::{Analysis, CohortTraffic, JudgeOptions, TickSample, Verdict, Weight, WeightPeriod};
+
+use crate::judge::{self, Judgement, Question, Tick};
+
+/// Most ticks that one replay goes through. Each has its own analysis, so the work grows with the square.
+pub const MAX_REPLAYED: usize = 1000;
+/// Length of a tick that nothing tells.
+const DEFAULT_TICK: Duration = Duration::from_secs(15);
+/// Ticks that a window is taken apart into.
+pub const PARTS: u32 = 12;
+
+/// Judges `current` against `baseline` as canary and control that ran beside each other. How the requests and errors were
+/// spread over the windows is not known, so they are taken to be spread evenly, over [`PARTS`] ticks: the judge lets no
+/// single tick decide. Bursts are therefore not seen.
+#[must_use]
+pub fn compare(baseline: &CohortTraffic, current: &CohortTraffic, options: JudgeOptions) -> Judgement {
+    let ticks = parts(baseline, current);
+    let periods = [unknown_weight(ticks[0].start, &ticks.iter().map(|tick| tick.sample).collect::<Vec<_>>())];
+    let judgement = judge::judge(&Question { ticks: &ticks, periods: &periods, options, weight_is_share: false });
+    let (verdict, explanation) = match (current.requests, baseline.requests) {
+        (0, _) => (Verdict::NoTraffic, "current has no requests: there is nothing to judge".to_owned()),
+        (_, 0) => (Verdict::Watching, "baseline has no requests: there is nothing to compare with".to_owned()),
+        _ => (judgement.verdict, sentence(baseline, current, &judgement, options)),
+    };
+    Judgement { verdict, explanation, ..judgement }
+}
+
+fn sentence(baseline: &CohortTraffic, current: &CohortTraffic, judgement: &Judgement, options: JudgeOptions) -> String {
+    let window = |name: &str, traffic: &CohortTraffic| {
+        let percent = 100.0 * traffic.errors as f64 / traffic.requests as f64;
+        format!("{name}: {} errors in {} requests ({percent:.2} %)", traffic.errors, traffic.requests)
+    };
+    let (evidence, bound) = (judgement.evidence(), options.alpha.recip());
+    let more = match judgement.required_requests.checked_sub(current.requests) {
+        Some(missing) if missing > 0 && judgement.verdict == Verdict::Watching => {
+            format!("; {} requests are needed", judgement.required_requests)
+        }
+        _ => String::new(),
+    };
+    let (current, baseline) = (window("current", current), window("baseline", baseline));
+    format!("{current}; {baseline}; evidence {evidence:.1} against {bound:.0}{more}")
+}
+
+fn parts(baseline: &CohortTraffic, current: &CohortTraffic) -> Vec<Tick> {
+    let length = DEFAULT_TICK;
+    // The sums up to each part are rounded, so nothing is lost.
+    let part = |total: u64, index: u32| {
+        let up_to = |index: u32| u128::from(total) * u128::from(index) / u128::from(PARTS);
+        // A part is not more than the whole.
+        u64::try_from(up_to(index + 1) - up_to(index)).unwrap_or(u64::MAX)
+    };
+    let tick = |index: u32| {
+        let requests = |traffic: &CohortTraffic| part(traffic.requests, index);
+        let errors = |traffic: &CohortTraffic| part(traffic.errors, index).min(requests(traffic));
+        Tick {
+            start: Timestamp::UNIX_EPOCH + length * index,
+            sample: TickSample {
+                end: Timestamp::UNIX_EPOCH + length * (index + 1),
+                canary_requests: requests(current),
+                canary_errors: errors(current),
+                control_requests: requests(baseline),
+                control_errors: errors(baseline),
+            },
+        }
+    };
+    (0..PARTS).map(tick).collect()
+}
+
+/// One step whose weight is read off the traffic, because nobody wrote it down. It is never everything: with a weight
+/// of 100 % there would be no control by plan.
+fn unknown_weight(start: Timestamp, samples: &[TickSample]) -> WeightPeriod {
+    let sum = |count: fn(&TickSample) -> u64| samples.iter().map(|sample| count(sample) as f64).sum::<f64>();
+    let (canary, control) = (sum(|sample| sample.canary_requests), sum(|sample| sample.control_requests));
+    let share = if canary + control > 0.0 { canary / (canary + control) } else { 0.5 };
+    // Within 1 and 9,999, so it is a weight.
+    let basis_points = (share * 10_000.0).round().clamp(1.0, 9999.0) as i64;
+    WeightPeriod { start, weight: Weight::from_basis_points(basis_points).unwrap_or(Weight::ZERO) }
+}
+
+/// What RunAnalysis would have said after each of the samples, which ascend by their ends. Without `periods` the
+/// weight is unknown, and the measured share is not compared with it.
+#[must_use]
+pub fn replay(samples: &[TickSample], periods: &[WeightPeriod], options: JudgeOptions) -> Vec<Analysis> {
+    let ticks = ticks(samples);
+    let after = |index: usize| {
+        let so_far = &ticks[..=index];
+        if periods.is_empty() {
+            let unknown = [unknown_weight(ticks[0].start, &samples[..=index])];
+            return analysis(so_far, &unknown, options, false);
+        }
+        let known = periods.partition_point(|period| period.start < so_far[index].sample.end).max(1);
+        analysis(so_far, &periods[..known], options, true)
+    };
+    (0..ticks.len()).map(after).collect()
+}
+
+/// A tick begins where the one before ended.
+fn ticks(samples: &[TickSample]) -> Vec<Tick> {
+    let first = match samples {
+        [first, second, ..] => first.end.as_millisecond() - (second.end.as_millisecond() - first.end.as_millisecond()),
+        [only] => only.end.as_millisecond() - DEFAULT_TICK.as_millis() as i64,
+        [] => return Vec::new(),
+    };
+    let first = Timestamp::from_millisecond(first).unwrap_or(Timestamp::MIN);
+    let starts = std::iter::once(first).chain(samples.iter().map(|sample| sample.end));
+    starts.zip(samples).map(|(start, sample)| Tick { start, sample: *sample }).collect()
+}
+
+fn analysis(ticks: &[Tick], periods: &[WeightPeriod], options: JudgeOptions, weight_is_share: bool) -> Analysis {
+    let judgement = judge::judge(&Question { ticks, periods, options, weight_is_share });
+    let step = ticks.iter().filter(|tick| judge::period_of(tick.start, periods) == periods.len().checked_sub(1));
+    let (mut canary, mut control, mut seconds) = (CohortTraffic::default(), CohortTraffic::default(), 0.0);
+    for Tick { start, sample } in step {
+        add(&mut canary, sample.canary_requests, sample.canary_errors);
+        add(&mut control, sample.control_requests, sample.control_errors);
+        seconds += sample.end.duration_since(*start).as_secs_f64();
+    }
+    for arm in [&mut canary, &mut control] {
+        arm.requests_per_second = if seconds > 0.0 { arm.requests as f64 / seconds } else { 0.0 };
+    }
+    let last = ticks.last().map(|tick| tick.sample);
+    Analysis {
+        verdict: judgement.verdict,
+        evidence: judgement.evidence(),
+        explanation: judgement.explanation,
+        evidence_bound: options.alpha.recip(),
+        observed_share: judge::share(canary.requests, control.requests),
+        canary,
+        control,
+        required_requests: judgement.required_requests,
+        time: last.map_or(Timestamp::UNIX_EPOCH, |sample| sample.end),
+        samples: last.into_iter().collect(),
+        queries: Vec::new(),
+    }
+}
+
+fn add(arm: &mut CohortTraffic, requests: u64, errors: u64) {
+    arm.requests = arm.requests.saturating_add(requests);
+    arm.errors = arm.errors.saturating_add(errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(requests: u64, errors: u64) -> CohortTraffic {
+        CohortTraffic { requests, errors, ..CohortTraffic::default() }
+    }
+
+    #[test]
+    fn two_windows_are_judged_like_two_arms() {
+        let cases = [
+            ((100_000, 100), (10_000, 12), Verdict::Healthy),
+            ((100_000, 100), (10_000, 300), Verdict::Regression),
+            ((100_000, 100), (20, 0), Verdict::Watching),
+            ((100_000, 100), (0, 0), Verdict::NoTraffic),
+            ((0, 0), (10_000, 12), Verdict::Watching),
+            ((0, 0), (0, 0), Verdict::NoTraffic),
+            ((u64::MAX, 0), (u64::MAX, u64::MAX), Verdict::Regression),
+        ];
+        for (baseline, current, verdict) in cases {
+            let (baseline, current) = (traffic(baseline.0, baseline.1), traffic(current.0, current.1));
+            let judgement = compare(&baseline, &current, JudgeOptions::default());
+            assert_eq!(judgement.verdict, verdict, "{current:?} beside {baseline:?}: {}", judgement.explanation);
+            assert!(judgement.evidence().is_finite());
+        }
+    }
+
+    fn samples(count: i64, errors: impl Fn(i64) -> u64) -> Vec<TickSample> {
+        let sample = |index| TickSample {
+            end: Timestamp::from_second(1_700_000_000 + 15 * (index + 1)).expect("in range"),
+            canary_requests: 150,
+            canary_errors: errors(index),
+            control_requests: 1350,
+            control_errors: 1,
+        };
+        (0..count).map(sample).collect()
+    }
+
+    fn period(tick: i64, basis_points: i64) -> WeightPeriod {
+        WeightPeriod {
+            start: Timestamp::from_second(1_700_000_000 + 15 * tick).expect("in range"),
+            weight: Weight::from_basis_points(basis_points).expect("a weight"),
+        }
+    }
+
+    #[test]
+    fn a_replay_says_what_was_known_after_each_tick() {
+        let bad = samples(8, |index| if index >= 4 { 15 } else { 0 });
+        for periods in [vec![], vec![period(0, 1000)]] {
+            let verdicts: Vec<Verdict> =
+                replay(&bad, &periods, JudgeOptions::default()).iter().map(|one| one.verdict).collect();
+            assert_eq!(verdicts[0], Verdict::Watching, "{verdicts:?}");
+            assert_eq!(verdicts[3], Verdict::Healthy, "{verdicts:?}");
+            assert_eq!(verdicts[4..], [Verdict::Regression; 4], "{verdicts:?}");
+        }
+        assert!(replay(&[], &[], JudgeOptions::default()).is_empty());
+    }
+
+    #[test]
+    fn steps_begin_when_they_began() {
+        let good = samples(6, |_| 0);
+        let analyses = replay(&good, &[period(0, 1000), period(3, 5000)], JudgeOptions::default());
+        let requests: Vec<u64> = analyses.iter().map(|one| one.canary.requests).collect();
+        assert_eq!(requests, [150, 300, 450, 150, 300, 450]);
+        assert!((analyses[2].canary.requests_per_second - 10.0).abs() < 1e-9);
+        assert_eq!(analyses[5].verdict, Verdict::Watching, "a tenth came where a half was asked");
+        assert_eq!((analyses[5].samples.as_slice(), analyses[5].time), (&good[5..], good[5].end));
+    }
+}
