@@ -41,6 +41,8 @@ impl<'a> Object<'a> {
 /// More regular expressions than any mesh can serve. Each is compiled to be checked, which takes up to a millisecond: without a bound, 1 MiB of
 /// them would keep the validator busy for most of a minute.
 const MOST_EXPRESSIONS: usize = 1000;
+/// The fields that hold one.
+const EXPRESSIONS: [&str; 2] = ["regex", "proxyVersion"];
 
 /// The hits of all semantic rules, or `None` if there are none for this kind yet.
 #[must_use]
@@ -53,8 +55,7 @@ pub fn check(object: &Object<'_>) -> Option<Vec<Hit>> {
         return Some(vec![hit.suggest("Use prefixes or exact values, or split the object")]);
     }
     match (object.group(), object.head.kind.as_str()) {
-        ("networking.istio.io", "VirtualService") => Some(istio::virtual_service::check(object)),
-        ("networking.istio.io", "DestinationRule") => Some(istio::destination_rule::check(object)),
+        (group, _) if group.ends_with(".istio.io") => istio::check(object),
         _ => linkerd::check(object),
     }
 }
@@ -63,8 +64,9 @@ pub fn check(object: &Object<'_>) -> Option<Vec<Hit>> {
 fn expressions(value: &Value) -> usize {
     match value {
         Value::Object(fields) => {
-            let below =
-                |(key, value): (&String, &Value)| usize::from(key == "regex" && value.is_string()) + expressions(value);
+            let below = |(key, value): (&String, &Value)| {
+                usize::from(EXPRESSIONS.contains(&key.as_str()) && value.is_string()) + expressions(value)
+            };
             fields.iter().map(below).sum()
         }
         Value::Array(items) => items.iter().map(expressions).sum(),

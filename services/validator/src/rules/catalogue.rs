@@ -109,6 +109,17 @@ rules! {
     VS_DEPRECATED = "MW3128", "istio/virtual-service/deprecated", Warning, WARNED, "A deprecated field or form.";
     VS_ABORT_EMPTY = "MW3129", "istio/virtual-service/abort-without-status", Warning, WARNED, "An abort without a status.";
 
+    AP_ACTION = "MW3130", "istio/authorization-policy/action", Error, REFUSED, "An action lacks rules or a provider, or has one that it cannot have.";
+    AP_CUSTOM = "MW3131", "istio/authorization-policy/custom", Error, REFUSED, "A CUSTOM rule asks for an identity, which is not known yet.";
+    AP_EMPTY = "MW3132", "istio/authorization-policy/empty", Error, REFUSED, "A source or operation is missing or says nothing.";
+    AP_VALUE = "MW3133", "istio/authorization-policy/value", Error, REFUSED, "A value is empty or malformed.";
+    AP_CONDITION = "MW3134", "istio/authorization-policy/condition", Error, REFUSED, "A condition has no values, or a key that is no attribute.";
+    AP_ACCOUNTS = "MW3135", "istio/authorization-policy/service-accounts", Error, REFUSED, "Service accounts exclude principals and namespaces.";
+    AP_HTTP_ONLY = "MW3136", "istio/authorization-policy/deny-http-only", Warning, WARNED, "A DENY rule with fields of HTTP only denies everything on other ports.";
+    RA_JWT = "MW3137", "istio/request-authentication/jwt-rule", Error, REFUSED, "A JWT rule is incomplete or contradicts itself.";
+    RA_JWKS = "MW3138", "istio/request-authentication/jwks", Error, REFUSED, "The keys are no JSON Web Key Set.";
+    PA_PORT_LEVEL = "MW3139", "istio/peer-authentication/port-level", Error, REFUSED, "Settings of ports without selected workloads.";
+
     DR_HOST = "MW3140", "istio/destination-rule/host", Error, REFUSED, "The host is no DNS name or wildcard.";
     DR_SUBSET = "MW3141", "istio/destination-rule/subset", Error, REFUSED, "Two subsets have one name, or a subset's labels are malformed.";
     DR_EMPTY = "MW3142", "istio/destination-rule/empty-policy", Error, REFUSED, "A traffic policy or connection pool without any field.";
@@ -126,6 +137,11 @@ rules! {
     DR_NO_CA = "MW3154", "istio/destination-rule/tls-without-ca", Warning, &["IST0128"], "TLS without a CA does not verify whom it talks to.";
     DR_FAILOVER = "MW3155", "istio/destination-rule/failover-without-outlier-detection", Warning, WARNED, "Failover without outlier detection.";
 
+    TM_METRIC = "MW3156", "istio/telemetry/metric", Error, REFUSED, "An override of a metric or its tags is incomplete.";
+    TM_FILTER = "MW3157", "istio/telemetry/filter", Error, REFUSED, "A filter is no CEL expression.";
+    TM_PROVIDER = "MW3158", "istio/telemetry/provider", Error, REFUSED, "A provider or a tag has no name or value.";
+    TM_SEVERAL = "MW3159", "istio/telemetry/several", Warning, WARNED, "Of several tracings or tracing providers, one is used.";
+
     DURATION = "MW3160", "istio/duration", Error, REFUSED, "A duration is malformed, below 1 ms or finer than 1 ms.";
     REGEX = "MW3161", "istio/regex", Error, REFUSED, "A regular expression is empty, too long or malformed.";
     EXPORT_TO = "MW3162", "istio/export-to", Error, REFUSED, "exportTo has a malformed, repeated or contradicting entry.";
@@ -133,6 +149,41 @@ rules! {
     LABEL = "MW3164", "istio/label", Error, REFUSED, "A label or DNS label is malformed.";
     SUBNET = "MW3165", "istio/subnet", Error, REFUSED, "A subnet is no IP address or CIDR block.";
     EXPRESSIONS = "MW3166", "istio/too-many-regexes", Error, &[], "The object has more regular expressions than can be checked.";
+    SELECTOR = "MW3167", "istio/selector", Error, REFUSED, "A label of a selector is empty or has a wildcard.";
+    SELECTOR_EMPTY = "MW3168", "istio/selector-empty", Warning, WARNED, "A selector without labels selects every workload.";
+    TARGET_REF = "MW3169", "istio/target-ref", Error, REFUSED, "A policy is attached to something that it cannot be attached to.";
+    PROTOCOL = "MW3170", "istio/protocol", Error, REFUSED, "A protocol is unknown.";
+    PORT_NAME = "MW3171", "istio/port-name", Error, REFUSED, "A port name is no DNS label.";
+    BIND = "MW3172", "istio/bind", Error, REFUSED, "An address to listen on is no IP address or unix socket.";
+    ANNOTATION = "MW3173", "istio/annotation", Error, REFUSED, "An annotation that Istio does not take here.";
+    SERVER_TLS = "MW3174", "istio/server-tls", Error, REFUSED, "TLS settings of a server contradict each other or lack a certificate.";
+    SERVER_TLS_IGNORED = "MW3175", "istio/server-tls-ignored", Warning, WARNED, "A TLS setting of a server has no effect.";
+    URL = "MW3176", "istio/url", Error, REFUSED, "A URL is malformed or has an unknown scheme.";
+    HEADER_NAME = "MW3177", "istio/header-name", Error, REFUSED, "A header name is empty or malformed.";
+
+    EX_CODE = "MW3178", "istio/extension", Error, REFUSED, "An extension lacks its code, or is given what it cannot take.";
+    PC_CONCURRENCY = "MW3179", "istio/proxy-config/concurrency", Error, REFUSED, "A number of threads is negative.";
+
+    GW_SERVER = "MW3180", "istio/gateway/server", Error, REFUSED, "A Gateway without servers, a server without hosts, or an unusable name.";
+    GW_HOST = "MW3181", "istio/gateway/host", Error, REFUSED, "A host is no DNS name, wildcard or IP address, or its namespace is malformed.";
+    GW_PORT = "MW3182", "istio/gateway/port", Error, REFUSED, "A port is missing, has no name, or its name is there twice.";
+    GW_TLS = "MW3183", "istio/gateway/tls", Error, REFUSED, "A protocol needs TLS settings, or cannot have them.";
+    SC_EMPTY = "MW3184", "istio/sidecar/empty", Error, REFUSED, "A Sidecar says nothing.";
+    SC_HOST = "MW3185", "istio/sidecar/host", Error, REFUSED, "A host is not of the form namespace/host.";
+    SC_LISTENER = "MW3186", "istio/sidecar/listener", Error, REFUSED, "A listener has an unusable port or endpoint, or clashes with another.";
+    SC_TLS = "MW3187", "istio/sidecar/tls", Error, REFUSED, "A TLS setting that a Sidecar does not support.";
+    SC_EGRESS_PROXY = "MW3188", "istio/sidecar/egress-proxy", Error, REFUSED, "An egress proxy is incomplete or never used.";
+    SC_REDUNDANT = "MW3189", "istio/sidecar/redundant", Warning, WARNED, "A host or setting has no effect.";
+    SE_HOST = "MW3190", "istio/service-entry/host", Error, REFUSED, "A host is missing, is no DNS name, or cannot be resolved.";
+    SE_PORT = "MW3191", "istio/service-entry/port", Error, REFUSED, "A port is there twice, or hosts share it that cannot be told apart.";
+    SE_ENDPOINT = "MW3192", "istio/service-entry/endpoint", Error, REFUSED, "Endpoints that the resolution does not allow, or with other ports.";
+    SE_RESOLUTION = "MW3193", "istio/service-entry/resolution", Error, REFUSED, "The resolution does not fit the other fields.";
+    SE_WILDCARD = "MW3194", "istio/service-entry/partial-wildcard", Warning, WARNED, "A host has a wildcard that is not a whole label.";
+    EF_PATCH = "MW3195", "istio/envoy-filter/patch", Error, REFUSED, "A patch is incomplete.";
+    EF_MATCH = "MW3196", "istio/envoy-filter/match", Error, REFUSED, "A match does not fit what is patched.";
+    EF_VALUE = "MW3197", "istio/envoy-filter/value", Error, REFUSED, "A value that Envoy cannot have.";
+    WL_ADDRESS = "MW3198", "istio/workload/address", Error, REFUSED, "A workload has no address, or one that cannot be.";
+    WL_PROBE = "MW3199", "istio/workload/probe", Error, REFUSED, "A readiness probe is incomplete or has a negative number.";
 
     LD_GATEWAY_ROUTE = "MW3200", "linkerd/route/not-governed", Warning, &[], "A Gateway API route is checked as Linkerd checks it; Meshward does not keep or expose it.";
     LD_ACCESS_POLICY = "MW3201", "linkerd/server/access-policy", Error, &[], "A Server's accessPolicy is not one that Linkerd knows.";

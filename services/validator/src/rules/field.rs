@@ -65,7 +65,13 @@ impl<'a> Field<'a> {
     /// The text; "" if it is absent or no text. An absent text and an empty one are the same to every mesh.
     #[must_use]
     pub fn text(&self) -> &'a str {
-        self.value.and_then(Value::as_str).unwrap_or_default()
+        self.as_text().unwrap_or_default()
+    }
+
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&'a str> {
+        self.value.and_then(Value::as_str)
     }
 
     /// The whole number, if it is one.

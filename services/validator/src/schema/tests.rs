@@ -34,7 +34,7 @@ fn catalogue() -> Catalogue {
         "kind": "CustomResourceDefinition",
         "spec": {
             "group": "networking.istio.io",
-            "names": {"kind": "Sidecar"},
+            "names": {"kind": "Widget"},
             "versions": [
                 {"name": "v1", "served": true, "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}},
                 {"name": "v0", "served": false, "schema": {"openAPIV3Schema": {}}},
@@ -52,8 +52,8 @@ fn judge(head: &str, rest: &Value) -> Vec<Finding> {
     app::validate(text.as_bytes(), "", &catalogue()).findings
 }
 
-fn sidecar(spec: &Value) -> Vec<Finding> {
-    judge("apiVersion: networking.istio.io/v1\nkind: Sidecar", spec)
+fn widget(spec: &Value) -> Vec<Finding> {
+    judge("apiVersion: networking.istio.io/v1\nkind: Widget", spec)
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn objects_that_fit_have_no_findings() {
         json!({"host": "a", "port": "http", "uri": {}, "free": {"any": [1]}, "list": [true, false], "maybe": null}),
         json!({"host": "a", "weight": null}),
     ] {
-        assert_eq!(sidecar(&spec), [], "{spec}");
+        assert_eq!(widget(&spec), [], "{spec}");
     }
 }
 
@@ -121,7 +121,7 @@ fn every_kind_of_error_is_a_sentence_at_its_field() {
         ),
         (json!({"host": "a", "uri": "/"}), "MW2006", "spec.uri", "must be a mapping, and is the text \"/\"", ""),
     ] {
-        let findings = sidecar(&spec);
+        let findings = widget(&spec);
         let found: Vec<_> = findings
             .iter()
             .map(|f| (f.id.as_str(), f.path.as_str(), f.message.as_str(), f.suggestion.as_str()))
@@ -135,17 +135,17 @@ fn every_kind_of_error_is_a_sentence_at_its_field() {
 fn objects_of_other_kinds_have_findings_of_their_own() {
     let spec = json!({});
     for (head, id, suggestion) in [
-        ("apiVersion: v1\nkind: Service", "MW2001", "Meshward governs Sidecar"),
-        ("apiVersion: networking.istio.io/v1\nkind: Sidecart", "MW2002", "its kinds are Sidecar"),
-        ("apiVersion: other.istio.io/v1\nkind: Sidecar", "MW2002", "its kinds are Sidecar"),
-        ("apiVersion: networking.istio.io/v0\nkind: Sidecar", "MW2003", "its versions are v1"),
+        ("apiVersion: v1\nkind: Service", "MW2001", "Meshward governs Widget"),
+        ("apiVersion: networking.istio.io/v1\nkind: Widgett", "MW2002", "its kinds are Widget"),
+        ("apiVersion: other.istio.io/v1\nkind: Widget", "MW2002", "its kinds are Widget"),
+        ("apiVersion: networking.istio.io/v0\nkind: Widget", "MW2003", "its versions are v1"),
         ("apiVersion: networking.istio.io/v1", "MW2012", ""),
     ] {
         let findings = judge(head, &spec);
         assert_eq!(findings.len(), 1, "{head}: {findings:?}");
         assert_eq!((findings[0].id.as_str(), findings[0].suggestion.as_str()), (id, suggestion), "{head}");
     }
-    let text = "apiVersion: policy.linkerd.io/v1\nkind: Server\nmetadata: {name: a, namespace: b}";
+    let text = "apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {name: a, namespace: b}\nspec: {port: 80, podSelector: {}}";
     let report = app::validate(text.as_bytes(), "", &catalogue());
     assert!(report.is_valid() && report.skipped.iter().any(|reason| reason.contains("nothing of its mesh")));
 }

@@ -65,9 +65,17 @@ fn labels(text: &str, whole: &str) -> Result<(), String> {
     }
 }
 
-/// An IP address.
+/// Whether a host has a wildcard that is not a whole first label.
+pub(super) fn is_partial_wildcard(host: &str) -> bool {
+    host.contains('*') && host != "*" && !host.starts_with("*.")
+}
+
+/// An IP address; one of version 6 may have a zone.
 pub(super) fn is_ip(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok()
+    match text.split_once('%') {
+        Some((address, zone)) => !zone.is_empty() && address.parse::<Ipv6Addr>().is_ok(),
+        None => text.parse::<IpAddr>().is_ok(),
+    }
 }
 
 /// An IP address or a CIDR block.
@@ -182,8 +190,19 @@ pub(super) fn duration(field: &Field<'_>) -> Option<Hit> {
     }
 }
 
-/// Who may see the resource: `.`, `*` or namespaces, each once, `*` alone. With a workload selector: this namespace only.
-pub(super) fn export_to(field: &Field<'_>, namespace: &str, only_here: bool) -> Vec<Hit> {
+/// Who may see a resource, apart from the namespaces that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Every namespace.
+    Anyone,
+    /// Its own namespace only, because it has a workload selector.
+    OnlyHere,
+    /// Every namespace, or nobody at all (`~`).
+    AnyoneOrNobody,
+}
+
+/// Who may see the resource: `.`, `*` or namespaces, each once, `*` and `~` alone.
+pub(super) fn export_to(field: &Field<'_>, namespace: &str, audience: Audience) -> Vec<Hit> {
     let mut hits = Vec::new();
     let mut seen = HashSet::new();
     let entries = field.items();
@@ -191,9 +210,9 @@ pub(super) fn export_to(field: &Field<'_>, namespace: &str, only_here: bool) -> 
         let text = entry.text();
         let key = if text == "." { namespace } else { text };
         let problem = match text {
-            "~" => Some("~ (nobody) is for ServiceEntries only".to_owned()),
+            "~" if audience != Audience::AnyoneOrNobody => Some("~ (nobody) is for ServiceEntries only".to_owned()),
             _ if seen.contains(key) => Some(format!("{} is there already", quote(text))),
-            "*" | "." => None,
+            "*" | "." | "~" => None,
             _ if !is_label(text) => Some(format!("{} is not \".\", \"*\" or a namespace", quote(text))),
             _ => None,
         };
@@ -206,7 +225,11 @@ pub(super) fn export_to(field: &Field<'_>, namespace: &str, only_here: bool) -> 
         let message = "\"*\" exports to every namespace, so it stands alone";
         hits.push(Hit::new(rule::EXPORT_TO, field.path(), message).suggest("keep \"*\" or the namespaces"));
     }
-    if only_here && !seen.is_empty() && (seen.len() > 1 || !seen.contains(namespace)) {
+    if seen.contains("~") && entries.len() > 1 {
+        let message = "\"~\" exports to nobody, so it stands alone";
+        hits.push(Hit::new(rule::EXPORT_TO, field.path(), message).suggest("keep \"~\" or the namespaces"));
+    }
+    if audience == Audience::OnlyHere && !seen.is_empty() && (seen.len() > 1 || !seen.contains(namespace)) {
         let message = "with a workloadSelector the rule can be exported to its own namespace only";
         hits.push(Hit::new(rule::EXPORT_TO, field.path(), message).suggest("write exportTo: [\".\"] or leave it out"));
     }

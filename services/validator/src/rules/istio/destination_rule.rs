@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{common, traffic_policy};
+use super::{
+    common::{self, Audience},
+    selector, traffic_policy,
+};
 use crate::{
     report::{Hit, quote},
     rules::{Object, catalogue as rule, field::Field},
@@ -22,8 +25,9 @@ pub fn check(object: &Object<'_>) -> Vec<Hit> {
     hits.extend(traffic_policy::check(&spec.get("trafficPolicy"), namespace));
     hits.extend(subsets(&spec.get("subsets").items(), namespace));
     let selector = spec.get("workloadSelector");
-    hits.extend(common::export_to(&spec.get("exportTo"), namespace, selector.is_set()));
-    hits.extend(common::label_map(&selector.get("matchLabels")));
+    let audience = if selector.is_set() { Audience::OnlyHere } else { Audience::Anyone };
+    hits.extend(common::export_to(&spec.get("exportTo"), namespace, audience));
+    hits.extend(selector::by_labels(&selector, "matchLabels"));
     hits
 }
 

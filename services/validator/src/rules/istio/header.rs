@@ -26,6 +26,13 @@ pub(super) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c))
 }
 
+/// The name of a header that a proxy writes or that a probe sends: letters, digits, dashes and underscores.
+pub(super) fn named(field: &Field<'_>) -> Option<Hit> {
+    let name = field.text();
+    let good = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
+    (!good).then(|| Hit::new(rule::HEADER_NAME, field.path(), format!("{} is no header name", quote(name))))
+}
+
 /// The name of a header to match on, which stands in a key.
 pub(super) fn matched(name: &str, field: &Field<'_>) -> Option<Hit> {
     let good = is_claim(name) || PSEUDO.contains(&name) || is_token(name);

@@ -20,6 +20,8 @@ const MOST_REPETITIONS: u32 = 1000;
 const SIZE_LIMIT: usize = 16 * 1024;
 
 static REPETITION: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{(\d+)(?:,(\d*))?\}").expect("a constant"));
+/// A repetition at the beginning of a text.
+static COUNT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\{\d+(?:,\d*)?\}").expect("a constant"));
 
 /// A regular expression that is empty, too long or malformed.
 pub(super) fn check(field: &Field<'_>) -> Option<Hit> {
@@ -35,8 +37,12 @@ pub(super) fn check(field: &Field<'_>) -> Option<Hit> {
     )
 }
 
-fn problem(text: &str) -> Option<String> {
+/// What RE2 would say against an expression.
+pub(super) fn problem(text: &str) -> Option<String> {
     let translated = translate(text);
+    if has_stacked_repetition(&translated) {
+        return Some("a repetition is repeated; put it in parentheses".to_owned());
+    }
     for repetition in REPETITION.captures_iter(&translated) {
         let counts = repetition.iter().skip(1).flatten().map(|count| count.as_str());
         if counts.filter(|count| !count.is_empty()).any(|count| count.parse().is_ok_and(|n: u32| n > MOST_REPETITIONS))
@@ -55,10 +61,47 @@ fn problem(text: &str) -> Option<String> {
     }
 }
 
+/// Whether one repetition follows another, as in `a**`. RE2 refuses that, but for the `?` that makes a repetition lazy.
+fn has_stacked_repetition(text: &str) -> bool {
+    let (mut rest, mut class, mut repeated, mut opened) = (text, None, false, false);
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '\\' => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            '{' => COUNT.find(rest).map_or(1, |found| found.end()),
+            _ => c.len_utf8(),
+        };
+        let is_repetition = class.is_none() && ("*+?".contains(c) || length > 1 && c == '{');
+        if is_repetition && repeated {
+            return true;
+        }
+        rest = &rest[length..];
+        if is_repetition {
+            rest = rest.strip_prefix('?').unwrap_or(rest);
+        }
+        repeated = is_repetition;
+        class = within(class, c, opened);
+        opened = c == '[';
+    }
+    false
+}
+
+/// How many elements of a class in brackets were seen after `c`, if `c` is in one; `opened` says that a bracket stands before.
+fn within(class: Option<usize>, c: char, opened: bool) -> Option<usize> {
+    match (c, class) {
+        ('[', None) => Some(0),
+        (']', Some(seen)) if seen > 0 => None,
+        // A caret at the beginning does not count as an element.
+        ('^', Some(0)) if opened => Some(0),
+        (_, Some(seen)) => Some(seen + 1),
+        (_, None) => None,
+    }
+}
+
 /// RE2's `\Q…\E` written with escapes, and what Rust alone finds special inside a class escaped.
 fn translate(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
+    let mut previous = "";
     let mut class: Option<usize> = None;
     while let Some(c) = rest.chars().next() {
         let behind = &rest[c.len_utf8()..];
@@ -74,16 +117,13 @@ fn translate(text: &str) -> String {
             _ => c.len_utf8(),
         };
         let piece = &rest[..taken];
+        // To RE2, a brace that begins neither a count nor the name of a class or character is a brace.
+        let named = ["\\p", "\\P", "\\x"].contains(&previous);
+        let is_brace = class.is_none() && c == '{' && !named && !COUNT.is_match(rest);
+        previous = piece;
         rest = &rest[taken..];
-        class = match (c, class) {
-            ('[', None) => Some(0),
-            (']', Some(seen)) if seen > 0 => None,
-            // A caret at the beginning does not count as an element.
-            ('^', Some(0)) if out.ends_with('[') => Some(0),
-            (_, Some(seen)) => Some(seen + 1),
-            (_, None) => None,
-        };
-        if class.is_some_and(|seen| seen > 0) && matches!(piece, "[" | "&" | "~") {
+        class = within(class, c, out.ends_with('['));
+        if class.is_some_and(|seen| seen > 0) && matches!(piece, "[" | "&" | "~") || is_brace {
             out.push('\\');
         }
         out.push_str(piece);
@@ -113,10 +153,21 @@ mod tests {
             r"[\]]",
             r"\/path\/.*",
             "é+",
+            "a+?b*?c??d{2}?",
+            "[+*]+[?]*",
+            r"\+\+(a+)+",
+            "a{,2}+",
+            "/orders/{id}",
+            r"\p{Greek}+\x{e9}",
+            "[]+*]+",
+            "(?:a)*(?:b)?",
         ] {
             assert_eq!(problem(good), None, "{good}");
         }
-        for bad in ["[", "?", "(", "a)", "*", r"(?=x)", r"\1", "a{1001}", "a**b(", r"\", "[z-a]", "(?<!x)"] {
+        for bad in [
+            "[", "?", "(", "a)", "*", r"(?=x)", r"\1", "a{1001}", "a**b(", r"\", "[z-a]", "(?<!x)", "a++", "a**",
+            "a+*", "a{2}{3}", "a???",
+        ] {
             assert!(problem(bad).is_some(), "{bad}");
         }
     }

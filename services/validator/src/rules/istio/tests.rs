@@ -272,7 +272,11 @@ fn the_top_of_a_destination_rule() {
             "MW3142",
             "spec.subsets[0].trafficPolicy",
         ),
-        (json!({"host": "a", "workloadSelector": {}, "exportTo": ["b"]}), "MW3162", "spec.exportTo"),
+        (
+            json!({"host": "a", "workloadSelector": {"matchLabels": {"app": "a"}}, "exportTo": ["b"]}),
+            "MW3162",
+            "spec.exportTo",
+        ),
     ] {
         let expected = if id.is_empty() { vec![] } else { vec![(id, path.to_owned())] };
         assert_eq!(hits("DestinationRule", &spec), expected, "{spec}");

@@ -93,7 +93,8 @@ fn outlier_detection(outlier: &Field<'_>) -> Vec<Hit> {
     hits
 }
 
-fn connection_pool(pool: &Field<'_>) -> Vec<Hit> {
+/// Limits of connections and requests, which may be absent.
+pub(super) fn connection_pool(pool: &Field<'_>) -> Vec<Hit> {
     if !pool.is_set() {
         return Vec::new();
     }

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{common, header, http};
+use super::{
+    common::{self, Audience},
+    header, http,
+};
 use crate::{
     report::{Hit, quote},
     rules::{Object, catalogue as rule, field::Field},
@@ -40,7 +43,7 @@ pub fn check(object: &Object<'_>) -> Vec<Hit> {
     for route in spec.get("tcp").items() {
         hits.extend(tcp_route(&route));
     }
-    hits.extend(common::export_to(&spec.get("exportTo"), &object.head.namespace, false));
+    hits.extend(common::export_to(&spec.get("exportTo"), &object.head.namespace, Audience::Anyone));
     hits
 }
 
