@@ -24,10 +24,10 @@ use meshward_model::{
 use crate::{
     error::Error,
     judge::{self, Judgement, Question, Tick},
-    queries::{Arm, Queries},
-    source::{MetricsSource, SourceError},
+    queries::{Arm, Catalog, Queries},
+    source::{Answer, MetricsSource, SourceError, clusters::Sources},
     traffic::{self, ArmCounts},
-    window::{Grid, Series},
+    window::Grid,
 };
 
 /// Most ticks that one analysis goes through.
@@ -70,15 +70,21 @@ pub struct TrafficReport {
 /// Asks the source and judges.
 #[derive(Clone)]
 pub struct Collector {
-    source: Arc<dyn MetricsSource>,
+    sources: Sources,
+    catalog: Arc<Catalog>,
     /// How long the source may take for one answer, repetitions included.
     timeout: Duration,
 }
 
 impl Collector {
-    /// A collector that gives the source `timeout` for each answer.
-    pub fn new(source: Arc<dyn MetricsSource>, timeout: Duration) -> Self {
-        Self { source, timeout }
+    /// A collector that asks with the queries of `catalog` and gives a source `timeout` for each answer.
+    pub fn new(sources: Sources, catalog: Catalog, timeout: Duration) -> Self {
+        Self { sources, catalog: Arc::new(catalog), timeout }
+    }
+
+    /// What to ask for a target, and whom.
+    fn plan(&self, target: &MetricsTarget) -> Result<(Queries, &Arc<dyn MetricsSource>), Error> {
+        Ok((self.catalog.queries(target)?, self.sources.of(&target.cluster)?))
     }
 
     /// Whether a target can be asked for at all; nobody is asked.
@@ -86,7 +92,7 @@ impl Collector {
     /// # Errors
     /// If it cannot.
     pub fn accepts(&self, target: &MetricsTarget) -> Result<(), Error> {
-        Queries::new(target).map(drop).map_err(Error::from)
+        self.plan(target).map(drop)
     }
 
     /// Traffic in the `window` before `end`.
@@ -99,12 +105,12 @@ impl Collector {
         end: Timestamp,
         window: Duration,
     ) -> Result<TrafficReport, Error> {
-        let queries = Queries::new(target)?;
+        let (queries, source) = self.plan(target)?;
         let grid = readings(end.as_millisecond(), milliseconds(window));
         let deadline = Instant::now() + self.timeout;
         let (counters, buckets) = futures::try_join!(
-            self.source.range(&queries.traffic, &grid, deadline),
-            self.source.range(&queries.latency, &grid, deadline),
+            source.range(&queries.traffic, &grid, deadline),
+            source.range(&queries.latency, &grid, deadline),
         )?;
         let arm = |arm| {
             let counts = ArmCounts::read(&queries, arm, &counters, &grid);
@@ -125,14 +131,14 @@ impl Collector {
         if request.target.canary_series.is_empty() && request.target.control_series.is_empty() {
             return Ok(not_measured(request, now));
         }
-        let queries = Queries::new(&request.target)?;
+        let (queries, source) = self.plan(&request.target)?;
         let grid = tick_grid(request)?;
         let step = current_step(&grid, &request.periods);
         let latency_grid = readings(grid.end_ms(), grid.end_ms() - grid.boundary_ms(step.start));
         let deadline = Instant::now() + self.timeout;
         let (counters, buckets) = futures::join!(
-            self.source.range(&queries.traffic, &grid, deadline),
-            self.source.range(&queries.latency, &latency_grid, deadline),
+            source.range(&queries.traffic, &grid, deadline),
+            source.range(&queries.latency, &latency_grid, deadline),
         );
         let counters = match counters {
             Ok(counters) => counters,
@@ -141,7 +147,7 @@ impl Collector {
         // Latencies are for people: without them the verdict stands.
         let buckets = buckets.unwrap_or_else(|error| {
             tracing::warn!(%error, "no latencies");
-            Vec::new()
+            Answer::default()
         });
         Ok(assemble(request, &queries, &Readings { grid, step, counters, buckets, latency_grid }, now))
     }
@@ -152,8 +158,8 @@ struct Readings {
     grid: Grid,
     /// Ticks of the current step.
     step: Range<usize>,
-    counters: Vec<Series>,
-    buckets: Vec<Series>,
+    counters: Answer,
+    buckets: Answer,
     latency_grid: Grid,
 }
 

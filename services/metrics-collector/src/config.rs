@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::Parser;
 use meshward_chassis::server::{ServerArgs, parse_duration};
 
+use crate::source::{clusters::Address, prometheus::Header};
+
 /// Reads the mesh's metrics and judges a canary against the control that runs beside it.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "meshward-metrics-collector", version)]
@@ -14,13 +16,32 @@ pub struct Args {
     pub server: ServerArgs,
 
     /// Address of Prometheus, or of what speaks its HTTP API; with its path if it has one, e.g.
-    /// http://mimir:8080/prometheus.
-    #[arg(long, env = "MESHWARD_PROMETHEUS", default_value = "http://127.0.0.1:9090")]
-    pub prometheus: String,
+    /// http://mimir:8080/prometheus. NAME=URL is the one of the cluster NAME; can be repeated, or separated by commas.
+    /// A plain URL is for targets without a cluster, and for all of them if no other is given.
+    #[arg(long, env = "MESHWARD_PROMETHEUS", default_value = "http://127.0.0.1:9090", value_delimiter = ',')]
+    pub prometheus: Vec<Address>,
 
     /// File with a bearer token for Prometheus; read again for each query.
-    #[arg(long, env = "MESHWARD_PROMETHEUS_BEARER_FILE")]
+    #[arg(long, env = "MESHWARD_PROMETHEUS_BEARER_FILE", conflicts_with = "prometheus_basic_auth_file")]
     pub prometheus_bearer_file: Option<PathBuf>,
+
+    /// File with user:password for Prometheus; read again for each query.
+    #[arg(long, env = "MESHWARD_PROMETHEUS_BASIC_AUTH_FILE")]
+    pub prometheus_basic_auth_file: Option<PathBuf>,
+
+    /// Header that each query carries, NAME=VALUE, e.g. X-Scope-OrgID=team-a (Mimir) or THANOS-TENANT=team-a; can be
+    /// repeated.
+    #[arg(long, env = "MESHWARD_PROMETHEUS_HEADER", value_delimiter = ',')]
+    pub prometheus_header: Vec<Header>,
+
+    /// YAML file with query templates; what it says of a mesh and a mechanism stands before what is built in. It is
+    /// checked at the start: form, PromQL, types, placeholders. The form is that of src/queries/built_in.yaml.
+    #[arg(long, env = "MESHWARD_QUERIES")]
+    pub queries: Option<PathBuf>,
+
+    /// How long an answer of Prometheus is given to others who ask the same question; 0s = only while it is out.
+    #[arg(long, env = "MESHWARD_QUERY_CACHE", default_value = "1s", value_parser = parse_duration)]
+    pub query_cache: Duration,
 
     /// How long Prometheus may take for one answer, repetitions included; after that the verdict is PROVIDER_ERROR.
     /// Keep it shorter than the callers' own deadlines.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use meshward_chassis::problem::Problem;
 use meshward_proto::types::v1::ErrorReason;
 
-use crate::{queries::QueryError, source::SourceError};
+use crate::{
+    queries::QueryError,
+    source::{SourceError, clusters::UnknownCluster},
+};
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +16,9 @@ pub enum Error {
     /// The target cannot be asked for.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// No source knows the target's cluster.
+    #[error(transparent)]
+    Cluster(#[from] UnknownCluster),
     /// More ticks than one analysis goes through.
     #[error("{ticks} ticks between start_time and end_time, at most 5000 are judged")]
     TooManyTicks {
@@ -33,6 +39,10 @@ impl From<Error> for Problem {
                 Self::invalid_argument(format!("target.{field}"), problem)
             }
             Error::Query(unsupported @ QueryError::Unsupported { .. }) => Self::unimplemented(&unsupported.to_string()),
+            Error::Query(filled @ QueryError::Filled { .. }) => {
+                Self::invalid_argument("target", filled.to_string())
+            }
+            Error::Cluster(unknown) => Self::invalid_argument("target.cluster", unknown.to_string()),
             Error::TooManyTicks { needed, .. } => {
                 let mend = format!("{error}; use a tick of {:.3} s or more", needed.as_secs_f64());
                 Self::invalid_argument("tick", mend)

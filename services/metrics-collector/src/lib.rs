@@ -35,17 +35,46 @@ use meshward_proto::metrics::v1::metrics_collector_service_server::MetricsCollec
 use app::Collector;
 pub use config::Args;
 use grpc::Api;
-use source::prometheus::Prometheus;
+use queries::Catalog;
+use source::{
+    breaker::Breaker,
+    cache::Cached,
+    clusters::Sources,
+    prometheus::{Access, Prometheus},
+};
 
 /// Adds the service to a server. Prometheus is not asked before the first call: a collector without it is ready,
 /// because PROVIDER_ERROR is an answer.
 ///
 /// # Errors
-/// If the address of Prometheus cannot be used.
+/// If the address of Prometheus or the file with query templates cannot be used.
 pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Server, ConfigError> {
-    let source = Prometheus::new(&args.prometheus, args.prometheus_bearer_file.clone())
-        .map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
-    let api = Api::new(Collector::new(Arc::new(source), args.query_timeout), clock, server.shutdown_token());
+    let collector = Collector::new(sources(args, &clock)?, catalog(args)?, args.query_timeout);
+    let api = Api::new(collector, clock, server.shutdown_token());
     let limit = server.max_message_bytes();
     Ok(server.add_service(MetricsCollectorServiceServer::new(api).max_decoding_message_size(limit)))
+}
+
+fn sources(args: &Args, clock: &Arc<dyn Clock>) -> Result<Sources, ConfigError> {
+    let access = Access {
+        bearer_file: args.prometheus_bearer_file.clone(),
+        basic_auth_file: args.prometheus_basic_auth_file.clone(),
+        headers: args.prometheus_header.clone(),
+    };
+    let mut sources = Sources::default();
+    for address in &args.prometheus {
+        let prometheus = Prometheus::new(&address.url, access.clone())
+            .map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
+        let source = Cached::new(Breaker::new(prometheus, clock.clone()), args.query_cache);
+        let added = sources.add(address.cluster.as_deref(), Arc::new(source));
+        added.map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
+    }
+    Ok(sources)
+}
+
+fn catalog(args: &Args) -> Result<Catalog, ConfigError> {
+    let Some(file) = &args.queries else { return Ok(Catalog::built_in()) };
+    let unusable = |why: &dyn std::fmt::Display| ConfigError(format!("--queries {}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| unusable(&error))?;
+    Catalog::with(&text).map_err(|error| unusable(&error))
 }

@@ -1,7 +1,7 @@
-//! What to ask for: query templates as data, one [`Template`] per mesh and mechanism.
+//! What to ask for: query templates as data, one [`templates::Template`] per mesh and mechanism.
 //!
 //! **Istio, routes.** A route with `statPrefix` is counted per virtual host, whose name is `<host>:<port>`. What
-//! Prometheus sees depends on the proxy's rules for turning names into labels, so each template has one selector per
+//! Prometheus sees depends on the proxy's rules for turning names into labels, so the template has one selector per
 //! layout, joined by `or`: a proxy has one layout, so nothing is counted twice. Both were read off a running Envoy
 //! 1.40 for the virtual host `shop-v2.demo.svc.cluster.local:80` and `statPrefix: canary`:
 //!
@@ -17,51 +17,28 @@
 //! Error counters are made by their first error, so a missing one is zero errors. Latencies are histograms in
 //! milliseconds, `…_upstream_rq_time`.
 //!
+//! **Everything else** asks for each arm by itself and marks what comes back ([`templates`]): Istio's own proxy by the
+//! pods' cohort, Linkerd's outbound proxies by backend, its inbound ones by Server.
+//!
 //! One query brings requests and errors of both arms, so that all of them are of the same moment.
+
+mod fill;
+pub mod promql;
+pub mod templates;
 
 use meshward_model::{Mechanism, Mesh, MetricsTarget};
 
 use crate::window::Series;
+use promql::{InvalidQuery, MAX_QUERY_BYTES};
+use templates::{InvalidTemplates, Template};
 
-/// Longest query that is sent, bytes.
-pub const MAX_QUERY_BYTES: usize = 4096;
-
-/// How series are selected. `$VHOST` is the virtual host as the series' name has it, a regular expression; `$FIRST`
-/// its first part as a label; `$SERIES` the alternatives of both arms.
-struct Template {
-    mesh: Mesh,
-    mechanisms: &'static [Mechanism],
-    layouts: &'static [Layout],
-}
-
-/// One way in which a proxy turns its counters into series.
-struct Layout {
-    /// Whether the first part of the virtual host is a label of its own.
-    first_part_is_label: bool,
-    requests_and_errors: &'static str,
-    latency_buckets: &'static str,
-}
-
-const TEMPLATES: &[Template] = &[Template {
-    mesh: Mesh::Istio,
-    mechanisms: &[Mechanism::Request, Mechanism::Weight, Mechanism::Subset, Mechanism::Header],
-    layouts: &[
-        Layout {
-            first_part_is_label: true,
-            requests_and_errors: "{__name__=~\"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_(completed|xx)\",\
-                envoy_virtual_host=~\"$FIRST\",envoy_response_code_class=~\"|5\"}",
-            latency_buckets: "{__name__=~\"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_time_bucket\",\
-                envoy_virtual_host=~\"$FIRST\"}",
-        },
-        Layout {
-            first_part_is_label: false,
-            requests_and_errors: "{__name__=~\"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq(_completed)?\",\
-                envoy_virtual_host=\"\",response_code_class=~\"|5xx\",response_code=\"\"}",
-            latency_buckets: "{__name__=~\"envoy_vhost_$VHOSTroute_($SERIES)_upstream_rq_time_bucket\",\
-                envoy_virtual_host=\"\"}",
-        },
-    ],
-}];
+/// Labels that mark what a series counts, where its own labels do not say so for every template alike.
+const ARM_LABEL: &str = "meshward_arm";
+const COUNTS_LABEL: &str = "meshward_counts";
+const CANARY: &str = "canary";
+const CONTROL: &str = "control";
+const REQUESTS: &str = "requests";
+const ERRORS: &str = "errors";
 
 /// Why a target cannot be asked for.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -74,13 +51,21 @@ pub enum QueryError {
         /// What is wrong with it.
         problem: String,
     },
-    /// There is no template yet.
+    /// There is no template.
     #[error("metrics of {mesh:?} by {mechanism:?}")]
     Unsupported {
         /// Which mesh.
         mesh: Mesh,
         /// Which mechanism.
         mechanism: Mechanism,
+    },
+    /// What the template makes of the target is no good query.
+    #[error("the template gives a query that cannot be sent: {error}; it is {query}")]
+    Filled {
+        /// What is wrong with it.
+        error: InvalidQuery,
+        /// The query.
+        query: String,
     },
 }
 
@@ -93,35 +78,85 @@ pub enum Arm {
     Control,
 }
 
+/// All templates; the first for a mesh and a mechanism counts.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    templates: Vec<Template>,
+}
+
+impl Catalog {
+    /// What the program brings.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self { templates: templates::built_in() }
+    }
+
+    /// The same behind the templates of a file.
+    ///
+    /// # Errors
+    /// If the file is not of the right form, or one of its queries is wrong.
+    pub fn with(file: &str) -> Result<Self, InvalidTemplates> {
+        let mut templates = templates::parse(file)?;
+        templates.extend(templates::built_in());
+        Ok(Self { templates })
+    }
+
+    /// The queries for a target.
+    ///
+    /// # Errors
+    /// [`QueryError`] naming the field that cannot be used.
+    pub fn queries(&self, target: &MetricsTarget) -> Result<Queries, QueryError> {
+        let (mesh, mechanism) = (target.mesh, target.mechanism);
+        let template = self
+            .templates
+            .iter()
+            .find(|template| template.mesh == mesh && template.mechanisms.contains(&mechanism))
+            .ok_or(QueryError::Unsupported { mesh, mechanism });
+        // What is wrong with the target is said even where there is no template.
+        check(target, template.as_ref().ok().copied())?;
+        let queries = Queries::fill(template?, target)?;
+        sendable(&queries.traffic)?;
+        sendable(&queries.latency)?;
+        Ok(queries)
+    }
+}
+
 /// The queries for one target, and how to read what they bring.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Queries {
     /// Counters of requests and of errors of both arms.
     pub traffic: String,
     /// Latency histogram buckets of both arms.
     pub latency: String,
-    canary_suffix: String,
-    control_suffix: String,
+    /// Milliseconds in one unit of the buckets' edges.
+    pub latency_unit_ms: f64,
+    reading: Reading,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Reading {
+    /// By what a series' name ends with before `_upstream_rq`.
+    Names { canary: String, control: String },
+    /// By the labels that mark it.
+    Marks,
 }
 
 impl Queries {
-    /// The queries for a target.
-    ///
-    /// # Errors
-    /// [`QueryError`] naming the field that cannot be used.
-    pub fn new(target: &MetricsTarget) -> Result<Self, QueryError> {
-        check(target)?;
-        let (mesh, mechanism) = (target.mesh, target.mechanism);
-        let template = TEMPLATES
-            .iter()
-            .find(|template| template.mesh == mesh && template.mechanisms.contains(&mechanism))
-            .ok_or(QueryError::Unsupported { mesh, mechanism })?;
-        let suffix = |series: &str| format!("route_{series}");
+    fn fill(template: &Template, target: &MetricsTarget) -> Result<Self, QueryError> {
+        if let Some(by_arm) = &template.by_arm {
+            let (traffic, latency) = fill::both(by_arm, target)?;
+            let latency_unit_ms = by_arm.latency_unit.milliseconds();
+            return Ok(Self { traffic, latency, latency_unit_ms, reading: Reading::Marks });
+        }
+        let Some(by_name) = &template.by_name else {
+            return Err(QueryError::Unsupported { mesh: target.mesh, mechanism: target.mechanism });
+        };
+        let ending = |series: &str| format!("route_{series}");
         Ok(Self {
-            traffic: bounded(fill(template.layouts, |layout| layout.requests_and_errors, target))?,
-            latency: bounded(fill(template.layouts, |layout| layout.latency_buckets, target))?,
-            canary_suffix: suffix(&target.canary_series),
-            control_suffix: suffix(&target.control_series),
+            traffic: fill::by_name(by_name, |layout| &layout.traffic, target),
+            latency: fill::by_name(by_name, |layout| &layout.latency, target),
+            latency_unit_ms: 1.0,
+            reading: Reading::Names { canary: ending(&target.canary_series), control: ending(&target.control_series) },
         })
     }
 
@@ -134,26 +169,39 @@ impl Queries {
     /// Which arm a series belongs to; `None` if it is none of ours.
     #[must_use]
     pub fn arm(&self, series: &Series) -> Option<Arm> {
-        let (route, _) = series.name().rsplit_once("_upstream_rq")?;
-        let (canary, control) = (route.ends_with(&self.canary_suffix), route.ends_with(&self.control_suffix));
-        match (canary, control) {
-            (false, false) => None,
-            (true, false) => Some(Arm::Canary),
-            (false, true) => Some(Arm::Control),
-            // One name ends with the other; the longer one says more.
-            (true, true) if self.canary_suffix.len() > self.control_suffix.len() => Some(Arm::Canary),
-            (true, true) => Some(Arm::Control),
+        match &self.reading {
+            Reading::Names { canary, control } => arm_by_name(series.name(), canary, control),
+            Reading::Marks => match series.label(ARM_LABEL) {
+                CANARY => Some(Arm::Canary),
+                CONTROL => Some(Arm::Control),
+                _ => None,
+            },
         }
     }
 
     /// Whether a series of [`Queries::traffic`] counts requests; the others count errors.
     #[must_use]
-    pub fn counts_requests(series: &Series) -> bool {
-        series.name().ends_with("_completed")
+    pub fn counts_requests(&self, series: &Series) -> bool {
+        match self.reading {
+            Reading::Names { .. } => series.name().ends_with("_completed"),
+            Reading::Marks => series.label(COUNTS_LABEL) == REQUESTS,
+        }
     }
 }
 
-fn check(target: &MetricsTarget) -> Result<(), QueryError> {
+fn arm_by_name(name: &str, canary: &str, control: &str) -> Option<Arm> {
+    let (route, _) = name.rsplit_once("_upstream_rq")?;
+    match (route.ends_with(canary), route.ends_with(control)) {
+        (false, false) => None,
+        (true, false) => Some(Arm::Canary),
+        (false, true) => Some(Arm::Control),
+        // One name ends with the other; the longer one says more.
+        (true, true) if canary.len() > control.len() => Some(Arm::Canary),
+        (true, true) => Some(Arm::Control),
+    }
+}
+
+fn check(target: &MetricsTarget, template: Option<&Template>) -> Result<(), QueryError> {
     let wrong = |field, problem: String| Err(QueryError::Target { field, problem });
     if target.hosts.is_empty() {
         return wrong("hosts", "at least one host is required".to_owned());
@@ -161,10 +209,16 @@ fn check(target: &MetricsTarget) -> Result<(), QueryError> {
     if let Some(host) = target.hosts.iter().find(|host| !is_host(host)) {
         return wrong("hosts", format!("{host:?} is no host name"));
     }
+    let by_arm = template.and_then(|template| template.by_arm.as_ref());
     for (field, name) in [("canary_series", &target.canary_series), ("control_series", &target.control_series)] {
-        let allowed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if name.is_empty() || name.len() > 100 || !allowed {
-            return wrong(field, format!("{name:?} is not 1 to 100 letters, digits and underscores"));
+        let nameless = field == "control_series" && by_arm.is_some_and(|by_arm| by_arm.control_without_label);
+        let (punctuation, words): (&[u8], _) = match by_arm {
+            Some(_) => (b"_.-", "letters, digits, underscores, dots and hyphens"),
+            None => (b"_", "letters, digits and underscores"),
+        };
+        let allowed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || punctuation.contains(&byte));
+        if name.is_empty() && !nameless || name.len() > 100 || !allowed {
+            return wrong(field, format!("{name:?} is not 1 to 100 {words}"));
         }
     }
     if target.canary_series == target.control_series {
@@ -182,124 +236,14 @@ fn is_host(host: &str) -> bool {
     host == "*" || host.len() <= 253 && host.strip_prefix("*.").unwrap_or(host).split('.').all(is_label)
 }
 
-fn bounded(query: String) -> Result<String, QueryError> {
-    if query.len() <= MAX_QUERY_BYTES {
-        return Ok(query);
+/// The last check before a query is sent.
+fn sendable(query: &str) -> Result<(), QueryError> {
+    if query.len() > MAX_QUERY_BYTES {
+        let problem = format!("their query has {} bytes, {MAX_QUERY_BYTES} are allowed; name fewer hosts", query.len());
+        return Err(QueryError::Target { field: "hosts", problem });
     }
-    let problem = format!("their query has {} bytes, {MAX_QUERY_BYTES} are allowed; name fewer hosts", query.len());
-    Err(QueryError::Target { field: "hosts", problem })
-}
-
-/// Every selector that the layouts make of the hosts, joined by `or`.
-fn fill(layouts: &[Layout], pick: impl Fn(&Layout) -> &'static str, target: &MetricsTarget) -> String {
-    let series = format!("{}|{}", target.canary_series, target.control_series);
-    let selectors = layouts.iter().flat_map(|layout| {
-        let text = pick(layout).replace("$SERIES", &series);
-        if layout.first_part_is_label { by_label(&text, &target.hosts) } else { vec![by_name(&text, &target.hosts)] }
-    });
-    selectors.collect::<Vec<_>>().join(" or ")
-}
-
-/// One selector for all hosts: the whole virtual host is in the name.
-fn by_name(template: &str, hosts: &[String]) -> String {
-    let names: Vec<String> = hosts.iter().map(|host| sanitized(host)).collect();
-    template.replace("$VHOST", &format!("({})_[0-9]+_", names.join("|")))
-}
-
-/// One selector per host: label and name belong together.
-fn by_label(template: &str, hosts: &[String]) -> Vec<String> {
-    let selector = |host: &String| {
-        let (first, name) = match host.split_once('.') {
-            Some((first, rest)) => (first.replace('*', "[*]"), format!("{}_[0-9]+_", sanitized(rest))),
-            // A host of one part: the label has the port, too.
-            None => (format!("{}_[0-9]+", host.replace('*', "[*]")), String::new()),
-        };
-        template.replace("$VHOST", &name).replace("$FIRST", &first)
-    };
-    hosts.iter().map(selector).collect()
-}
-
-/// As it stands in a metric's name.
-fn sanitized(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+    promql::check(query).map_err(|error| QueryError::Filled { error, query: query.to_owned() })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn target(hosts: &[&str]) -> MetricsTarget {
-        MetricsTarget {
-            mesh: Mesh::Istio,
-            mechanism: Mechanism::Request,
-            cluster: String::new(),
-            hosts: hosts.iter().map(ToString::to_string).collect(),
-            canary_series: "canary".to_owned(),
-            control_series: "stable".to_owned(),
-        }
-    }
-
-    #[test]
-    fn the_queries_for_a_host() {
-        let queries = Queries::new(&target(&["shop-v2.demo.svc.cluster.local"])).expect("a good target");
-        assert_eq!(
-            queries.traffic,
-            "{__name__=~\"envoy_vhost_demo_svc_cluster_local_[0-9]+_route_(canary|stable)_upstream_rq_(completed|xx)\",\
-             envoy_virtual_host=~\"shop-v2\",envoy_response_code_class=~\"|5\"} or \
-             {__name__=~\"envoy_vhost_(shop_v2_demo_svc_cluster_local)_[0-9]+_route_(canary|stable)\
-             _upstream_rq(_completed)?\",\
-             envoy_virtual_host=\"\",response_code_class=~\"|5xx\",response_code=\"\"}"
-        );
-        assert_eq!(
-            queries.latency,
-            "{__name__=~\"envoy_vhost_demo_svc_cluster_local_[0-9]+_route_(canary|stable)_upstream_rq_time_bucket\",\
-             envoy_virtual_host=~\"shop-v2\"} or \
-             {__name__=~\"envoy_vhost_(shop_v2_demo_svc_cluster_local)_[0-9]+_route_(canary|stable)\
-             _upstream_rq_time_bucket\",\
-             envoy_virtual_host=\"\"}"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_asked_is_refused_by_field() {
-        let many: Vec<String> = (0..40).map(|index| format!("service-{index}.namespace.svc.cluster.local")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        for hosts in
-            [vec![], vec![""], vec!["a..b"], vec!["a\"}"], vec!["a.*"], vec!["a b"], vec!["a:80"], vec!["ü.de"], many]
-        {
-            match Queries::new(&target(&hosts)) {
-                Err(QueryError::Target { field: "hosts", .. }) => {}
-                other => panic!("{hosts:?} gave {other:?}"),
-            }
-        }
-        for name in ["", "a-b", "a|b", "a\""] {
-            let wrong = MetricsTarget { canary_series: name.to_owned(), ..target(&["a.b"]) };
-            assert!(matches!(Queries::new(&wrong), Err(QueryError::Target { field: "canary_series", .. })), "{name:?}");
-        }
-        let same = MetricsTarget { canary_series: "stable".to_owned(), ..target(&["a.b"]) };
-        assert!(matches!(Queries::new(&same), Err(QueryError::Target { field: "control_series", .. })));
-        let linkerd = MetricsTarget { mesh: Mesh::Linkerd, ..target(&["a.b"]) };
-        assert!(matches!(Queries::new(&linkerd), Err(QueryError::Unsupported { .. })));
-    }
-
-    #[test]
-    fn series_are_told_apart_by_their_names() {
-        let queries = Queries::new(&target(&["a.b"])).expect("a good target");
-        let longer = MetricsTarget { canary_series: "x_route_stable".to_owned(), ..target(&["a.b"]) };
-        let longer = Queries::new(&longer).expect("a good target");
-        for (queries, name, arm) in [
-            (&queries, "envoy_vhost_b_80_route_canary_upstream_rq_completed", Some(Arm::Canary)),
-            (&queries, "envoy_vhost_b_80_route_stable_upstream_rq_xx", Some(Arm::Control)),
-            (&queries, "envoy_vhost_b_80_route_stable_upstream_rq_time_bucket", Some(Arm::Control)),
-            (&queries, "envoy_vhost_b_80_route_other_upstream_rq_xx", None),
-            (&queries, "up", None),
-            (&longer, "envoy_vhost_b_80_route_x_route_stable_upstream_rq", Some(Arm::Canary)),
-            (&longer, "envoy_vhost_b_80_route_stable_upstream_rq", Some(Arm::Control)),
-        ] {
-            let labels = BTreeMap::from([("__name__".to_owned(), name.to_owned())]);
-            assert_eq!(queries.arm(&Series { labels, points: vec![] }), arm, "{name}");
-        }
-    }
-}
+mod tests;

@@ -1,22 +1,35 @@
-//! The port to whatever stores the mesh's metrics.
+//! The port to whatever stores the mesh's metrics, and what stands before it: each cluster has its own ([`clusters`]),
+//! the same question is asked once ([`cache`]), and a source that fails is left alone for a while ([`breaker`]).
 
+pub mod breaker;
+pub mod cache;
+pub mod clusters;
 pub mod prometheus;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 
 use crate::window::{Grid, Series};
 
+/// The series of one query, shared by all who asked.
+pub type Answer = Arc<Vec<Series>>;
+
 /// Answers queries over time.
 #[async_trait]
 pub trait MetricsSource: Send + Sync + 'static {
+    /// What it is and where, for messages; without credentials.
+    fn address(&self) -> &str;
+
     /// The value of each series of `query` at every boundary of `grid`. Series and points that do not exist are left
     /// out.
     ///
     /// # Errors
     /// [`SourceError`], at the latest at `deadline`.
-    async fn range(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError>;
+    async fn range(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Answer, SourceError>;
 }
 
 /// Why the source gave no answer that can be used. The texts are for operators; they hold no credentials.
@@ -72,8 +85,18 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file with the token cannot be read.
-    #[error("the token file for {address} cannot be read: {reason}")]
+    /// It was not asked, because it failed several times in a row.
+    #[error("{address} is left alone for {:.1} s, it failed {} times in a row: {last}", .left.as_secs_f64(), breaker::FAILURES)]
+    Resting {
+        /// What was not asked.
+        address: String,
+        /// The last failure.
+        last: String,
+        /// When it is asked again.
+        left: Duration,
+    },
+    /// The file with the token or the password cannot be used.
+    #[error("the file with the credentials for {address} cannot be used: {reason}")]
     Credentials {
         /// For where.
         address: String,
@@ -87,9 +110,15 @@ impl SourceError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Resting { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
             _ => false,
         }
+    }
+
+    /// Whether the source itself is in trouble, rather than the question.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        self.is_transient() || matches!(self, Self::TimedOut { .. })
     }
 }

@@ -26,7 +26,7 @@ impl ArmCounts {
         let counts = |of_requests: bool| {
             let picked = series
                 .iter()
-                .filter(|one| queries.arm(one) == Some(arm) && Queries::counts_requests(one) == of_requests);
+                .filter(|one| queries.arm(one) == Some(arm) && queries.counts_requests(one) == of_requests);
             // A float beyond the range of u64 becomes its maximum.
             increases(picked, grid).into_iter().map(|count| count.round() as u64)
         };
@@ -54,7 +54,7 @@ impl ArmCounts {
 pub fn has_data(queries: &Queries, arm: Arm, series: &[Series], after_ms: i64) -> bool {
     series
         .iter()
-        .filter(|one| queries.arm(one) == Some(arm) && Queries::counts_requests(one))
+        .filter(|one| queries.arm(one) == Some(arm) && queries.counts_requests(one))
         .any(|one| one.points.iter().any(|(time, value)| *time > after_ms && value.is_finite()))
 }
 
@@ -73,8 +73,8 @@ fn latencies(queries: &Queries, arm: Arm, series: &[Series], grid: &Grid) -> His
         by_edge.entry(one.label("le")).or_default().push(one);
     }
     let bucket = |(edge, series): (&str, Vec<&Series>)| {
-        let edge = edge.parse().ok()?;
-        Some((edge, increases(series, grid).into_iter().sum()))
+        let edge: f64 = edge.parse().ok()?;
+        Some((edge * queries.latency_unit_ms, increases(series, grid).into_iter().sum()))
     };
     Histogram::new(by_edge.into_iter().filter_map(bucket).collect())
 }

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 /// The ends of equal ticks: `start`, `start + step`, ... `start + ticks * step`; milliseconds since the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// Start of the first tick.
     pub start_ms: i64,

@@ -8,8 +8,8 @@ use meshward_model::MetricsTarget;
 use super::{Collector, milliseconds, nothing_counts, readings};
 use crate::{
     error::Error,
-    queries::{Arm, Queries},
-    source::SourceError,
+    queries::Arm,
+    source::{Answer, SourceError},
     window::Series,
 };
 
@@ -62,14 +62,14 @@ impl Collector {
         if target.canary_series.is_empty() && target.control_series.is_empty() {
             return Ok(Preflight { checks: Vec::new(), problems: vec![nothing_counts(target.mechanism)] });
         }
-        let queries = Queries::new(target)?;
+        let (queries, source) = self.plan(target)?;
         let grid = readings(now.as_millisecond(), milliseconds(LOOK_BACK));
         let deadline = Instant::now() + self.timeout;
         let (traffic, latency) = futures::join!(
-            self.source.range(&queries.traffic, &grid, deadline),
-            self.source.range(&queries.latency, &grid, deadline),
+            source.range(&queries.traffic, &grid, deadline),
+            source.range(&queries.latency, &grid, deadline),
         );
-        let requests = |series: &Series| Queries::counts_requests(series);
+        let requests = |series: &Series| queries.counts_requests(series);
         let checks = vec![
             check("traffic", &queries.traffic, &traffic, target, |one| queries.arm(one).filter(|_| requests(one))),
             check("latency", &queries.latency, &latency, target, |one| queries.arm(one)),
@@ -83,7 +83,7 @@ impl Collector {
 fn check(
     name: &'static str,
     query: &str,
-    answer: &Result<Vec<Series>, SourceError>,
+    answer: &Result<Answer, SourceError>,
     target: &MetricsTarget,
     arm_of: impl Fn(&Series) -> Option<Arm>,
 ) -> QueryCheck {

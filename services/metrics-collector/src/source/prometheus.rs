@@ -4,12 +4,13 @@
 //! errors sit in one place. Proxies from the environment are not used and redirects not followed: the address is the
 //! address.
 
+mod access;
 mod decode;
 
 use std::{
     collections::hash_map::RandomState,
     hash::BuildHasher,
-    path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,9 @@ use async_trait::async_trait;
 use meshward_chassis::problem::chain;
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
-use super::{MetricsSource, SourceError};
+pub use access::{Access, Header};
+
+use super::{Answer, MetricsSource, SourceError};
 use crate::window::{Grid, Series};
 
 /// Most bytes of an answer that are read: some 200 series of 5,000 points.
@@ -35,7 +38,7 @@ pub struct Prometheus {
     query_range: Url,
     /// For messages: without user and password.
     address: String,
-    bearer_file: Option<PathBuf>,
+    access: Access,
 }
 
 /// The address or the client cannot be used.
@@ -50,12 +53,11 @@ pub enum InvalidPrometheus {
 }
 
 impl Prometheus {
-    /// The Prometheus at `url`, its path included if it has one. The file with a bearer token is read for each query,
-    /// so a token can be changed.
+    /// The Prometheus at `url`, its path included if it has one.
     ///
     /// # Errors
     /// If the URL is none. Nothing is connected yet.
-    pub fn new(url: &str, bearer_file: Option<PathBuf>) -> Result<Self, InvalidPrometheus> {
+    pub fn new(url: &str, access: Access) -> Result<Self, InvalidPrometheus> {
         let invalid = || InvalidPrometheus::Url(url.to_owned());
         let base = Url::parse(&format!("{}/", url.trim_end_matches('/'))).map_err(|_| invalid())?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
@@ -65,7 +67,7 @@ impl Prometheus {
         let client =
             Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none()).no_proxy().build()?;
         let address = format!("Prometheus at {}", base.origin().ascii_serialization());
-        Ok(Self { client, query_range, address, bearer_file })
+        Ok(Self { client, query_range, address, access })
     }
 
     async fn ask(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
@@ -77,24 +79,13 @@ impl Prometheus {
             ("step", seconds(grid.step_ms)),
             ("timeout", format!("{}ms", left.as_millis().max(1))),
         ];
-        let mut request = self.client.post(self.query_range.clone()).timeout(left).form(&form);
-        if let Some(token) = self.bearer().await? {
-            request = request.bearer_auth(token);
-        }
+        let request = self.client.post(self.query_range.clone()).timeout(left).form(&form);
+        let unusable = |reason| SourceError::Credentials { address: self.address.clone(), reason };
+        let request = self.access.add_to(request).await.map_err(unusable)?;
         let response = request.send().await.map_err(|error| self.failed(error, left))?;
         let status = response.status();
         let body = self.body(response, left).await?;
         self.read(status, &body)
-    }
-
-    async fn bearer(&self) -> Result<Option<String>, SourceError> {
-        let Some(file) = &self.bearer_file else { return Ok(None) };
-        let unreadable = |error: std::io::Error| SourceError::Credentials {
-            address: self.address.clone(),
-            reason: error.to_string(),
-        };
-        let token = tokio::fs::read_to_string(file).await.map_err(unreadable)?;
-        Ok(Some(token.trim().to_owned()))
     }
 
     async fn body(&self, mut response: Response, waited: Duration) -> Result<Vec<u8>, SourceError> {
@@ -140,7 +131,11 @@ impl Prometheus {
 
 #[async_trait]
 impl MetricsSource for Prometheus {
-    async fn range(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn range(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Answer, SourceError> {
         let mut wait = FIRST_WAIT;
         for _ in 1..ATTEMPTS {
             match self.ask(query, grid, deadline).await {
@@ -149,10 +144,10 @@ impl MetricsSource for Prometheus {
                     tokio::time::sleep(wait.mul_f64(0.5 + chance() / 2.0)).await;
                     wait *= 2;
                 }
-                answer => return answer,
+                answer => return answer.map(Arc::new),
             }
         }
-        self.ask(query, grid, deadline).await
+        self.ask(query, grid, deadline).await.map(Arc::new)
     }
 }
 

@@ -84,8 +84,12 @@ impl World {
         });
         let args = Args {
             server: issuer.server_args(),
-            prometheus: address,
+            prometheus: vec![address.parse().expect("an address")],
             prometheus_bearer_file: bearer_file,
+            prometheus_basic_auth_file: None,
+            prometheus_header: Vec::new(),
+            queries: None,
+            query_cache: Duration::from_secs(1),
             query_timeout,
         };
         let end = Timestamp::from_second(START + 20 * TICK).expect("in range");

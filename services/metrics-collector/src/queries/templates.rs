@@ -1,0 +1,259 @@
+//! Query templates: data, built in or from a file of the operator, checked before they are used.
+//!
+//! A template says for a mesh and some mechanisms how canary and control are counted. There are two forms:
+//!
+//! - `by_arm`: a query for the requests, one for the errors and one for the latency buckets **of one arm**. They are
+//!   sent once for each arm, and what each brings is marked with a label, so a query may give any series. Placeholders:
+//!   `$SERIES`, the arm's name (required; letters, digits, `_`, `.`, `-`); `$HOSTS`, `$SERVICES` and `$NAMESPACES`, the
+//!   target's hosts, their first parts and their namespaces as regular expressions (so for `=~`).
+//! - `by_name`: the arm is a part of the series' *name*, as Envoy has it for routes. Placeholders: `$VHOST`, the virtual
+//!   host in the name; `$FIRST`, its first part as a label; `$SERIES`, the alternatives of both arms.
+//!
+//! All queries give plain counters: no `rate`, no quantile. Placeholders stand within strings. When the parts of a
+//! template are joined by `or`, series with equal labels but different names would hide each other: name several
+//! metrics in one selector instead.
+
+use meshward_model::{Mechanism, Mesh};
+use serde::Deserialize;
+
+use super::promql::{self, InvalidQuery};
+
+/// Longest file, bytes.
+pub const MAX_FILE_BYTES: usize = 256 * 1024;
+const MAX_TEMPLATES: usize = 100;
+const BUILT_IN: &str = include_str!("built_in.yaml");
+
+/// How one mesh counts by some mechanisms. Exactly one of the two forms is given.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Which mesh.
+    pub mesh: Mesh,
+    /// Which mechanisms.
+    pub mechanisms: Vec<Mechanism>,
+    /// The arm is in the series' names.
+    #[serde(default)]
+    pub by_name: Option<ByName>,
+    /// Each arm is asked for by itself.
+    #[serde(default)]
+    pub by_arm: Option<ByArm>,
+}
+
+/// Counters whose names hold virtual host, arm and kind, as Envoy's routes have them; latencies in milliseconds.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByName {
+    /// One for each way in which a proxy turns its counters into series; a proxy has one of them.
+    pub layouts: Vec<Layout>,
+}
+
+/// One way in which a proxy turns its counters into series.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// Requests (`…_completed`) and errors (the others).
+    pub traffic: String,
+    /// Latency buckets.
+    pub latency: String,
+}
+
+/// Queries for one arm.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByArm {
+    /// The control may have no name; its series are then those without the label that `$SERIES` is compared with.
+    #[serde(default)]
+    pub control_without_label: bool,
+    /// Everything that was answered, failed or was denied.
+    pub requests: String,
+    /// Of those, what failed.
+    pub errors: String,
+    /// Latency buckets, with `le`.
+    pub latency: String,
+    /// Unit of `le`.
+    pub latency_unit: LatencyUnit,
+}
+
+/// Unit of a histogram's edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum LatencyUnit {
+    /// Seconds.
+    #[serde(rename = "s")]
+    Seconds,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    Milliseconds,
+}
+
+impl LatencyUnit {
+    /// How many milliseconds one is.
+    #[must_use]
+    pub fn milliseconds(self) -> f64 {
+        match self {
+            Self::Seconds => 1000.0,
+            Self::Milliseconds => 1.0,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    templates: Vec<Template>,
+}
+
+/// Why templates cannot be used: a sentence with the place in the file and in the query.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTemplates {
+    /// Not the form that is wanted.
+    #[error("{0}")]
+    Form(String),
+    /// A query is wrong.
+    #[error("templates[{index}].{key}: {error}")]
+    Query {
+        /// Which template, from 0.
+        index: usize,
+        /// Which of its queries.
+        key: String,
+        /// What is wrong with it.
+        error: InvalidQuery,
+    },
+}
+
+/// Reads templates.
+///
+/// # Errors
+/// If they are not of the form above, or a query is wrong.
+pub fn parse(text: &str) -> Result<Vec<Template>, InvalidTemplates> {
+    if text.len() > MAX_FILE_BYTES {
+        let problem = format!("the file has {} bytes, {MAX_FILE_BYTES} are allowed", text.len());
+        return Err(InvalidTemplates::Form(problem));
+    }
+    let File { templates } = serde_yaml::from_str(text).map_err(|error| InvalidTemplates::Form(error.to_string()))?;
+    if templates.len() > MAX_TEMPLATES {
+        return Err(InvalidTemplates::Form(format!("{} templates, {MAX_TEMPLATES} are allowed", templates.len())));
+    }
+    for (index, template) in templates.iter().enumerate() {
+        check(index, template)?;
+    }
+    Ok(templates)
+}
+
+/// Those that the program brings.
+///
+/// # Panics
+/// Never: a test reads them.
+#[must_use]
+pub fn built_in() -> Vec<Template> {
+    parse(BUILT_IN).expect("the built-in templates are tested")
+}
+
+fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
+    let form = |problem: &str| Err(InvalidTemplates::Form(format!("templates[{index}]: {problem}")));
+    if template.mechanisms.is_empty() {
+        return form("mechanisms: name at least one");
+    }
+    let wrong = |key: String, error| InvalidTemplates::Query { index, key, error };
+    match (&template.by_name, &template.by_arm) {
+        (Some(by_name), None) => {
+            if by_name.layouts.is_empty() || by_name.layouts.len() > 10 {
+                return form("by_name.layouts: 1 to 10");
+            }
+            for (layout, queries) in by_name.layouts.iter().enumerate() {
+                for (key, query) in [("traffic", &queries.traffic), ("latency", &queries.latency)] {
+                    check_query(query, &["VHOST", "FIRST", "SERIES"], &["VHOST", "SERIES"])
+                        .map_err(|error| wrong(format!("by_name.layouts[{layout}].{key}"), error))?;
+                }
+            }
+            Ok(())
+        }
+        (None, Some(by_arm)) => {
+            for (key, query) in
+                [("requests", &by_arm.requests), ("errors", &by_arm.errors), ("latency", &by_arm.latency)]
+            {
+                check_query(query, &["SERIES", "HOSTS", "SERVICES", "NAMESPACES"], &["SERIES"])
+                    .map_err(|error| wrong(format!("by_arm.{key}"), error))?;
+            }
+            Ok(())
+        }
+        _ => form("give either by_name or by_arm"),
+    }
+}
+
+/// A template is PromQL itself, because placeholders stand within strings; so positions are those of the file's text.
+fn check_query(query: &str, known: &[&str], required: &[&str]) -> Result<(), InvalidQuery> {
+    promql::check(query)?;
+    let mut found = Vec::new();
+    for (byte, name) in placeholders(query) {
+        if !known.contains(&name) {
+            let reason = format!("${name} is no placeholder here; known are ${}", known.join(", $"));
+            return Err(InvalidQuery::at(query, byte, reason));
+        }
+        found.push(name);
+    }
+    match required.iter().find(|name| !found.contains(name)) {
+        Some(name) => Err(InvalidQuery::at(query, 0, format!("${name} is missing"))),
+        None => Ok(()),
+    }
+}
+
+/// Names in capital letters behind a dollar sign, with the byte where each begins. A dollar sign alone is the end of a
+/// line in a regular expression.
+fn placeholders(query: &str) -> impl Iterator<Item = (usize, &str)> {
+    query.match_indices('$').filter_map(|(byte, _)| {
+        let rest = &query[byte + 1..];
+        let end = rest.find(|c: char| !c.is_ascii_uppercase()).unwrap_or(rest.len());
+        (end > 0).then(|| (byte, &rest[..end]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_arm(requests: &str) -> String {
+        format!(
+            "templates:\n- mesh: linkerd\n  mechanisms: [weight]\n  by_arm:\n    requests: '{requests}'\n    \
+             errors: 'b{{c=\"$SERIES\"}}'\n    latency: 'd{{c=\"$SERIES\"}}'\n    latency_unit: s\n"
+        )
+    }
+
+    #[test]
+    fn the_built_in_templates_are_good_and_name_each_pair_once() {
+        let templates = built_in();
+        let pairs: Vec<_> =
+            templates.iter().flat_map(|one| one.mechanisms.iter().map(|mechanism| (one.mesh, *mechanism))).collect();
+        let distinct: std::collections::HashSet<_> = pairs.iter().collect();
+        assert_eq!(distinct.len(), pairs.len());
+        assert!(pairs.contains(&(Mesh::Linkerd, Mechanism::Weight)));
+        assert!(pairs.contains(&(Mesh::Istio, Mechanism::Request)));
+    }
+
+    #[test]
+    fn a_file_is_read_with_what_is_wrong_and_where() {
+        assert_eq!(parse(&by_arm("a{c=\"$SERIES\",d=~\"$HOSTS|e$\"}")).expect("good").len(), 1);
+        let cases = [
+            (by_arm("a{c=\"$SERIES\""), "templates[0].by_arm.requests: line 1, column 14: "),
+            (by_arm("rate(a{c=\"$SERIES\"}[1m])"), "templates[0].by_arm.requests: line 1, column 1: rate()"),
+            (
+                by_arm("a{c=\"$SERIES\",d=\"$HOST\"}"),
+                "line 1, column 18: $HOST is no placeholder here; known are $SERIES",
+            ),
+            (by_arm("a{c=\"d\"}"), "line 1, column 1: $SERIES is missing"),
+            (by_arm("$SERIES"), "templates[0].by_arm.requests: line 1, column 1: "),
+            (by_arm("a").replace("latency_unit: s", "latency_unit: h"), "unknown variant `h`"),
+            (by_arm("a").replace("latency_unit: s", "latencyunit: s"), "unknown field `latencyunit`"),
+            (by_arm("a").replace("linkerd", "consul"), "unknown variant `consul`"),
+            (by_arm("a").replace("[weight]", "[magic]"), "unknown variant `magic`"),
+            (by_arm("a").replace("[weight]", "[]"), "templates[0]: mechanisms: name at least one"),
+            ("templates:\n- mesh: istio\n  mechanisms: [weight]\n".to_owned(), "give either by_name or by_arm"),
+            ("templates: 7".to_owned(), "expected a sequence"),
+            ("query: up".to_owned(), "unknown field `query`"),
+            ("#".repeat(MAX_FILE_BYTES + 1), "the file has"),
+        ];
+        for (text, problem) in cases {
+            let error = parse(&text).expect_err(problem).to_string();
+            assert!(error.contains(problem), "{problem}: {error}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn target(hosts: &[&str]) -> MetricsTarget {
+    MetricsTarget {
+        mesh: Mesh::Istio,
+        mechanism: Mechanism::Request,
+        cluster: String::new(),
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        canary_series: "canary".to_owned(),
+        control_series: "stable".to_owned(),
+    }
+}
+
+#[test]
+fn the_queries_for_a_host() {
+    let queries = Catalog::built_in().queries(&target(&["shop-v2.demo.svc.cluster.local"])).expect("a good target");
+    assert_eq!(
+        queries.traffic,
+        "{__name__=~\"envoy_vhost_demo_svc_cluster_local_[0-9]+_route_(canary|stable)_upstream_rq_(completed|xx)\",\
+         envoy_virtual_host=~\"shop-v2\",envoy_response_code_class=~\"|5\"} or \
+         {__name__=~\"envoy_vhost_(shop_v2_demo_svc_cluster_local)_[0-9]+_route_(canary|stable)\
+         _upstream_rq(_completed)?\",\
+         envoy_virtual_host=\"\",response_code_class=~\"|5xx\",response_code=\"\"}"
+    );
+    assert_eq!(
+        queries.latency,
+        "{__name__=~\"envoy_vhost_demo_svc_cluster_local_[0-9]+_route_(canary|stable)_upstream_rq_time_bucket\",\
+         envoy_virtual_host=~\"shop-v2\"} or \
+         {__name__=~\"envoy_vhost_(shop_v2_demo_svc_cluster_local)_[0-9]+_route_(canary|stable)\
+         _upstream_rq_time_bucket\",\
+         envoy_virtual_host=\"\"}"
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_by_field() {
+    let many: Vec<String> = (0..40).map(|index| format!("service-{index}.namespace.svc.cluster.local")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for hosts in
+        [vec![], vec![""], vec!["a..b"], vec!["a\"}"], vec!["a.*"], vec!["a b"], vec!["a:80"], vec!["ü.de"], many]
+    {
+        match Catalog::built_in().queries(&target(&hosts)) {
+            Err(QueryError::Target { field: "hosts", .. }) => {}
+            other => panic!("{hosts:?} gave {other:?}"),
+        }
+    }
+    for name in ["", "a-b", "a|b", "a\""] {
+        let wrong = MetricsTarget { canary_series: name.to_owned(), ..target(&["a.b"]) };
+        assert!(
+            matches!(Catalog::built_in().queries(&wrong), Err(QueryError::Target { field: "canary_series", .. })),
+            "{name:?}"
+        );
+    }
+    let same = MetricsTarget { canary_series: "stable".to_owned(), ..target(&["a.b"]) };
+    assert!(matches!(Catalog::built_in().queries(&same), Err(QueryError::Target { field: "control_series", .. })));
+    let shadow = MetricsTarget { mechanism: Mechanism::Shadow, ..target(&["a.b"]) };
+    assert!(matches!(Catalog::built_in().queries(&shadow), Err(QueryError::Unsupported { .. })));
+    let outside = MetricsTarget { mechanism: Mechanism::Instance, ..target(&["shop.example.com"]) };
+    assert!(matches!(
+        Catalog::built_in().queries(&outside),
+        Err(QueryError::Target { field: "hosts", problem }) if problem.contains("<service>.<namespace>.svc")
+    ));
+}
+
+#[test]
+fn series_are_told_apart_by_their_names() {
+    let queries = Catalog::built_in().queries(&target(&["a.b"])).expect("a good target");
+    let longer = MetricsTarget { canary_series: "x_route_stable".to_owned(), ..target(&["a.b"]) };
+    let longer = Catalog::built_in().queries(&longer).expect("a good target");
+    for (queries, name, arm) in [
+        (&queries, "envoy_vhost_b_80_route_canary_upstream_rq_completed", Some(Arm::Canary)),
+        (&queries, "envoy_vhost_b_80_route_stable_upstream_rq_xx", Some(Arm::Control)),
+        (&queries, "envoy_vhost_b_80_route_stable_upstream_rq_time_bucket", Some(Arm::Control)),
+        (&queries, "envoy_vhost_b_80_route_other_upstream_rq_xx", None),
+        (&queries, "up", None),
+        (&longer, "envoy_vhost_b_80_route_x_route_stable_upstream_rq", Some(Arm::Canary)),
+        (&longer, "envoy_vhost_b_80_route_stable_upstream_rq", Some(Arm::Control)),
+    ] {
+        let labels = BTreeMap::from([("__name__".to_owned(), name.to_owned())]);
+        assert_eq!(queries.arm(&Series { labels, points: vec![] }), arm, "{name}");
+    }
+}
+
+#[test]
+fn each_arm_is_asked_for_by_itself_and_marked() {
+    let file = "templates:\n- mesh: linkerd\n  mechanisms: [weight]\n  by_arm:\n    requests: 'a{b=\"$SERIES\",c=~\"$HOSTS\"}'\n    \
+                errors: 'd{b=\"$SERIES\",e=~\"$SERVICES\",f=~\"$NAMESPACES\"}'\n    latency: 'g{b=\"$SERIES\"}'\n    \
+                latency_unit: s\n";
+    let linkerd = MetricsTarget {
+        mesh: Mesh::Linkerd,
+        mechanism: Mechanism::Weight,
+        canary_series: "checkout-v2".to_owned(),
+        control_series: "checkout".to_owned(),
+        ..target(&["checkout.shop.svc.cluster.local", "*.shop.svc.cluster.local"])
+    };
+    let queries = Catalog::with(file).expect("good templates").queries(&linkerd).expect("a good target");
+    let requests =
+        "a{b=\"checkout-v2\",c=~\".*[.]shop[.]svc[.]cluster[.]local|checkout[.]shop[.]svc[.]cluster[.]local\"}";
+    let marked = format!(
+        "label_replace(label_replace({requests}, \"meshward_arm\", \"canary\", \"\", \"\"), \
+         \"meshward_counts\", \"requests\", \"\", \"\") or "
+    );
+    assert!(queries.traffic.starts_with(&marked), "{}", queries.traffic);
+    assert!(queries.traffic.contains("d{b=\"checkout\",e=~\".*|checkout\",f=~\"shop\"}"), "{}", queries.traffic);
+    assert_eq!(queries.traffic.matches(" or ").count(), 3);
+    assert!((queries.latency_unit_ms - 1000.0).abs() < 1e-9);
+    let series = |arm: &str, counts: &str| {
+        let labels = [("meshward_arm", arm), ("meshward_counts", counts)];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Series { labels: labels.into(), points: vec![] }
+    };
+    assert_eq!(queries.arm(&series("canary", "errors")), Some(Arm::Canary));
+    assert_eq!(queries.arm(&series("control", "errors")), Some(Arm::Control));
+    assert_eq!(queries.arm(&series("", "errors")), None);
+    assert!(queries.counts_requests(&series("canary", "requests")));
+    assert!(!queries.counts_requests(&series("canary", "errors")));
+}
+
+#[test]
+fn every_built_in_template_fills_to_queries_that_can_be_sent() {
+    let catalog = Catalog::built_in();
+    for template in &catalog.templates {
+        for mechanism in &template.mechanisms {
+            let target = MetricsTarget {
+                mesh: template.mesh,
+                mechanism: *mechanism,
+                ..target(&["checkout.shop.svc.cluster.local"])
+            };
+            if let Err(error) = catalog.queries(&target) {
+                panic!("{:?} by {mechanism:?}: {error}", template.mesh);
+            }
+        }
+    }
+    let unnamed = MetricsTarget {
+        mechanism: Mechanism::Instance,
+        control_series: String::new(),
+        ..target(&["checkout.shop.svc.cluster.local"])
+    };
+    let queries = catalog.queries(&unnamed).expect("pods without the label are the control");
+    assert!(queries.traffic.contains("meshward_io_cohort=\"\""), "{}", queries.traffic);
+    let linkerd = MetricsTarget { mesh: Mesh::Linkerd, ..unnamed };
+    assert!(matches!(catalog.queries(&linkerd), Err(QueryError::Target { field: "control_series", .. })));
+}

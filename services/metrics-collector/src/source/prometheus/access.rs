@@ -1,0 +1,87 @@
+//! What a request to Prometheus carries: who asks, and for which tenant.
+
+use std::{path::PathBuf, str::FromStr};
+
+use reqwest::{
+    RequestBuilder,
+    header::{AUTHORIZATION, HeaderName, HeaderValue},
+};
+
+/// How Prometheus lets us in. Files are read for each query, so that a secret can be changed; nothing of them is logged.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// File with a bearer token.
+    pub bearer_file: Option<PathBuf>,
+    /// File with `user:password` for basic authentication.
+    pub basic_auth_file: Option<PathBuf>,
+    /// Sent with every query: tenants of Thanos and Mimir.
+    pub headers: Vec<Header>,
+}
+
+/// One `--prometheus-header`: `NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    name: HeaderName,
+    value: HeaderValue,
+}
+
+impl FromStr for Header {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+        let name: HeaderName = name.trim().parse().map_err(|_| format!("{name:?} is no name of a header"))?;
+        if name == AUTHORIZATION {
+            return Err("a secret does not belong on a command line; use a bearer or basic-auth file".to_owned());
+        }
+        let value = value.trim().parse().map_err(|_| format!("the value of {name} does not fit a header"))?;
+        Ok(Self { name, value })
+    }
+}
+
+impl Access {
+    /// Adds everything to a request.
+    ///
+    /// # Errors
+    /// If a file cannot be read or holds something else: a sentence without its content.
+    pub(super) async fn add_to(&self, mut request: RequestBuilder) -> Result<RequestBuilder, String> {
+        for Header { name, value } in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(file) = &self.bearer_file {
+            request = request.bearer_auth(read(file).await?);
+        }
+        if let Some(file) = &self.basic_auth_file {
+            let text = read(file).await?;
+            let (user, password) = text.split_once(':').ok_or("it does not hold user:password")?;
+            request = request.basic_auth(user, Some(password));
+        }
+        Ok(request)
+    }
+}
+
+async fn read(file: &PathBuf) -> Result<String, String> {
+    let text = tokio::fs::read_to_string(file).await.map_err(|error| error.to_string())?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_checked_when_they_are_given() {
+        let tenant = Header { name: HeaderName::from_static("x-scope-orgid"), value: HeaderValue::from_static("a=b") };
+        assert_eq!(Header::from_str("X-Scope-OrgID=a=b"), Ok(tenant));
+        for (text, problem) in [
+            ("THANOS-TENANT", "NAME=VALUE"),
+            ("a b=c", "no name of a header"),
+            ("=c", "no name of a header"),
+            ("a=\u{1}", "does not fit a header"),
+            ("Authorization=Bearer x", "does not belong on a command line"),
+        ] {
+            let error = Header::from_str(text).expect_err(text);
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+    }
+}
