@@ -41,7 +41,7 @@ pub fn validate(text: &[u8], cluster: &str, catalogue: &Catalogue) -> Report {
 }
 
 /// What the object says it is; what it does not say is empty.
-fn head(object: &Value) -> ObjectRef {
+pub(crate) fn head(object: &Value) -> ObjectRef {
     // Cut, because it is repeated with every finding. No name of Kubernetes is longer.
     const LONGEST: usize = 253;
     let text = |pointer: &str| {

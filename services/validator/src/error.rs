@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use meshward_chassis::problem::Problem;
+use meshward_model::Finding;
 use meshward_proto::types::v1::ErrorReason;
 use tonic::{Code, Status};
 
@@ -21,6 +22,9 @@ pub enum Error {
     /// The validation panicked, which is a defect.
     #[error("the validation panicked")]
     Panicked(#[source] tokio::task::JoinError),
+    /// The text of a call that explains it cannot be read: errors of syntax and schema, at least one.
+    #[error("the text cannot be read as policies")]
+    Unreadable(Vec<Finding>),
     /// mesh-gateway did not answer, or not as it should.
     #[error("mesh-gateway did not answer: {0}")]
     GatewayDown(String),
@@ -30,6 +34,10 @@ pub enum Error {
 }
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Findings that one refusal lists.
+const MAX_VIOLATIONS: usize = 16;
+/// Longest description of one, in bytes: a status travels in headers, which are small.
+const MAX_SENTENCE: usize = 300;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -43,10 +51,34 @@ impl From<Error> for Status {
             }
             Error::TooSlow(_) => Problem::new(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, said).into(),
             Error::Panicked(ref cause) => Problem::internal(cause).into(),
+            Error::Unreadable(findings) => unreadable(&findings).into(),
             Error::GatewayDown(_) => {
                 Problem::unavailable(ErrorReason::PeerUnavailable, said).retry_after(RETRY_AFTER).into()
             }
             Error::GatewayRefused(status) => *status,
         }
     }
+}
+
+/// INVALID_ARGUMENT with line and column of what keeps the text from being read.
+fn unreadable(findings: &[Finding]) -> Problem {
+    let sentences: Vec<String> = findings.iter().take(MAX_VIOLATIONS).map(sentence).collect();
+    let first = sentences.first().cloned().unwrap_or_default();
+    let summary = match findings.len() {
+        0 | 1 => first,
+        count => format!("{first}; and {} more", count - 1),
+    };
+    let problem = Problem::new(Code::InvalidArgument, ErrorReason::PolicyInvalid, summary);
+    sentences.into_iter().fold(problem, |problem, sentence| problem.field("yaml", sentence))
+}
+
+/// "line 3, column 5: MW1009 message".
+fn sentence(finding: &Finding) -> String {
+    let place = finding.at.map(|at| format!("line {}, column {}: ", at.line, at.column)).unwrap_or_default();
+    let mut text = format!("{place}{} {}", finding.id, finding.message);
+    if text.len() > MAX_SENTENCE {
+        text.truncate(text.floor_char_boundary(MAX_SENTENCE));
+        text.push('…');
+    }
+    text
 }

@@ -22,6 +22,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::{
     app, dry_run,
     error::Error,
+    explain,
     ports::{Bearer, Gateway},
     report::Report,
     schema::Catalogue,
@@ -45,15 +46,23 @@ impl<G: Gateway> Validator<G> {
         Self { catalogue: Arc::new(catalogue), gateway, running, timeout }
     }
 
-    /// Layers 1 to 3 on a thread of their own. The permit goes with the work, so that work which nobody waits for any more
-    /// still counts.
+    /// Layers 1 to 3.
     async fn report(&self, yaml: String, cluster: String) -> Result<Report, Error> {
         check_cluster(&cluster)?;
+        self.bounded(move |catalogue| app::validate(yaml.as_bytes(), &cluster, catalogue)).await
+    }
+
+    /// Pure work on a text, on a thread of its own. The permit goes with the work, so that work which nobody waits for any
+    /// more still counts.
+    async fn bounded<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Catalogue) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let permit = Arc::clone(&self.running).try_acquire_owned().map_err(|_| Error::Busy)?;
         let catalogue = Arc::clone(&self.catalogue);
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            app::validate(yaml.as_bytes(), &cluster, &catalogue)
+            work(&catalogue)
         });
         let outcome = tokio::time::timeout(self.timeout, work).await;
         outcome.map_err(|_| Error::TooSlow(self.timeout))?.map_err(Error::Panicked)
@@ -107,7 +116,9 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         request: Request<ExplainPolicyRequest>,
     ) -> Result<Response<ExplainPolicyResponse>, Status> {
         viewer(&request)?;
-        Err(not_yet("ExplainPolicy", "Validate names the fields that are wrong"))
+        let ExplainPolicyRequest { yaml } = request.into_inner();
+        let sentences = self.bounded(move |catalogue| explain::explain(yaml.as_bytes(), catalogue)).await?;
+        Ok(Response::new(ExplainPolicyResponse { sentences: sentences.map_err(Error::Unreadable)? }))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod app;
 pub mod config;
 pub mod dry_run;
 pub mod error;
+pub mod explain;
 pub mod grpc;
 pub mod path;
 pub mod ports;

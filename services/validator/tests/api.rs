@@ -320,6 +320,33 @@ async fn calls_that_cannot_be_answered_say_why() {
     let later = client.detect_conflicts(world.signed(DetectConflictsRequest::default())).await.unwrap_err();
     assert_eq!(later.code(), Code::Unimplemented);
     assert_eq!(reason_of(&later).map(reason_name), Some("NOT_IMPLEMENTED"));
-    let later = client.explain_policy(world.signed(ExplainPolicyRequest::default())).await.unwrap_err();
-    assert!(later.message().contains("not built yet"), "{}", later.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_explained_and_unreadable_ones_refused_with_line_and_column() {
+    let world = World::new(Some(istio_crds())).await;
+    let mut client = world.client();
+    let policy = "\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: closed, namespace: shop}
+spec: {}
+";
+    let yaml = format!("{policy}---\n{GOOD}");
+    let answer = client.explain_policy(world.signed(ExplainPolicyRequest { yaml })).await.unwrap().into_inner();
+    assert_eq!(answer.sentences.len(), 2);
+    assert!(answer.sentences[0].starts_with("Istio AuthorizationPolicy shop/closed: ALLOW nothing"), "{answer:?}");
+    assert!(answer.sentences[1].starts_with("VirtualService shop/checkout: not explained"), "{answer:?}");
+
+    for (yaml, place) in [
+        (policy.replace("{}", "{rule: []}"), "line 4, column 8: MW2004"),
+        (policy.replace("{}", "{"), "line 4, column 7: MW1009"),
+        (String::new(), "line 1, column 1: MW1008"),
+    ] {
+        let status = client.explain_policy(world.signed(ExplainPolicyRequest { yaml })).await.unwrap_err();
+        assert_eq!((status.code(), reason_of(&status)), (Code::InvalidArgument, Some(ErrorReason::PolicyInvalid)));
+        assert!(status.message().starts_with(place), "{}", status.message());
+    }
+    let nobody = client.explain_policy(ExplainPolicyRequest::default()).await.unwrap_err();
+    assert_eq!(nobody.code(), Code::Unauthenticated);
 }
