@@ -22,6 +22,7 @@ mod mesh;
 mod nack;
 mod objects;
 mod prometheus;
+mod server;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub use error::StackError;
 pub use mesh::{CALLERS, Caller, NAMESPACE, SERVICE_PORT, Upstreams};
 pub use nack::{ENVOY_REFUSAL, REGEX_THAT_ENVOY_REFUSES};
 pub use prometheus::Target;
+pub use server::Server;
 
 use crate::process::Process;
 use crate::tools::Tools;

@@ -1,8 +1,8 @@
 //! The instances of a service: pods, and Istio's WorkloadEntries for what runs elsewhere.
 //!
-//! A page is a page of pods as the API server cuts it, so that a service of thousands of pods is never read whole. After
-//! the last pod come the WorkloadEntries; the API server cannot select them by the labels that count (those in their
-//! spec), so they are all read and cut here.
+//! A page is a page of pods as the API server cuts it, so that a service of thousands of pods is never read whole.
+//! After the last pod come the WorkloadEntries; the API server cannot select them by the labels that count (those in
+//! their spec), so they are all read and cut here.
 //!
 //! What is not known is empty: the zone if the node cannot be read, the version if no proxy says it.
 

@@ -10,8 +10,9 @@
 //!    yes.
 //! 4. **Restore**: put back what was there, byte for byte.
 //!
-//! [`instances`] tells who a service is. [`cluster`] is the port to Kubernetes. [`app`] puts these together; [`grpc`] is the wire. The service has no store:
-//! what stood there before a deployment (the baseline) travels with every call, and the fence is on the object itself.
+//! [`instances`] tells who a service is. [`cluster`] is the port to Kubernetes. [`app`] puts these together; [`grpc`] is
+//! the wire. The service has no store: what stood there before a deployment (the baseline) travels with every call, and
+//! the fence is on the object itself.
 
 pub mod app;
 pub mod apply;

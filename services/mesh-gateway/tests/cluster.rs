@@ -3,6 +3,8 @@
 //! One stack serves all scenarios, one after the other, each on an object of its own. Run `deploy/local/install stack`
 //! once before.
 
+#[path = "cluster/authorization.rs"]
+mod authorization;
 #[path = "cluster/instances.rs"]
 mod instances;
 #[path = "cluster/scenarios.rs"]
@@ -32,5 +34,7 @@ async fn the_gateway_on_a_real_control_plane() {
     scenarios::callers_are_held_to_their_roles(&world).await;
     instances::a_service_is_listed_page_by_page(&world).await;
     instances::what_cannot_be_listed_is_told(&world).await;
+    authorization::requests_are_decided_by_the_version_of_their_id(&world).await;
+    authorization::what_would_hit_connections_is_refused(&world).await;
     world.stop().await;
 }

@@ -24,6 +24,9 @@ pub const CALLERS: [Caller; 2] = [
     Caller { app: "search", pod: "search-0", host: 2, egress: "./catalog.shop.svc.cluster.local" },
 ];
 
+/// A pod that serves requests through a sidecar, and calls nobody. It is not part of every stack.
+pub(super) const SERVER: Caller = Caller { app: "ledger", pod: "ledger-0", host: 1, egress: "~/*" };
+
 /// A pod that calls services through a sidecar.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -76,6 +79,25 @@ pub(super) async fn create(client: &kube::Client, upstreams: &Upstreams, network
         objects::apply_status(client, &pod_status(caller, network)).await?;
     }
     Ok(())
+}
+
+/// Creates the server's pod, and a sidecar that hands on to `upstream` what it lets in.
+pub(super) async fn create_server(
+    client: &kube::Client,
+    upstream: SocketAddr,
+    network: Ipv4Addr,
+) -> Result<(), StackError> {
+    let mut with_ingress = sidecar(&SERVER, network);
+    with_ingress["spec"]["ingress"] = json!([{
+        "port": {"number": SERVICE_PORT, "protocol": "HTTP", "name": "http"},
+        "bind": SERVER.address(network).to_string(),
+        "captureMode": "NONE",
+        "defaultEndpoint": upstream.to_string(),
+    }]);
+    // None of its own: whom it calls is of no interest, and the listener would have the same port.
+    with_ingress["spec"]["egress"] = json!([{"hosts": [SERVER.egress]}]);
+    objects::apply_all(client, &[service(SERVER.app), pod(&SERVER), with_ingress]).await?;
+    objects::apply_status(client, &pod_status(&SERVER, network)).await
 }
 
 fn no_mutual_tls() -> Value {

@@ -97,7 +97,7 @@ pub async fn exposed_step_by_step_and_restored_byte_for_byte(world: &World) {
         refused(gateway.apply(&late).await, Reason::StaleGeneration);
     }
     assert_eq!(world.live("steps").await, Some(after), "a late writer changes nothing");
-    assert_eq!(world.writes_in_audit("steps"), 4 + 2, "one write a step, two to restore");
+    assert_eq!(world.writes_in_audit("virtualservices", "steps"), 4 + 2, "one write a step, two to restore");
     world.delete("steps").await;
 }
 

@@ -129,8 +129,14 @@ impl World {
     }
 
     pub async fn live(&self, name: &str) -> Option<Value> {
-        let object = self.api().get_opt(name).await.expect("it can be read");
-        object.map(|object| serde_json::to_value(object).expect("an object is JSON"))
+        self.live_object(&object(name, Value::Null)).await
+    }
+
+    /// The live object of the kind and name of this one.
+    pub async fn live_object(&self, object: &Value) -> Option<Value> {
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        let live = self.api_of(object).get_opt(name).await.expect("it can be read");
+        live.map(|object| serde_json::to_value(object).expect("an object is JSON"))
     }
 
     /// What the caller's Envoy itself says that its routes are.
@@ -140,13 +146,12 @@ impl World {
         reply.expect("Envoy answers").text().await.expect("a text")
     }
 
-    /// How often Meshward has written an object, as the API server's audit log tells it.
-    pub fn writes_in_audit(&self, name: &str) -> usize {
+    /// How often Meshward has written an object of a kind ("virtualservices"), as the API server's audit log tells it.
+    pub fn writes_in_audit(&self, plural: &str, name: &str) -> usize {
         let log = std::fs::read_to_string(self.stack.audit_log()).expect("an audit log");
         // Go writes an ampersand in JSON as an escape.
-        let is_it = |line: &&str| {
-            line.contains(&format!("virtualservices/{name}?")) && line.contains(r"fieldManager=meshward\u0026")
-        };
+        let is_it =
+            |line: &&str| line.contains(&format!("{plural}/{name}?")) && line.contains(r"fieldManager=meshward\u0026");
         log.lines().filter(is_it).filter(|line| line.contains("\"verb\":\"patch\"")).count()
     }
 

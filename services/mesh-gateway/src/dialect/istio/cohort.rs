@@ -63,6 +63,29 @@ impl Cohort {
         };
         Some(format!("(?i).*{alternatives}"))
     }
+
+    /// The same ids as values of a header condition of an AuthorizationPolicy, which knows no expressions: "*" and how
+    /// the id ends, in either case. Empty for the empty cohort.
+    ///
+    /// A last digit that is whole in the cohort is one value, whatever stands before it; the expression asks for a
+    /// digit there as well. So the two differ for ids that end in a single digit ("order-0"), which no UUID does: a
+    /// value for each pair would be up to 480 comparisons a rule and request.
+    #[must_use]
+    pub fn suffixes(self) -> Vec<String> {
+        let (whole, rest) = (self.below as usize / 16, self.below as usize % 16);
+        let singles = DIGITS[..whole].iter().flat_map(|last| cases(*last)).map(|last| format!("*{last}"));
+        let next = DIGITS.get(whole).filter(|_| rest > 0);
+        let pairs = next.into_iter().flat_map(|last| cases(*last)).flat_map(|last| {
+            DIGITS[..rest].iter().flat_map(|second| cases(*second)).map(move |second| format!("*{second}{last}"))
+        });
+        singles.chain(pairs).collect()
+    }
+}
+
+/// A digit in each of its cases.
+fn cases(digit: u8) -> Vec<char> {
+    let upper = digit.to_ascii_uppercase();
+    if upper == digit { vec![char::from(digit)] } else { vec![char::from(digit), char::from(upper)] }
 }
 
 /// The first `count` hexadecimal digits as a character class; `count` is 1 to 16.
@@ -128,6 +151,23 @@ mod tests {
                 .filter(|(second, last)| last * 16 + second < below)
                 .collect();
             assert_eq!(members(Cohort { below }), expected, "{below}");
+        }
+    }
+
+    #[test]
+    fn suffixes_and_expression_are_one_cohort() {
+        for below in 0..=PAIRS {
+            let cohort = Cohort { below };
+            let suffixes = cohort.suffixes();
+            let regex = cohort.regex().map(|pattern| Regex::new(&format!("^(?:{pattern})$")).unwrap());
+            for pair in (0..PAIRS).map(|pair| format!("{pair:02x}")).flat_map(|pair| [pair.to_uppercase(), pair]) {
+                let id = format!("6a1f2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b{pair}");
+                let ends = suffixes.iter().filter(|suffix| id.ends_with(&suffix[1..])).count();
+                assert_eq!(ends, usize::from(regex.as_ref().is_some_and(|regex| regex.is_match(&id))), "{below} {id}");
+            }
+        }
+        for (weight, count) in [(0, 0), (1000, 11), (3000, 20), (5000, 8), (9000, 30), (10_000, 22)] {
+            assert_eq!(cohort(weight).suffixes().len(), count, "{weight}");
         }
     }
 

@@ -8,19 +8,19 @@ mod request;
 mod weight;
 
 use meshward_model::{
-    Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Operation, PlannedStep, PlannedWrite, Target,
-    Weight,
+    Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, PlannedStep, Target, Weight,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{cohort::Cohort, direct};
+use super::{
+    cohort::Cohort,
+    differing_fields, direct,
+    steps::{ALL_AT_ONCE, desired, planned},
+};
 use crate::{
     dialect::{Desired, Question, Unsupported},
     object,
 };
-
-/// What would work for a change that no share of the traffic can be given.
-const ALL_AT_ONCE: &str = "release it all at once (mechanism NONE, 100 %)";
 
 pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported> {
     let Some(baseline) = &question.baseline.object else {
@@ -52,18 +52,16 @@ fn refused(check: Result<(), Unsupported>) -> Unsupported {
 /// The object of one step below 100 %.
 pub(super) fn step(intent: &ExposureIntent) -> Result<Desired, Unsupported> {
     let Some(baseline) = &intent.baseline.object else { return Err(direct::only_full()) };
-    Ok(desired(&intent.target, object::spec(baseline), object::spec(&intent.canary), intent.mechanism, intent.weight))
+    let (stable, canary) = (object::spec(baseline), object::spec(&intent.canary));
+    Ok(desired(&intent.target, spec(stable, canary, intent.mechanism, intent.weight)))
 }
 
-fn desired(target: &Target, stable: &Value, canary: &Value, mechanism: Mechanism, weight: Weight) -> Desired {
-    let spec = match (weight, mechanism) {
+fn spec(stable: &Value, canary: &Value, mechanism: Mechanism, weight: Weight) -> Value {
+    match (weight, mechanism) {
         (Weight::ZERO, _) => stable.clone(),
         (_, Mechanism::Weight) => weight::blend(stable, canary, weight),
         _ => request::compose(stable, canary, Cohort::of(weight)),
-    };
-    let mut object = direct::skeleton(target);
-    object["spec"] = spec;
-    Desired { target: target.clone(), object, is_final: false }
+    }
 }
 
 fn steps(
@@ -73,25 +71,8 @@ fn steps(
     exposed: impl Fn(Weight) -> String,
 ) -> Vec<PlannedStep> {
     let stable = question.baseline.object.as_ref().map_or(&Value::Null, object::spec);
-    let canary = object::spec(question.canary);
-    let step = |weight: Weight| {
-        let desired = match weight {
-            Weight::FULL => direct::approved(question.target, question.canary),
-            _ => desired(question.target, stable, canary, mechanism, weight),
-        };
-        let (target, object) = (desired.target, desired.object);
-        PlannedStep {
-            weight,
-            nominal_share: share(weight),
-            writes: vec![PlannedWrite { target, operation: Operation::Apply, object }],
-            exposed: match weight {
-                Weight::ZERO => "Nobody.".to_owned(),
-                Weight::FULL => "Everybody; the object is the approved version.".to_owned(),
-                weight => exposed(weight),
-            },
-        }
-    };
-    question.weights.iter().copied().map(step).collect()
+    let spec = |weight| spec(stable, object::spec(question.canary), mechanism, weight);
+    planned(question, spec, share, exposed)
 }
 
 fn by_request(question: &Question<'_>, stable: &Value, canary: &Value, weight: Option<Unsupported>) -> ExposurePlan {
@@ -177,17 +158,6 @@ pub(crate) fn qualified(host: &str, namespace: &str) -> String {
 /// The routes of one protocol ("http", "tcp" or "tls").
 fn routes<'a>(spec: &'a Value, protocol: &str) -> &'a [Value] {
     spec[protocol].as_array().map_or(&[], Vec::as_slice)
-}
-
-/// The names of the top-level fields that differ, except one.
-fn differing_fields(stable: &Value, canary: &Value, except: &str) -> Vec<String> {
-    let empty = Map::new();
-    let fields = |spec: &'_ Value| spec.as_object().unwrap_or(&empty).keys().cloned().collect::<Vec<_>>();
-    let mut names: Vec<_> = fields(stable).into_iter().chain(fields(canary)).collect();
-    names.sort();
-    names.dedup();
-    names.retain(|name| name != except && stable[name.as_str()] != canary[name.as_str()]);
-    names
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@
 //! - otherwise what can be predicted of each route ([`traits`]): its name, series, destinations with weights, timeout.
 //!   If the routes fit the written spec and no other that the proxy may still have, they are new; if they fit only
 //!   another one, they are older; anything else is unclear. A prediction that is wrong costs time, never truth.
+//!
+//! An AuthorizationPolicy is in listeners instead, and named there: see [`rbac`].
 
+mod rbac;
 mod traits;
 
 use std::collections::BTreeSet;
@@ -30,6 +33,13 @@ pub(super) struct Seen {
 
 /// `None` if the object cannot concern the proxy.
 pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen> {
+    match (expected.target.group(), expected.target.kind.as_str()) {
+        ("security.istio.io", "AuthorizationPolicy") => rbac::read(dump, expected),
+        _ => read_routes(dump, expected),
+    }
+}
+
+fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen> {
     let source = source(expected);
     let routes = routes_of(dump, &source);
     let in_listeners = section(dump, "ListenersConfigDump").is_some_and(|listeners| mentions(listeners, &source));

@@ -1,6 +1,6 @@
 //! Plans as tables: what is composed, and what is refused with which words.
 
-use meshward_model::{Baseline, ExposureIntent};
+use meshward_model::{Baseline, ExposureIntent, Operation};
 use serde_json::json;
 
 use super::*;
