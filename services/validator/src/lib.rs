@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod config;
+pub mod corpus;
 pub mod dry_run;
 pub mod error;
 pub mod explain;

@@ -5,12 +5,13 @@
 //! column; nothing here panics or fails in another way.
 //!
 //! 1. `check.rs` looks at the bytes: size, UTF-8, characters that YAML forbids.
-//! 2. `compose.rs` turns the parser's events into trees of nodes; aliases share the tree of their anchor.
+//! 2. `compose.rs` turns the parser's events into trees of nodes (`node.rs`); aliases share the tree of their anchor.
 //! 3. `scalar.rs` reads plain scalars as kubectl does.
 //! 4. `place.rs` holds the positions beside the JSON value.
 
 mod check;
 mod compose;
+mod node;
 mod place;
 mod scalar;
 

@@ -8,41 +8,17 @@ use std::{
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag, options};
 use meshward_model::SourceRange;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     Document, MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES,
-    place::{Inside, Places},
+    node::{Content, Key, Node, expand, scalar_text, text_with_colon},
     scalar::{Scalar, Trap, resolve},
 };
 use crate::{
     report::{Findings, clamp, position, quote},
     rules::catalogue::{self as rule, Rule},
 };
-
-/// A value and what it will cost once it is expanded.
-struct Node {
-    at: SourceRange,
-    content: Content,
-    /// This value and all in it.
-    nodes: usize,
-    /// Bytes of all keys and texts in it.
-    bytes: usize,
-    /// Levels of lists and mappings: 0 for a scalar.
-    height: usize,
-}
-
-enum Content {
-    Scalar(Value),
-    Items(Vec<Rc<Node>>),
-    Fields(Vec<(Key, Rc<Node>)>),
-}
-
-#[derive(Clone)]
-struct Key {
-    name: Rc<str>,
-    at: SourceRange,
-}
 
 /// A list or mapping that is still open.
 struct Open {
@@ -257,6 +233,11 @@ impl<'f> Composer<'f> {
 
     fn end(&mut self, at: SourceRange) -> Result<(), Stop> {
         let Some(open) = self.open.pop() else { return Ok(()) };
+        if let Kind::Mapping { fields, .. } = &open.kind
+            && let Some(node) = text_with_colon(open.start, fields, at).filter(|_| open.anchor == 0)
+        {
+            return self.put(Rc::new(node), "", at);
+        }
         let (content, last) = match open.kind {
             Kind::List(items) => {
                 let last = items.last().map(|item| item.at);
@@ -457,32 +438,6 @@ impl<'f> Composer<'f> {
 /// Nodes and bytes of everything that is still open: each level counts its finished children, so they add up.
 fn open_total(open: &[Open]) -> (usize, usize) {
     open.iter().fold((0, 0), |(nodes, bytes), open| (nodes + open.nodes, bytes + open.bytes))
-}
-
-/// The JSON value of a node and the places beside it. As deep as [`MAX_DEPTH`] allows.
-fn expand(node: &Node) -> (Value, Arc<Places>) {
-    let (value, inside) = match &node.content {
-        Content::Scalar(value) => (value.clone(), Inside::Nothing),
-        Content::Items(items) => {
-            let (values, places) = items.iter().map(|item| expand(item)).unzip();
-            (Value::Array(values), Inside::Items(places))
-        }
-        Content::Fields(fields) => {
-            let mut object = Map::new();
-            let mut places = HashMap::new();
-            for (key, node) in fields {
-                let (value, inner) = expand(node);
-                object.insert(key.name.to_string(), value);
-                places.insert(key.name.to_string(), (key.at, inner));
-            }
-            (Value::Object(object), Inside::Fields(places))
-        }
-    };
-    (value, Arc::new(Places { at: node.at, inside }))
-}
-
-fn scalar_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn tag_name(tag: Option<&Tag>) -> String {

@@ -36,6 +36,8 @@ fn values_are_those_that_kubectl_sends() {
         ("a: !!str 12\nb: !!int 0x10\nc: !!str no", json!({"a": "12", "b": 16, "c": "no"})),
         ("a: |\n  x\n  y\nb: >-\n  x\n  y", json!({"a": "x\ny\n", "b": "x y"})),
         ("8080: a", json!({"8080": "a"})),
+        ("a: [fd00::, b:, c:]", json!({"a": ["fd00::", "b:", "c:"]})),
+        ("a: [b: , c: 1, {d: }, \"e\":]", json!({"a": [{"b": null}, {"c": 1}, {"d": null}, {"e": null}]})),
         ("a: |\n  x", json!({"a": "x"})),
         ("a: \"no\"\nb: '0755'", json!({"a": "no", "b": "0755"})),
         ("---\n# nothing\n---\na: 1\n---\n", json!({"a": 1})),

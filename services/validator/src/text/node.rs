@@ -1,0 +1,78 @@
+//! Values as they are collected, before aliases are expanded.
+
+use std::{collections::HashMap, rc::Rc, sync::Arc};
+
+use meshward_model::SourceRange;
+use serde_json::{Map, Value};
+
+use super::place::{Inside, Places};
+
+/// A value and what it will cost once it is expanded.
+pub(super) struct Node {
+    pub(super) at: SourceRange,
+    pub(super) content: Content,
+    /// This value and all in it.
+    pub(super) nodes: usize,
+    /// Bytes of all keys and texts in it.
+    pub(super) bytes: usize,
+    /// Levels of lists and mappings: 0 for a scalar.
+    pub(super) height: usize,
+}
+
+/// What a value is.
+pub(super) enum Content {
+    Scalar(Value),
+    Items(Vec<Rc<Node>>),
+    Fields(Vec<(Key, Rc<Node>)>),
+}
+
+/// A key and where it stands.
+#[derive(Clone)]
+pub(super) struct Key {
+    pub(super) name: Rc<str>,
+    pub(super) at: SourceRange,
+}
+
+/// A text in a list that ends with a colon, as in `[fd00::]`, which the parser takes for a mapping without braces, of one key
+/// without a value. Kubernetes tools read the text, for to them a colon means something only before a space. `end` is where
+/// the mapping ends, which is the next sign behind the colon.
+pub(super) fn text_with_colon(start: SourceRange, fields: &[(Key, Rc<Node>)], end: SourceRange) -> Option<Node> {
+    let [(key, value)] = fields else { return None };
+    let is_empty = |at: SourceRange| (at.line, at.column) == (at.end_line, at.end_column);
+    let has_no_value = matches!(value.content, Content::Scalar(Value::Null)) && is_empty(value.at);
+    let follows = end.line == key.at.end_line && end.column == key.at.end_column + 1;
+    let is_plain = usize::try_from(key.at.end_column - key.at.column) == Ok(key.name.chars().count());
+    if !(is_empty(start) && has_no_value && follows && is_plain) {
+        return None;
+    }
+    let text = format!("{}:", key.name);
+    let at = SourceRange { end_column: end.column, ..key.at };
+    Some(Node { at, nodes: 1, bytes: text.len(), height: 0, content: Content::Scalar(Value::from(text)) })
+}
+
+/// The JSON value of a node and the places beside it. As deep as [`MAX_DEPTH`] allows.
+pub(super) fn expand(node: &Node) -> (Value, Arc<Places>) {
+    let (value, inside) = match &node.content {
+        Content::Scalar(value) => (value.clone(), Inside::Nothing),
+        Content::Items(items) => {
+            let (values, places) = items.iter().map(|item| expand(item)).unzip();
+            (Value::Array(values), Inside::Items(places))
+        }
+        Content::Fields(fields) => {
+            let mut object = Map::new();
+            let mut places = HashMap::new();
+            for (key, node) in fields {
+                let (value, inner) = expand(node);
+                object.insert(key.name.to_string(), value);
+                places.insert(key.name.to_string(), (key.at, inner));
+            }
+            (Value::Object(object), Inside::Fields(places))
+        }
+    };
+    (value, Arc::new(Places { at: node.at, inside }))
+}
+
+/// A scalar as it was written, or as JSON writes it.
+pub(super) fn scalar_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
