@@ -3,15 +3,25 @@ use serde_json::{Value, json};
 
 use crate::rules::{Object, catalogue, check};
 
+mod networking;
+mod security;
+
 fn hits(kind: &str, spec: &Value) -> Vec<(&'static str, String)> {
+    hits_of("networking.istio.io/v1", kind, spec)
+}
+
+fn hits_of(api_version: &str, kind: &str, spec: &Value) -> Vec<(&'static str, String)> {
+    hits_of_object(api_version, kind, &json!({"spec": spec}))
+}
+
+fn hits_of_object(api_version: &str, kind: &str, object: &Value) -> Vec<(&'static str, String)> {
     let head = ObjectRef {
-        api_version: "networking.istio.io/v1".to_owned(),
+        api_version: api_version.to_owned(),
         kind: kind.to_owned(),
         namespace: "shop".to_owned(),
         name: "checkout".to_owned(),
     };
-    let object = json!({"spec": spec});
-    let hits = check(&Object { head: &head, value: &object }).expect("rules for the kind");
+    let hits = check(&Object { head: &head, value: object }).expect("rules for the kind");
     assert!(hits.iter().all(|hit| catalogue::ALL.contains(&hit.rule) && !hit.message.is_empty()));
     hits.into_iter().map(|hit| (hit.rule.id, hit.path.to_string())).collect()
 }
