@@ -4,7 +4,9 @@
 mod api {
     pub mod calls;
     pub mod history;
+    pub mod meshes;
     pub mod scripted;
+    pub mod settings;
     pub mod world;
 }
 
@@ -27,7 +29,7 @@ async fn verdicts_from_a_real_prometheus() {
             "good",
             Verdict::Healthy,
             "1 error in 6,000 canary requests, 40 in 54,000 control requests; at this share 4.1 were expected; \
-             evidence 0.4 against 100",
+             evidence 0.2 against 100",
         ),
         ("bad", Verdict::Regression, " errors in 1,"),
         ("bad-istio", Verdict::Regression, " errors in 1,"),
@@ -216,6 +218,8 @@ async fn wrong_requests_are_refused_by_field() {
     };
     let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     case("target", &|r| r.target = None);
+    case("target.mesh", &|r| r.target.as_mut().expect("set").mesh = 77);
+    case("target.mechanism", &|r| r.target.as_mut().expect("set").mechanism = 99);
     case("target.hosts", &|r| r.target.as_mut().expect("set").hosts.clear());
     case("target.hosts", &|r| r.target.as_mut().expect("set").hosts = vec!["a\"} or vector(1)".to_owned()]);
     case("target.canary_series", &|r| r.target.as_mut().expect("set").canary_series = "a|b".to_owned());
@@ -237,7 +241,7 @@ async fn wrong_requests_are_refused_by_field() {
         assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
         assert_eq!(World::fields(&status), [field], "{}", status.message());
     }
-    for window in [0, 86_401] {
+    for window in [-1, 0, 86_401, 365 * 86_400] {
         let status = world.traffic(traffic("good", 20, window)).await.expect_err("a wrong window");
         assert_eq!(World::fields(&status), ["window"]);
     }

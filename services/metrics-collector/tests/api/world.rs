@@ -1,6 +1,6 @@
 //! A collector in this process, in front of a source.
 
-use std::{net::IpAddr, process::Command, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, process::Command, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use meshward_chassis::{
@@ -46,6 +46,8 @@ struct Kept {
 }
 
 pub struct World {
+    /// What the collector takes for now.
+    pub clock: ManualClock,
     issuer: TestIssuer,
     running: Running,
     source: Kept,
@@ -55,14 +57,20 @@ pub struct World {
 
 impl World {
     pub async fn with(source: Source) -> Self {
-        Self::start(source, None).await
+        Self::with_args(source, |_, _| {}).await
     }
 
     pub async fn with_bearer(source: Source, token: &str) -> Self {
-        Self::start(source, Some(token)).await
+        let setup = |args: &mut Args, directory: &Path| {
+            let file = directory.join("prometheus-token");
+            std::fs::write(&file, format!("{token}\n")).expect("written");
+            args.prometheus_bearer_file = Some(file);
+        };
+        Self::with_args(source, setup).await
     }
 
-    async fn start(source: Source, token: Option<&str>) -> Self {
+    /// With other flags; files may be put into the directory.
+    pub async fn with_args(source: Source, setup: impl FnOnce(&mut Args, &Path)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let issuer = TestIssuer::new(directory.path()).expect("an issuer");
         // Prometheus has its own deadline elsewhere in these tests; listeners that never answer should not cost more.
@@ -77,25 +85,12 @@ impl World {
             }
             Source::Address(address) => (address, Kept::default()),
         };
-        let bearer_file = token.map(|token| {
-            let file = directory.path().join("prometheus-token");
-            std::fs::write(&file, format!("{token}\n")).expect("written");
-            file
-        });
-        let args = Args {
-            server: issuer.server_args(),
-            prometheus: vec![address.parse().expect("an address")],
-            prometheus_bearer_file: bearer_file,
-            prometheus_basic_auth_file: None,
-            prometheus_header: Vec::new(),
-            queries: None,
-            query_cache: Duration::from_secs(1),
-            query_timeout,
-        };
-        let end = Timestamp::from_second(START + 20 * TICK).expect("in range");
+        let mut args = args(&issuer, &address, query_timeout);
+        setup(&mut args, directory.path());
+        let clock = clock();
         let server = Server::new("metrics-collector", &args.server).await.expect("a server");
-        let server = build(&args, Arc::new(ManualClock::new(end)), server).expect("a collector");
-        Self { issuer, running: spawn(server), source, _directory: directory }
+        let server = build(&args, Arc::new(clock.clone()), server).expect("a collector");
+        Self { clock, issuer, running: spawn(server), source, _directory: directory }
     }
 
     pub fn client(&self) -> MetricsCollectorServiceClient<PeerChannel> {
@@ -142,6 +137,14 @@ impl World {
         self.running.begin_stop();
     }
 
+    /// Suspends Prometheus, as an outage does: it takes connections and says nothing. `resume` ends it.
+    pub fn suspend(&self, suspend: bool) {
+        let signal = if suspend { "-STOP" } else { "-CONT" };
+        let pid = self.source.prometheus.as_ref().expect("a real Prometheus").pid();
+        let sent = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
     /// The fields that a status complains about.
     pub fn fields(status: &Status) -> Vec<String> {
         let violations = status.get_details_bad_request().map(|details| details.field_violations);
@@ -152,6 +155,37 @@ impl World {
         if let Some(prometheus) = &self.source.prometheus {
             prometheus.alive().expect("Prometheus runs");
         }
+    }
+}
+
+fn args(issuer: &TestIssuer, prometheus: &str, query_timeout: Duration) -> Args {
+    Args {
+        server: issuer.server_args(),
+        prometheus: vec![prometheus.parse().expect("an address")],
+        prometheus_bearer_file: None,
+        prometheus_basic_auth_file: None,
+        prometheus_header: Vec::new(),
+        queries: None,
+        query_cache: Duration::from_secs(1),
+        query_timeout,
+    }
+}
+
+/// It stands at the end of the history.
+fn clock() -> ManualClock {
+    ManualClock::new(Timestamp::from_second(START + 20 * TICK).expect("in range"))
+}
+
+/// What a collector says that does not start with these flags.
+pub async fn refused(setup: impl FnOnce(&mut Args, &Path)) -> String {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let issuer = TestIssuer::new(directory.path()).expect("an issuer");
+    let mut args = args(&issuer, "http://127.0.0.1:1", PATIENCE);
+    setup(&mut args, directory.path());
+    let server = Server::new("metrics-collector", &args.server).await.expect("a server");
+    match build(&args, Arc::new(clock()), server) {
+        Ok(_) => panic!("it starts"),
+        Err(why) => why.to_string(),
     }
 }
 
