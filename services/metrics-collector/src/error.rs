@@ -39,9 +39,7 @@ impl From<Error> for Problem {
                 Self::invalid_argument(format!("target.{field}"), problem)
             }
             Error::Query(unsupported @ QueryError::Unsupported { .. }) => Self::unimplemented(&unsupported.to_string()),
-            Error::Query(filled @ QueryError::Filled { .. }) => {
-                Self::invalid_argument("target", filled.to_string())
-            }
+            Error::Query(filled @ QueryError::Filled { .. }) => Self::invalid_argument("target", filled.to_string()),
             Error::Cluster(unknown) => Self::invalid_argument("target.cluster", unknown.to_string()),
             Error::TooManyTicks { needed, .. } => {
                 let mend = format!("{error}; use a tick of {:.3} s or more", needed.as_secs_f64());

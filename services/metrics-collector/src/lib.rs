@@ -63,8 +63,8 @@ fn sources(args: &Args, clock: &Arc<dyn Clock>) -> Result<Sources, ConfigError> 
     };
     let mut sources = Sources::default();
     for address in &args.prometheus {
-        let prometheus = Prometheus::new(&address.url, access.clone())
-            .map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
+        let prometheus =
+            Prometheus::new(&address.url, access.clone()).map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
         let source = Cached::new(Breaker::new(prometheus, clock.clone()), args.query_cache);
         let added = sources.add(address.cluster.as_deref(), Arc::new(source));
         added.map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
