@@ -47,6 +47,8 @@ fn what_decides_knows_no_transport_no_database_and_no_clock() {
         "services/policy-registry/src/approval.rs",
         "services/validator/src/rules.rs",
         "services/validator/src/rules",
+        "services/validator/src/explain.rs",
+        "services/validator/src/explain",
     ];
     let foreign = ["tonic", "sqlx", "kube", "tokio", "reqwest", "axum", "meshward_proto", "meshward_chassis"];
     for path in pure.iter().flat_map(|path| rust_files(&root().join(path))) {

@@ -1,7 +1,7 @@
 //! Thousands of damaged texts: the validator never panics, and whatever it refuses, it gives a reason for.
 
 use meshward_model::Severity;
-use meshward_validator::{app, rules::catalogue, schema::Catalogue};
+use meshward_validator::{app, explain, rules::catalogue, schema::Catalogue};
 use serde_json::json;
 
 const SEEDS: [&str; 3] = [
@@ -12,6 +12,22 @@ const SEEDS: [&str; 3] = [
      trafficPolicy: &p\n    connectionPool: {tcp: {maxConnections: 10, connectTimeout: 30ms}}\n    outlierDetection: {interval: 1s}\n  subsets:\n  \
      - name: v1\n    labels: {version: v1}\n    trafficPolicy: *p\n  - {<<: {name: v2}, labels: {version: \"v2\"}}\n",
     "---\na: !!str 1\nb: |\n  text\nc: >-\n  folded\n? d\n: [1, 0x2, 1_0, yes, ~, .inf]\n...\n---\n{e: &x {f: *x}}\n",
+];
+
+/// Policies on who may call whom, and routes, of both meshes.
+const POLICIES: [&str; 4] = [
+    "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: cart, namespace: shop}\nspec:\n  rules:\n  - from:\n    \
+     - source: {principals: [a, b*], notNamespaces: [c]}\n    to:\n    - operation: {methods: [GET], paths: [/x]}\n    when:\n    \
+     - {key: source.ip, values: [10.0.0.0/8]}\n",
+    "apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: cart, namespace: shop}\nspec:\n  targetRef: \
+     {group: policy.linkerd.io, kind: Server, name: cart}\n  requiredAuthenticationRefs:\n  - {kind: ServiceAccount, name: web}\n---\n\
+     apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {name: cart, namespace: shop}\nspec:\n  podSelector: {matchLabels: \
+     {app: cart}}\n  port: 80\n",
+    "apiVersion: policy.linkerd.io/v1beta3\nkind: HTTPRoute\nmetadata:\n  name: cart\n  namespace: shop\n  annotations: \
+     {retry.linkerd.io/http: 5xx}\nspec:\n  parentRefs: [{group: core, kind: Service, name: cart, port: 80}]\n  rules:\n  - matches: \
+     [{path: {type: RegularExpression, value: '/a.*'}}]\n    timeouts: {request: 10s, backendRequest: 1s}\n",
+    "apiVersion: linkerd.io/v1alpha2\nkind: ServiceProfile\nmetadata: {name: cart.shop.svc.cluster.local, namespace: shop}\nspec:\n  \
+     routes:\n  - name: a\n    condition: {all: [{not: {method: PUT}}]}\n    responseClasses:\n    - condition: {status: {min: 500}}\n",
 ];
 
 /// Pieces that break YAML in interesting ways.
@@ -100,4 +116,28 @@ fn damaged_texts_are_answered_with_findings() {
     // The damage is of a kind that is noticed, and not so grave that nothing but syntax is tried.
     assert!((3_000..6_000).contains(&refused), "{refused} refused");
     assert!((1_000..5_500).contains(&without_object), "{without_object} without an object");
+}
+
+#[test]
+fn damaged_policies_are_judged_and_explained_or_refused_with_places() {
+    let (catalogue, mut chance) = (Catalogue::default(), Chance(0x2545_f491_4f6c_dd1d));
+    let (mut explained, mut refused) = (0, 0);
+    for round in 0..4_000 {
+        let bytes = damage(POLICIES[round % POLICIES.len()], &mut chance);
+        let report = app::validate(&bytes, "", &catalogue);
+        let shown = String::from_utf8_lossy(&bytes);
+        let placed = report.findings.iter().all(|finding| finding.at.is_some_and(|at| at.line > 0 && at.column > 0));
+        assert!(placed, "{shown}: {:?}", report.findings);
+        match explain::explain(&bytes, &catalogue) {
+            Ok(sentences) => {
+                assert!(sentences.len() >= report.objects.len().max(1), "{shown}: {sentences:?}");
+                explained += 1;
+            }
+            Err(findings) => {
+                assert!(!findings.is_empty() && !report.is_valid(), "{shown}: refused without a reason");
+                refused += 1;
+            }
+        }
+    }
+    assert!(explained > 200 && refused > 500, "{explained} explained, {refused} refused");
 }

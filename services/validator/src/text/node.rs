@@ -41,7 +41,9 @@ pub(super) fn text_with_colon(start: SourceRange, fields: &[(Key, Rc<Node>)], en
     let is_empty = |at: SourceRange| (at.line, at.column) == (at.end_line, at.end_column);
     let has_no_value = matches!(value.content, Content::Scalar(Value::Null)) && is_empty(value.at);
     let follows = end.line == key.at.end_line && end.column == key.at.end_column + 1;
-    let is_plain = usize::try_from(key.at.end_column - key.at.column) == Ok(key.name.chars().count());
+    // A key over several lines may end in a smaller column than it begins in.
+    let width = key.at.end_column.checked_sub(key.at.column).and_then(|width| usize::try_from(width).ok());
+    let is_plain = key.at.line == key.at.end_line && width == Some(key.name.chars().count());
     if !(is_empty(start) && has_no_value && follows && is_plain) {
         return None;
     }

@@ -16,8 +16,9 @@ use crate::{
 /// The type of a match by regular expression.
 pub(super) const REGULAR_EXPRESSION: &str = "RegularExpression";
 
-/// Memory that one expression may take while it is tried, in bytes. Larger ones are left to Linkerd, which allows more.
-const SIZE_LIMIT: usize = 64 * 1024;
+/// Memory that one expression may take while it is tried, in bytes. The syntax is checked before memory is used; larger programs
+/// are left to Linkerd, which allows them.
+const SIZE_LIMIT: usize = 16 * 1024;
 
 /// Labels to select by.
 pub(super) const SELECTOR: Shape = Shape::Map(&[
