@@ -4,11 +4,13 @@
 //! A dialect decides everything about *what* is written and nothing about *how*: it reads no cluster, has no clock and
 //! no state, so that the plan that a person approves and the objects that are written later come from one function.
 
+mod capabilities;
 mod istio;
 
 use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Mechanism, Mesh, Target, Weight};
 use serde_json::Value;
 
+pub use capabilities::{Capability, capabilities, table};
 pub use istio::Istio;
 pub(crate) use istio::qualified;
 
@@ -60,6 +62,9 @@ pub struct Desired {
 
 /// A mesh's way to expose its kinds.
 pub trait Dialect: Send + Sync {
+    /// The kinds, each with the mechanisms that [`Dialect::plan`] knows for it.
+    fn capabilities(&self) -> Vec<Capability>;
+
     /// Whether a plan for this object needs the other objects of its kind.
     fn needs_neighbours(&self, question: &Question<'_>) -> bool;
 

@@ -7,17 +7,35 @@ mod direct;
 mod steps;
 mod virtual_service;
 
-use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, Target, Weight};
-
+use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, Mesh, Target, Weight};
 use serde_json::{Map, Value};
 
-use super::{Desired, Dialect, Question, Unsupported};
+use super::{Capability, Desired, Dialect, Question, Unsupported, capabilities::mechanism_name};
 
 pub use cohort::Cohort;
 pub(crate) use virtual_service::qualified;
 
 /// The dialect.
 pub struct Istio;
+
+/// Every kind that Istio defines.
+const KINDS: [(&str, &str); 15] = [
+    ("networking.istio.io", "VirtualService"),
+    ("networking.istio.io", "DestinationRule"),
+    ("networking.istio.io", "Gateway"),
+    ("networking.istio.io", "ServiceEntry"),
+    ("networking.istio.io", "WorkloadEntry"),
+    ("networking.istio.io", "WorkloadGroup"),
+    ("networking.istio.io", "Sidecar"),
+    ("networking.istio.io", "EnvoyFilter"),
+    ("networking.istio.io", "ProxyConfig"),
+    ("security.istio.io", "AuthorizationPolicy"),
+    ("security.istio.io", "PeerAuthentication"),
+    ("security.istio.io", "RequestAuthentication"),
+    ("telemetry.istio.io", "Telemetry"),
+    ("extensions.istio.io", "WasmPlugin"),
+    ("extensions.istio.io", "TrafficExtension"),
+];
 
 /// A kind that can be exposed step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,28 +45,69 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(target: &Target) -> Option<Self> {
-        match (target.group(), target.kind.as_str()) {
+    fn of(group: &str, kind: &str) -> Option<Self> {
+        match (group, kind) {
             ("networking.istio.io", "VirtualService") => Some(Self::VirtualService),
             ("security.istio.io", "AuthorizationPolicy") => Some(Self::AuthorizationPolicy),
             _ => None,
         }
     }
+
+    fn of_target(target: &Target) -> Option<Self> {
+        Self::of(target.group(), &target.kind)
+    }
+
+    /// How it can be exposed, best first; besides all at once.
+    fn mechanisms(self) -> &'static [Mechanism] {
+        match self {
+            Self::VirtualService => &[Mechanism::Request, Mechanism::Weight],
+            Self::AuthorizationPolicy => &[Mechanism::Request],
+        }
+    }
+
+    /// Refuses a mechanism that is not one of the kind's.
+    fn check_wanted(self, wanted: Option<Mechanism>) -> Result<(), Unsupported> {
+        match wanted.filter(|wanted| !self.mechanisms().contains(wanted)) {
+            None => Ok(()),
+            Some(other) => {
+                let names: Vec<_> = self.mechanisms().iter().map(|mechanism| mechanism_name(*mechanism)).collect();
+                Err(Unsupported::new(
+                    format!("{self:?} is not exposed by {} yet", mechanism_name(other)),
+                    format!("leave the mechanism out, or ask for {} or NONE", names.join(", ")),
+                ))
+            }
+        }
+    }
 }
 
 impl Dialect for Istio {
+    fn capabilities(&self) -> Vec<Capability> {
+        let row = |(group, kind): (&'static str, &'static str)| {
+            let steps = Kind::of(group, kind).map_or(&[][..], Kind::mechanisms).iter().copied();
+            Capability { mesh: Mesh::Istio, group, kind, mechanisms: steps.chain([Mechanism::None]).collect() }
+        };
+        KINDS.into_iter().map(row).collect()
+    }
+
     fn needs_neighbours(&self, question: &Question<'_>) -> bool {
         let all_at_once = question.weights.iter().all(|weight| *weight == Weight::FULL);
-        Kind::of(question.target) == Some(Kind::VirtualService) && question.baseline.object.is_some() && !all_at_once
+        Kind::of_target(question.target) == Some(Kind::VirtualService)
+            && question.baseline.object.is_some()
+            && !all_at_once
     }
 
     fn plan(&self, question: &Question<'_>) -> Result<ExposurePlan, Unsupported> {
         let all_at_once = question.weights.iter().all(|weight| *weight == Weight::FULL);
-        match (question.wanted, Kind::of(question.target)) {
+        match (question.wanted, Kind::of_target(question.target)) {
             (Some(Mechanism::None), _) => direct::plan(question),
             (None, _) if all_at_once => direct::plan(question),
-            (_, Some(Kind::VirtualService)) => virtual_service::plan(question),
-            (_, Some(Kind::AuthorizationPolicy)) => authorization_policy::plan(question),
+            (wanted, Some(kind)) => {
+                kind.check_wanted(wanted)?;
+                match kind {
+                    Kind::VirtualService => virtual_service::plan(question),
+                    Kind::AuthorizationPolicy => authorization_policy::plan(question),
+                }
+            }
             (_, None) => Err(Unsupported::new(
                 format!("{} cannot be exposed step by step yet", question.target.kind),
                 "VirtualService and AuthorizationPolicy can; this kind can be released all at once: mechanism NONE \
@@ -58,7 +117,7 @@ impl Dialect for Istio {
     }
 
     fn render(&self, intent: &ExposureIntent) -> Result<Vec<Desired>, Unsupported> {
-        let desired = match (intent.mechanism, Kind::of(&intent.target)) {
+        let desired = match (intent.mechanism, Kind::of_target(&intent.target)) {
             _ if intent.weight == Weight::FULL => direct::approved(&intent.target, &intent.canary),
             (Mechanism::None, _) => return Err(direct::only_full()),
             (_, Some(Kind::VirtualService)) => virtual_service::step(intent)?,

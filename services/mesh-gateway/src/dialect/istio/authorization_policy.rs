@@ -31,12 +31,6 @@ const MOST_RULES: usize = 512;
 const DRY_RUN: &str = "istio.io/dry-run";
 
 pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported> {
-    if let Some(other) = question.wanted.filter(|wanted| *wanted != Mechanism::Request) {
-        return Err(Unsupported::new(
-            format!("an AuthorizationPolicy is not exposed by {other:?} yet"),
-            "leave the mechanism out, or ask for REQUEST or NONE",
-        ));
-    }
     let stable = question.baseline.object.as_ref().ok_or_else(|| no_version_yet(question))?;
     for object in [stable, question.canary] {
         check_dry_run(object)?;

@@ -37,11 +37,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported>
         None | Some(Mechanism::Request) if request.is_ok() => Ok(by_request(question, stable, canary, weight.err())),
         None | Some(Mechanism::Weight) if weight.is_ok() => Ok(by_weight(question, stable, canary, request.err())),
         Some(Mechanism::Weight) => Err(refused(weight)),
-        None | Some(Mechanism::Request) => Err(refused(request)),
-        Some(other) => Err(Unsupported::new(
-            format!("a VirtualService is not exposed by {other:?} yet"),
-            "leave the mechanism out, or ask for REQUEST, WEIGHT or NONE",
-        )),
+        _ => Err(refused(request)),
     }
 }
 

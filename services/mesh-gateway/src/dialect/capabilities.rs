@@ -1,0 +1,173 @@
+//! What can be exposed how: the kind × mechanism table.
+//!
+//! It is read from what the dialects themselves ask before they plan, so it cannot promise what they refuse. Whether a
+//! certain pair of versions can be exposed by a mechanism that its kind has is still the plan's answer. Print it with
+//! `cargo run -p meshward-mesh-gateway --example capabilities`.
+
+use std::fmt::Write as _;
+
+use meshward_model::{Mechanism, Mesh};
+
+use super::{Dialect, of};
+
+/// What can be done with a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Its mesh.
+    pub mesh: Mesh,
+    /// Its API group, in whatever version.
+    pub group: &'static str,
+    /// The kind.
+    pub kind: &'static str,
+    /// How it can be exposed, best first; [`Mechanism::None`] = all at once.
+    pub mechanisms: Vec<Mechanism>,
+}
+
+/// The columns of the table.
+pub(super) const MECHANISMS: [Mechanism; 8] = [
+    Mechanism::Request,
+    Mechanism::Weight,
+    Mechanism::Subset,
+    Mechanism::Instance,
+    Mechanism::Namespace,
+    Mechanism::Header,
+    Mechanism::Shadow,
+    Mechanism::None,
+];
+
+/// Linkerd's kinds. There is no dialect for them yet.
+const LINKERD: [(&str, &str); 14] = [
+    ("policy.linkerd.io", "Server"),
+    ("policy.linkerd.io", "ServerAuthorization"),
+    ("policy.linkerd.io", "AuthorizationPolicy"),
+    ("policy.linkerd.io", "MeshTLSAuthentication"),
+    ("policy.linkerd.io", "NetworkAuthentication"),
+    ("policy.linkerd.io", "HTTPRoute"),
+    ("policy.linkerd.io", "HTTPLocalRateLimitPolicy"),
+    ("policy.linkerd.io", "EgressNetwork"),
+    ("gateway.networking.k8s.io", "HTTPRoute"),
+    ("gateway.networking.k8s.io", "GRPCRoute"),
+    ("gateway.networking.k8s.io", "TLSRoute"),
+    ("gateway.networking.k8s.io", "TCPRoute"),
+    ("linkerd.io", "ServiceProfile"),
+    ("split.smi-spec.io", "TrafficSplit"),
+];
+
+/// Every kind of every mesh that Meshward knows of.
+#[must_use]
+pub fn capabilities() -> Vec<Capability> {
+    let istio = of(Mesh::Istio).map(Dialect::capabilities).unwrap_or_default();
+    let linkerd = of(Mesh::Linkerd).map(Dialect::capabilities).unwrap_or_else(|_| {
+        let none = |(group, kind)| Capability { mesh: Mesh::Linkerd, group, kind, mechanisms: Vec::new() };
+        LINKERD.into_iter().map(none).collect()
+    });
+    istio.into_iter().chain(linkerd).collect()
+}
+
+/// The table as Markdown; "1" is the mechanism that a plan takes if none is asked for, then "2".
+#[must_use]
+pub fn table() -> String {
+    let names = MECHANISMS.map(mechanism_name);
+    let mut text = format!("| kind | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
+    for Capability { group, kind, mechanisms, .. } in capabilities() {
+        let cell = |mechanism: &Mechanism| {
+            let place = mechanisms.iter().position(|known| known == mechanism);
+            place.map_or_else(String::new, |place| (place + 1).to_string())
+        };
+        let cells = MECHANISMS.iter().map(cell).collect::<Vec<_>>().join(" | ");
+        writeln!(text, "| {kind}.{group} | {cells} |").expect("a text can be written to");
+    }
+    text
+}
+
+/// As the contract writes it.
+pub(super) fn mechanism_name(mechanism: Mechanism) -> &'static str {
+    match mechanism {
+        Mechanism::Request => "REQUEST",
+        Mechanism::Weight => "WEIGHT",
+        Mechanism::Subset => "SUBSET",
+        Mechanism::Instance => "INSTANCE",
+        Mechanism::Namespace => "NAMESPACE",
+        Mechanism::Header => "HEADER",
+        Mechanism::Shadow => "SHADOW",
+        Mechanism::None => "NONE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshward_model::{Baseline, Target, Weight};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dialect::Question;
+
+    /// Two versions of a kind that every mechanism which the kind has can expose.
+    fn versions(kind: &str) -> [Value; 2] {
+        let spec = |name: &str| match kind {
+            "VirtualService" => json!({"hosts": ["a"], "http": [{"route": [{"destination": {"host": name}}]}]}),
+            "AuthorizationPolicy" => {
+                json!({"rules": [{"to": [{"operation": {"paths": [format!("/{name}")]}}]}]})
+            }
+            _ => json!({"field": name}),
+        };
+        ["a", "b"].map(|name| json!({"metadata": {"name": "x", "namespace": "n"}, "spec": spec(name)}))
+    }
+
+    #[test]
+    fn the_table_says_what_plans_say() {
+        let mut asked = 0;
+        for row in capabilities() {
+            let [stable, canary] = versions(row.kind);
+            let target = Target {
+                cluster: String::new(),
+                mesh: row.mesh,
+                api_version: format!("{}/v1", row.group),
+                kind: row.kind.to_owned(),
+                namespace: "n".to_owned(),
+                name: "x".to_owned(),
+            };
+            let baseline = Baseline { object: Some(stable) };
+            for mechanism in MECHANISMS {
+                let weight = if mechanism == Mechanism::None { 10_000 } else { 1000 };
+                let weights = [Weight::from_basis_points(weight).unwrap()];
+                let question = Question {
+                    target: &target,
+                    baseline: &baseline,
+                    canary: &canary,
+                    weights: &weights,
+                    wanted: Some(mechanism),
+                    neighbours: &[],
+                };
+                let plan = of(row.mesh).and_then(|dialect| dialect.plan(&question));
+                let is_planned = plan.as_ref().is_ok_and(|plan| plan.mechanism == mechanism);
+                assert_eq!(is_planned, row.mechanisms.contains(&mechanism), "{} {mechanism:?}: {plan:?}", row.kind);
+                asked += 1;
+            }
+            // What a plan takes by itself is the first one below 100 %.
+            let question = Question {
+                target: &target,
+                baseline: &baseline,
+                canary: &canary,
+                weights: &[Weight::from_basis_points(1000).unwrap()],
+                wanted: None,
+                neighbours: &[],
+            };
+            let plan = of(row.mesh).and_then(|dialect| dialect.plan(&question)).ok().map(|plan| plan.mechanism);
+            let best = row.mechanisms.first().copied().filter(|mechanism| *mechanism != Mechanism::None);
+            assert_eq!(plan, best, "{}", row.kind);
+        }
+        assert_eq!(asked, (15 + 14) * 8);
+    }
+
+    #[test]
+    fn the_table_can_be_read() {
+        let table = table();
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines[0], "| kind | REQUEST | WEIGHT | SUBSET | INSTANCE | NAMESPACE | HEADER | SHADOW | NONE |");
+        assert_eq!(lines[2], "| VirtualService.networking.istio.io | 1 | 2 |  |  |  |  |  | 3 |");
+        assert!(lines.contains(&"| AuthorizationPolicy.security.istio.io | 1 |  |  |  |  |  |  | 2 |"), "{table}");
+        assert!(lines.contains(&"| Server.policy.linkerd.io |  |  |  |  |  |  |  |  |"), "{table}");
+        assert_eq!(lines.len(), 2 + 15 + 14);
+    }
+}
