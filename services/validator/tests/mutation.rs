@@ -1,8 +1,8 @@
 //! Thousands of damaged texts: the validator never panics, and whatever it refuses, it gives a reason for.
 
-use meshward_model::Severity;
+use meshward_model::{Finding, Severity};
 use meshward_validator::{app, explain, rules::catalogue, schema::Catalogue};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const SEEDS: [&str; 3] = [
     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: checkout\n  namespace: shop\nspec:\n  hosts: [checkout]\n  \
@@ -28,6 +28,31 @@ const POLICIES: [&str; 4] = [
      [{path: {type: RegularExpression, value: '/a.*'}}]\n    timeouts: {request: 10s, backendRequest: 1s}\n",
     "apiVersion: linkerd.io/v1alpha2\nkind: ServiceProfile\nmetadata: {name: cart.shop.svc.cluster.local, namespace: shop}\nspec:\n  \
      routes:\n  - name: a\n    condition: {all: [{not: {method: PUT}}]}\n    responseClasses:\n    - condition: {status: {min: 500}}\n",
+];
+
+/// Istio's other kinds.
+const ISTIO: [&str; 8] = [
+    "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a, namespace: shop}\nspec:\n  servers:\n  - hosts: ['*.a.b', \
+     ./*]\n    bind: 0.0.0.0\n    port: {number: 443, name: https, protocol: HTTPS}\n    tls: {mode: MUTUAL, credentialName: a}\n",
+    "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a, namespace: shop}\nspec:\n  ingress:\n  - port: {number: 80, \
+     protocol: HTTP}\n    defaultEndpoint: '[::1]:80'\n  egress:\n  - bind: unix:///a\n    port: {number: 0}\n    hosts: [./*, ~b/*]\n  - \
+     hosts: ['*/*']\n",
+    "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: shop}\nspec:\n  hosts: [a.b]\n  addresses: \
+     [10.0.0.0/8, fd00::]\n  resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  endpoints:\n  - {address: \
+     1.1.1.1, ports: {http: 8080}, labels: {a: b}}\n",
+    "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: a, namespace: shop}\nspec:\n  configPatches:\n  - \
+     applyTo: HTTP_FILTER\n    match: {proxy: {proxyVersion: '^1\\.2.*'}, listener: {filterChain: {filter: {name: a}}}}\n    patch:\n      \
+     operation: ADD\n      value: {name: a, typed_config: {'@type': x/envoy.a.v3.B}}\n",
+    "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: a, namespace: shop}\nspec:\n  accessLogging:\n  - filter: \
+     {expression: \"response.code >= 400 && a['b'] in [1, 'c']\"}\n  metrics:\n  - overrides: [{tagOverrides: {a: {value: b}}}]\n",
+    "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a, namespace: shop}\nspec:\n  jwtRules:\n  - issuer: \
+     a\n    jwksUri: https://u@a.b:80/c%20d?e\n  - jwks: '{\"keys\":[{\"kty\":\"oct\",\"k\":\"a\"}]}'\n    issuer: b\n",
+    "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a, namespace: shop}\nspec:\n  url: oci://a/b\n  \
+     vmConfig: {env: [{name: a, value: b}]}\n---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, \
+     namespace: shop}\nspec: {selector: {matchLabels: {a: b}}, portLevelMtls: {80: {mode: STRICT}}}\n",
+    "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: a, namespace: shop}\nspec:\n  template: {address: \
+     unix://@a}\n  probe: {httpGet: {port: 80, httpHeaders: [{name: a}]}}\n---\napiVersion: networking.istio.io/v1\nkind: \
+     WorkloadEntry\nmetadata: {name: a, namespace: shop}\nspec: {address: a.b, ports: {http: 80}}\n",
 ];
 
 /// Pieces that break YAML in interesting ways.
@@ -140,4 +165,56 @@ fn damaged_policies_are_judged_and_explained_or_refused_with_places() {
         }
     }
     assert!(explained > 200 && refused > 500, "{explained} explained, {refused} refused");
+}
+
+/// Puts a value of any kind where another one was.
+fn swap(value: &mut Value, chance: &mut Chance) {
+    let below: Vec<&mut Value> = match value {
+        Value::Object(fields) => fields.values_mut().collect(),
+        Value::Array(items) => items.iter_mut().collect(),
+        _ => Vec::new(),
+    };
+    if !below.is_empty() && chance.below(6) > 0 {
+        let at = chance.below(below.len());
+        return below.into_iter().nth(at).into_iter().for_each(|inner| swap(inner, chance));
+    }
+    let others = [
+        json!(null),
+        json!(-1),
+        json!(65536),
+        json!(1e300),
+        json!(true),
+        json!(""),
+        json!("*"),
+        json!("unix://"),
+        json!("\u{e9}/%/[::1]:x"),
+        json!([]),
+        json!([null, 0, ""]),
+        json!({}),
+        json!({"": {"a/*": "~"}}),
+    ];
+    *value = others[chance.below(others.len())].clone();
+}
+
+#[test]
+fn objects_of_istio_with_any_value_anywhere_are_judged_with_places() {
+    let (catalogue, mut chance) = (Catalogue::default(), Chance(0x1405_7b7e_f767_814f));
+    let mut semantic = 0;
+    for seed in ISTIO {
+        let report = app::validate(seed.as_bytes(), "", &catalogue);
+        assert_eq!(report.findings, [], "{seed}");
+        for _ in 0..600 {
+            let mut objects: Vec<Value> = report.objects.iter().map(|object| object.value.clone()).collect();
+            for object in &mut objects {
+                swap(&mut object["spec"], &mut chance);
+                swap(&mut object["spec"], &mut chance);
+            }
+            let text = objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
+            let report = app::validate(text.as_bytes(), "", &catalogue);
+            let is_placed = |finding: &Finding| finding.at.is_some_and(|at| at.line > 0 && at.column > 0);
+            assert!(report.findings.iter().all(is_placed), "{text}: {:?}", report.findings);
+            semantic += usize::from(report.findings.iter().any(|finding| finding.id.starts_with("MW31")));
+        }
+    }
+    assert!(semantic > 2_000, "{semantic} changed so that a rule of Istio notices");
 }
