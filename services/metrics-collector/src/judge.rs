@@ -2,42 +2,47 @@
 //!
 //! Pure code: it takes the counter increases of each tick and answers with a [`Judgement`]. The rules, in their order:
 //!
-//! 1. **REGRESSION** as soon as, at any tick since the deployment began, the evidence reached 1 / alpha with at least
-//!    [`MIN_ERRORS`] canary errors, or the catastrophe guard ([`guard`]) fired. The first tick that decides is final:
-//!    the sum of looks is what Ville's inequality covers, so asking more often, or again after a restart, changes
-//!    nothing.
+//! 1. **REGRESSION** as soon as, at any tick since the canary got its first weight, the evidence reached 1 / alpha
+//!    with at least [`MIN_ERRORS`] canary errors, or the catastrophe guard ([`guard`]) fired. The first tick that
+//!    decides is final: the sum of looks is what Ville's inequality covers, so asking more often, or again after a
+//!    restart, changes nothing.
 //! 2. **WATCHING** while no whole tick of the current step is over, while the step gives everything to the canary
-//!    (there is no control then, and a historical window would blame every incident on the change), without control
-//!    traffic, when the share that was measured is far from the weight that was asked, and when the evidence is past
-//!    the square root of its bound: too little to roll back, too much to go on.
+//!    (there is no control then, and a historical window would blame every incident on the change) or nothing, without
+//!    control traffic, when the share that was measured is far from the weight that was asked, and when the evidence
+//!    is past the square root of its bound: too little to roll back, too much to go on.
 //! 3. **NO_TRAFFIC** if the canary had no request in the current step.
-//! 4. **HEALTHY** once the current step has the sample that the detectable effect needs ([`sample`]); WATCHING until
+//! 4. **NOT_COMPARABLE** if the same groups differed before the change already ([`before`]): a canary that is no worse than that is not rolled back, and a
+//!    person says whether it may go on.
+//! 5. **HEALTHY** once the current step has the sample that the detectable effect needs ([`sample`]); WATCHING until
 //!    then.
 //!
 //! [`evidence`] accumulates over ticks of all steps, because the share of each tick is part of its own null
-//! hypothesis; the other rules look at the current step alone. NOT_COMPARABLE is not produced yet: it needs a
-//! comparison of the same groups before the change. NO_DATA and PROVIDER_ERROR are said by the caller, who knows what
-//! the source did.
+//! hypothesis; the other rules look at the current step alone. Ticks at weight 0 before the first step are the time
+//! before the change: they are learnt from ([`control`], [`before`]) and are no evidence. Where histograms of
+//! latencies come with the ticks, [`latency`] puts them to the same test and has a quarter of the money. NO_DATA and
+//! PROVIDER_ERROR are said by the caller, who knows what the source did.
+//!
+//! [`Judge`] takes one tick after the other; [`judge()`] gives it all of them at once.
 
+pub mod before;
 pub mod control;
 pub mod evidence;
 pub mod guard;
+pub mod latency;
 pub mod sample;
 mod sentence;
+mod state;
+pub mod stream;
 
 use jiff::Timestamp;
-use meshward_model::{JudgeOptions, TickSample, Verdict, Weight, WeightPeriod};
+use meshward_model::{JudgeOptions, TickSample, Verdict, WeightPeriod};
 
-use control::Control;
-use evidence::{Evidence, Tolerated};
+pub use state::Judge;
 
 /// Canary errors below which nothing is called a regression, whatever the evidence.
 pub const MIN_ERRORS: u64 = 3;
 /// The largest evidence that is reported; beyond it the number says nothing more, and it must stay finite.
 pub const MAX_EVIDENCE: f64 = 1e300;
-/// Standard errors and percentage points by which the measured share must miss the weight before the step is held.
-const SHARE_SIGMAS: f64 = 4.0;
-const SHARE_POINTS: f64 = 0.03;
 
 /// Increases of one tick and when it began.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,120 +134,26 @@ pub fn period_of(tick_start: Timestamp, periods: &[WeightPeriod]) -> Option<usiz
 /// If `periods` is empty.
 #[must_use]
 pub fn judge(question: &Question<'_>) -> Judgement {
-    let Question { ticks, periods, options, .. } = *question;
-    let weight = periods.last().expect("a deployment has a current step").weight;
-    let state = weigh(question);
-    let step = sum_of_step(ticks, periods);
-    let seconds = ticks.iter().filter(|tick| in_current_step(tick, periods)).map(seconds_of).sum();
-    let share = match step.share() {
-        Some(share) if step.canary_requests >= 30 && step.control_requests >= 30 => share,
-        _ => weight.fraction(),
-    };
-    let required = sample::required_requests(share, &state.control, &options);
-    let (verdict, explanation) = match state.decided {
-        Some(sentence) if weight != Weight::FULL => (Verdict::Regression, sentence),
-        _ => judge_step(question, weight, &step, seconds, required, state.log_evidence),
-    };
-    Judgement { verdict, explanation, log_evidence: state.log_evidence, required_requests: required }
-}
-
-struct Weighed {
-    log_evidence: f64,
-    control: Control,
-    /// Why it is a regression, if it is one.
-    decided: Option<String>,
-}
-
-/// Walks the ticks until one decides.
-fn weigh(question: &Question<'_>) -> Weighed {
-    let Question { ticks, periods, options, .. } = *question;
-    let log_bound = -options.alpha.ln();
-    let (mut evidence, mut control, mut seen) = (Evidence::new(), Control::default(), Sum::default());
-    let begin = ticks.first().map_or(Timestamp::UNIX_EPOCH, |tick| tick.start);
-    for (index, tick) in ticks.iter().enumerate() {
-        if !has_control(tick, periods) {
-            continue;
+    let Question { ticks, periods, options, weight_is_share } = *question;
+    let current = periods.last().expect("a deployment has a current step");
+    let mut judge = Judge::new(options, weight_is_share);
+    let mut at = None;
+    for tick in ticks {
+        let period = period_of(tick.start, periods);
+        if let Some(index) = period.filter(|_| period != at) {
+            judge.begin_step(periods[index].weight);
+            at = period;
         }
-        let minutes = tick.start.duration_since(begin).as_secs_f64() / 60.0;
-        let burst_ratio = control.is_bursty().then(|| control.tolerated_ratio(options.tolerance));
-        evidence.observe(&tick.sample, minutes, Tolerated::excess(options.tolerance), burst_ratio);
-        control.push(tick.sample.control_requests, tick.sample.control_errors);
-        seen.add(&tick.sample);
-        let log_evidence = evidence.log_value();
-        let decided = if log_evidence >= log_bound && seen.canary_errors >= MIN_ERRORS {
-            Some(sentence::regression(&seen, log_evidence, &options))
-        } else {
-            guard::catastrophe(ticks[..=index].iter().rev().take_while(|tick| has_control(tick, periods)))
-                .map(|window| sentence::catastrophe(&window))
-        };
-        if decided.is_some() {
-            return Weighed { log_evidence, control, decided };
-        }
+        judge.observe(tick, None);
     }
-    Weighed { log_evidence: evidence.log_value(), control, decided: None }
-}
-
-/// Whether the tick's weight leaves anything to a control. Stragglers of the old weight are no control.
-fn has_control(tick: &Tick, periods: &[WeightPeriod]) -> bool {
-    period_of(tick.start, periods).is_none_or(|index| periods[index].weight != Weight::FULL)
-}
-
-fn in_current_step(tick: &Tick, periods: &[WeightPeriod]) -> bool {
-    period_of(tick.start, periods) == periods.len().checked_sub(1)
-}
-
-fn sum_of_step(ticks: &[Tick], periods: &[WeightPeriod]) -> Sum {
-    let mut sum = Sum::default();
-    ticks.iter().filter(|tick| in_current_step(tick, periods)).for_each(|tick| sum.add(&tick.sample));
-    sum
+    if at != periods.len().checked_sub(1) {
+        judge.begin_step(current.weight);
+    }
+    judge.judgement()
 }
 
 fn seconds_of(tick: &Tick) -> f64 {
     tick.sample.end.duration_since(tick.start).as_secs_f64()
-}
-
-/// The rules that look at the current step alone.
-fn judge_step(
-    question: &Question<'_>,
-    weight: Weight,
-    step: &Sum,
-    seconds: f64,
-    required: u64,
-    log_evidence: f64,
-) -> (Verdict, String) {
-    let options = &question.options;
-    if seconds <= 0.0 {
-        return (Verdict::Watching, sentence::no_tick_yet());
-    }
-    if step.canary_requests == 0 {
-        return (Verdict::NoTraffic, sentence::no_traffic(step, weight));
-    }
-    if weight == Weight::FULL {
-        return (Verdict::Watching, sentence::no_control_by_plan(step));
-    }
-    if step.control_requests == 0 {
-        return (Verdict::Watching, sentence::no_control(step));
-    }
-    if question.weight_is_share && share_is_off(step, weight) {
-        return (Verdict::Watching, sentence::share_is_off(step, weight));
-    }
-    if log_evidence >= -options.alpha.ln() / 2.0 {
-        return (Verdict::Watching, sentence::suspicious(step, log_evidence, options));
-    }
-    if step.canary_requests < required {
-        return (Verdict::Watching, sentence::sample_too_small(step, seconds, required, options));
-    }
-    (Verdict::Healthy, sentence::healthy(step, log_evidence, required, options))
-}
-
-/// The measured share is far from the weight, beyond chance and by an amount that matters.
-fn share_is_off(step: &Sum, weight: Weight) -> bool {
-    let Some(share) = step.share() else { return false };
-    let asked = weight.fraction();
-    let requests = step.canary_requests as f64 + step.control_requests as f64;
-    let sigma = (asked * (1.0 - asked) / requests).sqrt();
-    let miss = (share - asked).abs();
-    miss > SHARE_POINTS && miss > SHARE_SIGMAS * sigma
 }
 
 #[cfg(test)]

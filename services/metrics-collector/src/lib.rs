@@ -14,6 +14,7 @@
 //! source that fails is PROVIDER_ERROR, a sample that is too small is WATCHING, and none of them is a pass.
 
 pub mod app;
+pub mod bench;
 mod config;
 pub mod error;
 pub mod grpc;

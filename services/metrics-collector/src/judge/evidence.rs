@@ -10,11 +10,11 @@
 //! expectation under the null is at most 1, so a portfolio of such bets that starts with 1 in total exceeds 1/alpha
 //! *ever* with probability at most alpha (Ville). The portfolio:
 //!
-//! - six ratios m with a sixth each;
-//! - onset: half of the money is bet from the first tick. The other half is set aside and enters little by little, so
-//!   that a fault that begins late meets fresh money: at minute t, the part t / (30 + t) of that half has entered.
-//!   The weights of all onsets sum to exactly one half however long it lasts, so Ville's bound needs no horizon; the
-//!   next 30 minutes get about as much as everything after them. What has not entered is kept as cash.
+//! - six ratios m, each with its part;
+//! - onset: seven tenths of the money are bet from the first tick. The rest is set aside and enters little by little,
+//!   so that a fault that begins late meets fresh money: at minute t, the part t / (15 + t) of that rest has entered.
+//!   The weights of all onsets sum to exactly that rest however long it lasts, so Ville's bound needs no horizon; the
+//!   first 15 minutes get about as much as everything after them. What has not entered is kept as cash.
 //!
 //! **Tolerance.** A canary that fails rarely more often than the control, by up to delta of its requests, is not
 //! worse either. A ratio 1 + delta / p_b, with the control's past rate p_b, would say so too, but it grows without
@@ -33,31 +33,35 @@
 //! theta0, which needs no more than E[Y] <= theta0. Each ratio has its fraction f; as the choice is made before the
 //! tick, each product stays a fair bet.
 //!
-//! Known gap: the control must show its bursts for some ten ticks first. In a simulation of 1,000 healthy changes
-//! with errors in clusters of five, 15 % were rolled back by their first twelve ticks and under 1 % later. Ticks of a
-//! step at weight 0, before the canary has any traffic, close the gap, because the control is watched in them
-//! already.
+//! **Caution.** Whether errors come in clusters is not known at first. Until it is, the logarithm of each factor of a
+//! counted tick is divided by the caution phi >= 1 ([`Control::caution`](super::control::Control::caution)): as if
+//! phi errors were one. If errors are independent the factor's expectation stays at most 1 (x^(1/phi) is concave);
+//! if they come in clusters of phi it is exactly the bet on clusters.
+//!
+//! **One tick alone never decides.** What happens in one tick may have one cause that is not the change (a node that
+//! dies, a storm of retries that hits one arm). If the portfolio was worth less than 2 before a tick, it keeps no
+//! more than the square root of 1 / alpha after it; the rest is given away, which can only lower expectations. A
+//! second tick has to agree, and by more than one stray error. What cannot wait is for the catastrophe guard.
 
 use meshward_model::TickSample;
 
-use super::{control::LEAST_TOLERATED, share};
+use super::share;
 
-/// Ratios that are bet on, each with the fraction that it stakes in a bursty tick.
-const BETS: [(f64, f64); 6] = [(1.5, 0.1), (2.0, 0.25), (3.0, 0.5), (6.0, 0.75), (15.0, 0.95), (50.0, 0.95)];
+/// Ratios that are bet on, each with the fraction that it stakes in a bursty tick and its part of the money. Small
+/// ratios need most errors to be seen, so they have more than large ones.
+const BETS: [(f64, f64, f64); 6] =
+    [(1.5, 0.1, 0.2), (2.0, 0.25, 0.25), (3.0, 0.5, 0.2), (6.0, 0.75, 0.15), (15.0, 0.95, 0.1), (50.0, 0.95, 0.1)];
+/// Below this the evidence before a tick is so little that the tick stands alone.
+const LITTLE: f64 = 2.0;
 /// Part of the money that is bet from the first tick.
-const AT_START: f64 = 0.5;
+const AT_START: f64 = 0.7;
 /// Minutes after which half of the money for later onsets has entered.
-const HALF_ENTERED_MINUTES: f64 = 30.0;
+const HALF_ENTERED_MINUTES: f64 = 15.0;
 
-/// Logarithm of the share of all money that one ratio has at the start; what the sample size must overcome beside 1 /
-/// alpha.
-pub(super) fn log_prior() -> f64 {
-    (AT_START / BETS.len() as f64).ln()
-}
-
-/// The ratios that are bet on, times the tolerated one.
-pub(super) fn ratios() -> impl Iterator<Item = f64> {
-    BETS.iter().map(|(ratio, _)| *ratio)
+/// The ratios that are bet on, times the tolerated one, each with the logarithm of its share of all money at the
+/// start: what the sample size must overcome beside 1 / alpha.
+pub(super) fn ratios() -> impl Iterator<Item = (f64, f64)> {
+    BETS.iter().map(|(ratio, _, part)| (*ratio, (AT_START * part).ln()))
 }
 
 /// Logarithm of D: what each error costs a bet on `ratio`, wherever it falls.
@@ -76,23 +80,30 @@ pub struct Tolerated {
 }
 
 impl Tolerated {
-    /// The least ratio, and this excess.
-    #[must_use]
-    pub fn excess(excess: f64) -> Self {
-        Self { ratio: LEAST_TOLERATED, excess }
-    }
-
     /// Logarithm of what a bet on `ratio` pays for each canary request.
     pub(super) fn log_price(&self, share: f64, ratio: f64) -> f64 {
         self.excess * (ratio * log_cost(share, self.ratio, ratio).exp() - 1.0)
     }
 }
 
+/// How one tick is bet on. All of it comes from what was known before the tick.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// What an equal canary may do.
+    pub tolerated: Tolerated,
+    /// Chooses the bet on shares, with the ratio that it tolerates.
+    pub burst_ratio: Option<f64>,
+    /// phi: how many errors are taken for one, at least 1.
+    pub caution: f64,
+    /// Logarithm of 1 / alpha, which one tick alone may not reach.
+    pub log_bound: f64,
+}
+
 /// The portfolio. It is worth 1 before the first tick.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     bets: [Bet; BETS.len()],
-    /// Money for later onsets that has entered, 0 to 1/2.
+    /// Money for later onsets that has entered, 0 to 3/10.
     entered: f64,
 }
 
@@ -101,6 +112,7 @@ pub struct Evidence {
 struct Bet {
     ratio: f64,
     fraction: f64,
+    part: f64,
     /// Logarithm of what a stake of 1 from the first tick is worth.
     log_gain: f64,
     /// Logarithm of the stakes, each divided by the gain at its entry.
@@ -117,28 +129,37 @@ impl Evidence {
     /// Nothing seen.
     #[must_use]
     pub fn new() -> Self {
-        let bets = BETS.map(|(ratio, fraction)| Bet { ratio, fraction, log_gain: 0.0, log_stakes: log_prior() });
+        let bets = BETS.map(|(ratio, fraction, part)| Bet {
+            ratio,
+            fraction,
+            part,
+            log_gain: 0.0,
+            log_stakes: (AT_START * part).ln(),
+        });
         Self { bets, entered: 0.0 }
     }
 
-    /// Takes a tick. `minutes` since the deployment began, at the start of the tick. `burst_ratio` chooses the bet on
-    /// shares, with the ratio that it tolerates. Both come from what was known before the tick. A tick without
+    /// Takes a tick. `minutes` since the canary got its first traffic, at the start of the tick. A tick without
     /// requests in one arm says nothing.
-    pub fn observe(&mut self, tick: &TickSample, minutes: f64, tolerated: Tolerated, burst_ratio: Option<f64>) {
+    pub fn observe(&mut self, tick: &TickSample, minutes: f64, terms: &Terms) {
+        let before = self.log_value();
         let fresh = self.enter(minutes);
-        let gains = |bet: &Bet| match share(tick.canary_requests, tick.control_requests) {
-            Some(share) if tick.canary_requests > 0 && tick.control_requests > 0 => match burst_ratio {
-                Some(ratio) => bet.log_gain_of_share(tick, share, ratio),
-                None => bet.log_ratio(tick, share, tolerated),
-            },
-            _ => 0.0,
+        let share = share(tick.canary_requests, tick.control_requests)
+            .filter(|_| tick.canary_requests > 0 && tick.control_requests > 0);
+        let log_factor = |bet: &Bet| match (share, terms.burst_ratio) {
+            (None, _) => 0.0,
+            (Some(share), Some(ratio)) => bet.log_gain_of_share(tick, share, ratio),
+            (Some(share), None) => bet.log_ratio(tick, share, terms.tolerated) / terms.caution,
         };
         for bet in &mut self.bets {
             if fresh > 0.0 {
-                let stake = (fresh / BETS.len() as f64).ln() - bet.log_gain;
+                let stake = (fresh * bet.part).ln() - bet.log_gain;
                 bet.log_stakes = log_add(bet.log_stakes, stake);
             }
-            bet.log_gain += gains(bet);
+            bet.log_gain += log_factor(bet);
+        }
+        if before < LITTLE.ln() {
+            self.keep(terms.log_bound / 2.0);
         }
     }
 
@@ -147,6 +168,14 @@ impl Evidence {
     pub fn log_value(&self) -> f64 {
         let cash = (1.0 - AT_START - self.entered).max(f64::MIN_POSITIVE).ln();
         self.bets.iter().map(|bet| bet.log_gain + bet.log_stakes).fold(cash, log_add)
+    }
+
+    /// Gives away what makes the portfolio worth more than this.
+    fn keep(&mut self, log_most: f64) {
+        let excess = self.log_value() - log_most;
+        if excess > 0.0 {
+            self.bets.iter_mut().for_each(|bet| bet.log_stakes -= excess);
+        }
     }
 
     /// Moves the money that is due by now; says how much.
@@ -178,7 +207,7 @@ impl Bet {
 }
 
 /// ln(e^a + e^b) without overflow.
-fn log_add(a: f64, b: f64) -> f64 {
+pub(super) fn log_add(a: f64, b: f64) -> f64 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     high + (low - high).exp().ln_1p()
 }
@@ -189,7 +218,10 @@ mod tests {
 
     use super::*;
 
-    const EQUAL: Tolerated = Tolerated { ratio: 1.1, excess: 0.0 };
+    /// Independent errors, no limit for a tick.
+    fn terms(ratio: f64, excess: f64, burst_ratio: Option<f64>) -> Terms {
+        Terms { tolerated: Tolerated { ratio, excess }, burst_ratio, caution: 1.0, log_bound: f64::INFINITY }
+    }
 
     fn tick(canary: (u64, u64), control: (u64, u64)) -> TickSample {
         TickSample {
@@ -206,7 +238,7 @@ mod tests {
         let enough = |errors: &u64| {
             let mut evidence = Evidence::new();
             let sample = tick((percent * 1000, *errors), ((100 - percent) * 1000, control_errors));
-            evidence.observe(&sample, 0.0, Tolerated { ratio: tolerated, excess: 0.0 }, None);
+            evidence.observe(&sample, 0.0, &terms(tolerated, 0.0, None));
             evidence.log_value() >= 100_f64.ln()
         };
         (0..1000).find(enough).expect("some number of errors is enough")
@@ -216,28 +248,22 @@ mod tests {
     #[test]
     fn errors_needed_by_weight_and_control_errors() {
         let control_errors = [0, 1, 3, 10, 30];
-        for (tolerated, percent, expected) in [
-            (1.0, 10, [4, 4, 5, 8, 14]),
-            (1.0, 30, [6, 8, 11, 18, 33]),
-            (1.0, 50, [10, 14, 19, 34, 66]),
-            (1.1, 10, [4, 4, 6, 9, 14]),
-            (1.1, 30, [6, 8, 11, 19, 36]),
-            (1.1, 50, [11, 15, 21, 36, 71]),
-        ] {
-            let needed = control_errors.map(|errors| errors_needed(percent, errors, tolerated));
-            assert_eq!(needed, expected, "{percent} %, tolerated {tolerated}");
-        }
-        assert_eq!(errors_needed(1, 0, 1.1), 2);
+        let needed = |tolerated: f64| {
+            [10, 30, 50].map(|percent| control_errors.map(|errors| errors_needed(percent, errors, tolerated)))
+        };
+        assert_eq!(needed(1.0), [[4, 4, 5, 8, 13], [6, 8, 11, 17, 32], [10, 13, 19, 32, 63]]);
+        assert_eq!(needed(1.1), [[4, 5, 6, 8, 14], [6, 8, 11, 19, 34], [11, 14, 20, 35, 69]]);
+        assert_eq!(errors_needed(1, 0, 1.1), 3);
     }
 
     #[test]
-    fn the_money_for_later_onsets_never_exceeds_its_half() {
+    fn the_money_for_later_onsets_never_exceeds_its_part() {
         let mut evidence = Evidence::new();
         let quiet = tick((0, 0), (0, 0));
         for minute in 0..100_000_u32 {
-            evidence.observe(&quiet, f64::from(minute), EQUAL, None);
+            evidence.observe(&quiet, f64::from(minute), &terms(1.1, 0.0, None));
         }
-        assert!(evidence.entered < 0.5);
+        assert!(evidence.entered < 1.0 - AT_START);
         assert!(evidence.log_value().abs() < 1e-6, "without bets nothing is won or lost: {}", evidence.log_value());
     }
 
@@ -245,10 +271,10 @@ mod tests {
     fn a_late_fault_is_seen_in_spite_of_a_long_good_past() {
         let mut evidence = Evidence::new();
         for minute in 0..120_u32 {
-            evidence.observe(&tick((1_000, 5), (9_000, 45)), f64::from(minute), EQUAL, None);
+            evidence.observe(&tick((1_000, 5), (9_000, 45)), f64::from(minute), &terms(1.1, 0.0, None));
         }
         assert!(evidence.log_value() < 0.0);
-        evidence.observe(&tick((1_000, 60), (9_000, 45)), 120.0, EQUAL, None);
+        evidence.observe(&tick((1_000, 60), (9_000, 45)), 120.0, &terms(1.1, 0.0, None));
         assert!(evidence.log_value() > 100_f64.ln());
     }
 
@@ -257,7 +283,7 @@ mod tests {
         let after = |canary_errors: u64| {
             let mut evidence = Evidence::new();
             let sample = tick((9_000, canary_errors), (1_000, 0));
-            (0..60_u32).for_each(|at| evidence.observe(&sample, at.into(), Tolerated::excess(0.0005), None));
+            (0..60_u32).for_each(|at| evidence.observe(&sample, at.into(), &terms(1.1, 0.0005, None)));
             evidence.log_value()
         };
         assert!(after(4) < 0.0, "0.044 % beside a control without errors");
@@ -267,10 +293,22 @@ mod tests {
     #[test]
     fn one_bursty_tick_cannot_win_more_than_its_stake_allows() {
         let mut evidence = Evidence::new();
-        evidence.observe(&tick((1_000, 500), (9_000, 0)), 0.0, EQUAL, Some(1.1));
+        evidence.observe(&tick((1_000, 500), (9_000, 0)), 0.0, &terms(1.1, 0.0, Some(1.1)));
         assert!(evidence.log_value() < 10_f64.ln(), "one cluster of errors is one piece of evidence");
         let mut independent = Evidence::new();
-        independent.observe(&tick((1_000, 500), (9_000, 0)), 0.0, EQUAL, None);
+        independent.observe(&tick((1_000, 500), (9_000, 0)), 0.0, &terms(1.1, 0.0, None));
         assert!(independent.log_value() > 100_f64.ln());
+    }
+
+    #[test]
+    fn caution_takes_several_errors_for_one_and_one_tick_wins_no_more_than_it_may() {
+        let sample = tick((1_000, 40), (9_000, 10));
+        let after = |caution: f64, log_bound: f64| {
+            let mut evidence = Evidence::new();
+            evidence.observe(&sample, 0.0, &Terms { caution, log_bound, ..terms(1.1, 0.0, None) });
+            evidence.log_value()
+        };
+        assert!(after(5.0, f64::INFINITY) < after(1.0, f64::INFINITY) / 3.0);
+        assert!(after(1.0, 5.0) < 2.6, "{}", after(1.0, 5.0));
     }
 }

@@ -10,7 +10,7 @@ use super::Tick;
 const MIN_CANARY: u64 = 30;
 const MIN_CONTROL: u64 = 20;
 /// How far back requests are gathered.
-const MAX_SECONDS: f64 = 300.0;
+pub(super) const MAX_SECONDS: f64 = 300.0;
 
 /// The requests of each arm on which the guard decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Suppose the canary fails `effect` more often than the control: p1 = p_b + effect. With r = (1 - s) / s control requests
 //! beside each canary request, the logarithm of a bet on ratio m grows in the mean, per canary request, by
 //! `G = p1 ln m + (p1 + r p_b) ln D - delta (m D - 1)` and varies by `V = p1 (ln m + ln D)^2 + r p_b (ln D)^2`. To reach
-//! 1 / alpha it must first make up for its share of the money: `T = ln(1 / alpha) + ln 12`. With nine chances in ten it is
+//! 1 / alpha it must first make up for its share of the money: `T = ln(1 / alpha) - ln(share)`. With nine chances in ten it is
 //! there after n requests where `n G = T + 1.28 sqrt(n V)`, a quadratic in sqrt(n). The ratio that is quickest counts. Three
 //! errors are needed in any case.
 
@@ -12,7 +12,7 @@ use meshward_model::JudgeOptions;
 use super::{
     MIN_ERRORS,
     control::Control,
-    evidence::{Tolerated, log_cost, log_prior, ratios},
+    evidence::{Tolerated, log_cost, ratios},
 };
 
 /// Quantile of the normal distribution for nine chances in ten.
@@ -21,17 +21,18 @@ const POWER_QUANTILE: f64 = 1.2816;
 pub const UNREACHABLE: u64 = 1_000_000_000_000;
 
 /// Canary requests with which a canary that is worse by the detectable effect would have been called a regression
-/// with 90 % probability. `share` is the canary's, 0 to 1. At most [`UNREACHABLE`].
+/// with 90 % probability, once it is known that errors are independent. `share` is the canary's, 0 to 1; `ratio` is
+/// the ratio of error rates that is tolerated. At most [`UNREACHABLE`].
 #[must_use]
-pub fn required_requests(share: f64, control: &Control, options: &JudgeOptions) -> u64 {
-    let (base, tolerated) = (control.error_rate(), Tolerated::excess(options.tolerance));
+pub fn required_requests(share: f64, control: &Control, ratio: f64, options: &JudgeOptions) -> u64 {
+    let (base, tolerated) = (control.error_rate(), Tolerated { ratio, excess: options.tolerance });
     let canary = (base + options.detectable_effect).min(1.0);
     if share <= 0.0 || share >= 1.0 {
         return UNREACHABLE;
     }
     let control_errors = base * (1.0 - share) / share;
-    let threshold = -options.alpha.ln() - log_prior();
-    let needed = |ratio: f64| {
+    let needed = |(ratio, log_prior): (f64, f64)| {
+        let threshold = -options.alpha.ln() - log_prior;
         let on_control = log_cost(share, tolerated.ratio, ratio);
         let on_canary = ratio.ln() + on_control;
         let growth = canary * on_canary + control_errors * on_control - tolerated.log_price(share, ratio);
@@ -47,22 +48,34 @@ pub fn required_requests(share: f64, control: &Control, options: &JudgeOptions) 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use jiff::Timestamp;
+    use meshward_model::TickSample;
+
+    use super::{super::control::LEAST_TOLERATED, *};
 
     fn required(share: f64, control: (u64, u64), effect: f64) -> u64 {
         let mut past = Control::default();
-        past.push(control.0, control.1);
-        required_requests(share, &past, &JudgeOptions { detectable_effect: effect, ..JudgeOptions::default() })
+        past.push(&TickSample {
+            end: Timestamp::UNIX_EPOCH,
+            canary_requests: 0,
+            canary_errors: 0,
+            control_requests: control.0,
+            control_errors: control.1,
+        });
+        required_requests(
+            share,
+            &past,
+            LEAST_TOLERATED,
+            &JudgeOptions { detectable_effect: effect, ..JudgeOptions::default() },
+        )
     }
 
     #[test]
     fn the_sample_by_share_and_effect() {
         let good = (100_000, 100);
-        for (share, effect, expected) in
-            [(0.1, 0.05, 177), (0.3, 0.05, 261), (0.5, 0.05, 397), (0.9, 0.05, 2162), (0.1, 0.01, 1518), (0.1, 0.5, 14)]
-        {
-            assert_eq!(required(share, good, effect), expected, "share {share}, effect {effect}");
-        }
+        let cases = [(0.1, 0.05), (0.3, 0.05), (0.5, 0.05), (0.9, 0.05), (0.1, 0.01), (0.1, 0.5)];
+        let needed = cases.map(|(share, effect)| required(share, good, effect));
+        assert_eq!(needed, [180, 266, 405, 2195, 1485, 15]);
     }
 
     #[test]

@@ -2,10 +2,46 @@
 
 use meshward_model::{JudgeOptions, Weight};
 
-use super::{Sum, guard::Window, sample::UNREACHABLE};
+use super::{Sum, guard::Window, sample::UNREACHABLE, stream::Stream};
 
 pub(super) fn regression(sum: &Sum, log_evidence: f64, options: &JudgeOptions) -> String {
     format!("{}; {}", counts(sum), evidence(log_evidence, options))
+}
+
+/// `slow` says which edge, and who was beyond it.
+pub(super) fn slow(slow: &str, log_evidence: f64, options: &JudgeOptions) -> String {
+    format!("{slow}; {}", evidence(log_evidence, options))
+}
+
+/// Requests beyond an edge.
+pub(super) fn beyond(edge_ms: f64, canary: (u64, u64), control: (u64, u64)) -> String {
+    format!(
+        "{} of {} canary requests took longer than {edge_ms} ms, {} of {} control requests did",
+        number(canary.1),
+        number(canary.0),
+        number(control.1),
+        number(control.0),
+    )
+}
+
+pub(super) fn nothing_exposed(step: &Sum) -> String {
+    format!(
+        "nothing is exposed yet; before the change {} and {} requests of the same groups do not differ",
+        number(step.canary_requests),
+        number(step.control_requests),
+    )
+}
+
+pub(super) fn not_comparable(errors: &Stream) -> String {
+    let total = errors.before().total();
+    let [canary_requests, canary_errors, control_requests, control_errors] =
+        [total.canary.0, total.canary.1, total.control.0, total.control.1].map(|count| number(count as u64));
+    format!(
+        "before the change {canary_errors} of {canary_requests} requests of the canary's group failed, \
+         {control_errors} of {control_requests} of the control's: up to {:.1} times as often is not called a \
+         regression, and whether it may go on is for a person to say",
+        errors.tolerated_ratio(),
+    )
 }
 
 pub(super) fn catastrophe(window: &Window) -> String {

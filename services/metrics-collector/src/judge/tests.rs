@@ -1,4 +1,6 @@
-use super::*;
+use meshward_model::Weight;
+
+use super::{control::Control, *};
 
 /// SplitMix64 and Knuth's Poisson: enough chance for simulations that must repeat exactly.
 struct Chance(u64);
@@ -59,6 +61,13 @@ fn judge_ticks(ticks: &[Tick], weights: &[(i64, i64)]) -> Judgement {
     judge(&Question { ticks, periods: &periods, options: JudgeOptions::default(), weight_is_share: true })
 }
 
+/// Ticks before the change in which the control fails evenly, so that the judge need not fear clusters of errors.
+fn calm_past() -> impl Iterator<Item = Tick> {
+    (-60..0).map(|index| tick(index, (0, 0), (10_000, 10 + index.unsigned_abs() % 3)))
+}
+
+const AFTER_CALM_PAST: &[(i64, i64)] = &[(-60, 0), (0, 1000)];
+
 #[test]
 fn each_rule_says_why() {
     let ten: &[(i64, i64)] = &[(0, 1000)];
@@ -95,19 +104,19 @@ fn each_rule_says_why() {
         ),
         (
             "regression",
-            vec![tick(0, (120, 9), (1080, 10))],
+            vec![tick(0, (120, 14), (1080, 10)), tick(1, (120, 14), (1080, 10))],
             ten,
             Verdict::Regression,
-            "9 errors in 120 canary requests, 10 in 1,080 control requests; at this share 1.9 were expected; \
-             evidence 279 against 100",
+            "28 errors in 240 canary requests, 20 in 2,160 control requests; at this share 4.8 were expected; \
+             evidence 1,123 against 100",
         ),
         (
             "two errors are never enough",
-            vec![tick(0, (10, 2), (100_000, 0))],
-            &[(0, 1)],
+            calm_past().chain([tick(0, (10, 2), (100_000, 0))]).collect(),
+            &[(-60, 0), (0, 1)],
             Verdict::Watching,
             "2 errors in 10 canary requests, 0 in 100,000 control requests; at this share 0.0 were expected; \
-             evidence 183 against 100: not enough to roll back, too much to go on",
+             evidence 10 against 100: not enough to roll back, too much to go on",
         ),
         (
             "catastrophe beside a small control",
@@ -122,7 +131,7 @@ fn each_rule_says_why() {
             ten,
             Verdict::Watching,
             "0 errors in 30 canary requests, 0 in 270 control requests; at this share 0.0 were expected; \
-             206 canary requests are needed to see +5 percentage points: about 88 s more at 2.0 canary requests \
+             209 canary requests are needed to see +5 percentage points: about 90 s more at 2.0 canary requests \
              a second",
         ),
         (
@@ -131,7 +140,7 @@ fn each_rule_says_why() {
             ten,
             Verdict::Healthy,
             "1 error in 400 canary requests, 12 in 3,600 control requests; at this share 1.3 were expected; \
-             evidence 0.6 against 100; 233 requests were needed to see +5 percentage points",
+             evidence 0.7 against 100; 228 requests were needed to see +5 percentage points",
         ),
         (
             "the share is off",
@@ -156,15 +165,43 @@ fn each_rule_says_why() {
 
 #[test]
 fn a_regression_stays_one_and_does_not_depend_on_when_it_is_asked() {
-    let mut ticks = vec![tick(0, (150, 20), (1350, 2))];
+    let mut ticks = vec![tick(0, (150, 20), (1350, 2)), tick(1, (150, 20), (1350, 2))];
     let first = judge_ticks(&ticks, &[(0, 1000)]);
     assert_eq!(first.verdict, Verdict::Regression);
-    ticks.extend((1..100).map(|index| tick(index, (150, 0), (1350, 2))));
+    ticks.extend((2..100).map(|index| tick(index, (150, 0), (1350, 2))));
     let later = judge_ticks(&ticks, &[(0, 1000)]);
     assert_eq!(
         (later.verdict, later.explanation, later.log_evidence),
         (first.verdict, first.explanation, first.log_evidence)
     );
+}
+
+#[test]
+fn one_tick_alone_decides_nothing_but_a_catastrophe() {
+    let judged = |errors: u64| {
+        let ticks: Vec<Tick> = calm_past().chain([tick(0, (1500, errors), (13_500, 14))]).collect();
+        judge_ticks(&ticks, AFTER_CALM_PAST).verdict
+    };
+    assert_eq!(judged(700), Verdict::Watching, "a storm may have hit one arm by chance");
+    assert_eq!(judged(800), Verdict::Regression, "the catastrophe guard");
+}
+
+#[test]
+fn groups_that_differed_before_are_not_comparable_and_not_rolled_back_for_it() {
+    let judged = |rate: u64, until: i64| {
+        let zone = (-60..until).map(|index| tick(index, (1000, if index < 0 { 25 } else { rate }), (9000, 90)));
+        judge_ticks(&zone.collect::<Vec<_>>(), AFTER_CALM_PAST)
+    };
+    let before = judge_ticks(&[tick(0, (1000, 10), (9000, 90))], &[(0, 0)]);
+    assert_eq!(before.verdict, Verdict::Watching, "{}", before.explanation);
+    let same = judged(25, 60);
+    assert_eq!(same.verdict, Verdict::NotComparable, "{}", same.explanation);
+    assert!(
+        same.explanation.starts_with("before the change 1,500 of 60,000 requests of the canary's group failed, 5,400"),
+        "{}",
+        same.explanation
+    );
+    assert_eq!(judged(100, 20).verdict, Verdict::Regression, "four times as bad as before");
 }
 
 #[test]
@@ -250,8 +287,8 @@ fn five_points_at_100_rps_are_seen_within_two_ticks() {
     let mut chance = Chance(5);
     let mut found: Vec<i64> = (0..200).map(|_| run(&mut chance, 1500.0, |_| (0.051, 0.001)).expect("seen")).collect();
     found.sort_unstable();
-    assert!(found[100] <= 1, "median {}", found[100]);
-    assert!(found[199] <= 4, "worst {}", found[199]);
+    assert!(found[100] <= 2, "median {}", found[100]);
+    assert!(found[199] <= 5, "worst {}", found[199]);
 }
 
 #[test]
@@ -267,17 +304,15 @@ fn a_fault_at_minute_eight_is_seen_soon_after() {
 fn the_required_sample_finds_the_effect_nine_times_in_ten() {
     let mut chance = Chance(8);
     let mut past = Control::default();
-    past.push(100_000, 100);
-    let requests = sample::required_requests(0.1, &past, &JudgeOptions::default()) as f64;
+    past.push(&tick(0, (0, 0), (100_000, 100)).sample);
+    let requests = sample::required_requests(0.1, &past, control::LEAST_TOLERATED, &JudgeOptions::default()) as f64;
     let found = |chance: &mut Chance| {
-        let ticks: Vec<Tick> = (0..4)
-            .map(|index| {
-                let (canary, control) = (requests / 4.0, requests / 4.0 * 9.0);
-                let errors = (chance.poisson(canary * 0.051), chance.poisson(control * 0.001));
-                tick(index, (canary.round() as u64, errors.0), (control.round() as u64, errors.1))
-            })
-            .collect();
-        judge_ticks(&ticks, &[(0, 1000)]).verdict == Verdict::Regression
+        let now = (0..4).map(|index| {
+            let (canary, control) = (requests / 4.0, requests / 4.0 * 9.0);
+            let errors = (chance.poisson(canary * 0.051), chance.poisson(control * 0.001));
+            tick(index, (canary.round() as u64, errors.0), (control.round() as u64, errors.1))
+        });
+        judge_ticks(&calm_past().chain(now).collect::<Vec<_>>(), AFTER_CALM_PAST).verdict == Verdict::Regression
     };
     let share = (0..1000).filter(|_| found(&mut chance)).count() as f64 / 1000.0;
     assert!((0.85..=0.97).contains(&share), "{share}");
@@ -325,9 +360,9 @@ fn rolled_back_with_bursts(seed: u64, runs: u32, before: i64) -> f64 {
 }
 
 #[test]
-fn bursts_are_bet_on_with_care_once_the_control_has_shown_them() {
+fn bursts_are_bet_on_with_care_whether_or_not_the_control_has_shown_them() {
     let known = rolled_back_with_bursts(9, 500, 20);
     assert!(known <= 0.02, "{known}");
     let unknown = rolled_back_with_bursts(9, 500, 1);
-    assert!(unknown > known, "the gap that the module's docs name is still there: {unknown} beside {known}");
+    assert!(unknown <= 0.02, "{unknown}");
 }

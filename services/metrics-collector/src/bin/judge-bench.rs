@@ -1,0 +1,110 @@
+//! The command line of [`meshward_metrics_collector::bench`].
+
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use meshward_metrics_collector::bench::{
+    replies,
+    table::{self, Plan},
+    world,
+};
+use meshward_model::JudgeOptions;
+
+/// The judge in simulated worlds beside what other tools do, and the judge on your own numbers.
+#[derive(Parser)]
+#[command(name = "meshward-judge-bench")]
+struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Simulates rollouts and prints how many were rolled back, when, and at what cost.
+    Run {
+        /// Folder with worlds (.yaml, .json); without it, the worlds that come with the program.
+        #[arg(long)]
+        worlds: Option<PathBuf>,
+        /// Only worlds whose title contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Runs of each world.
+        #[arg(long, default_value_t = 200)]
+        runs: u32,
+        /// Seed. The same seed prints the same numbers.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The rules meet the world when the canary does, without 15 minutes before.
+        #[arg(long)]
+        without_history: bool,
+        #[command(flatten)]
+        weighing: Weighing,
+    },
+    /// Reads a tick a line (JSON) and answers each with a verdict.
+    Judge {
+        /// File to read; without it, or as "-", standard input.
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        weighing: Weighing,
+    },
+}
+
+#[derive(Args, Clone, Copy)]
+struct Weighing {
+    /// Bound on the probability of ever rolling back a change that is not worse.
+    #[arg(long, default_value_t = JudgeOptions::default().alpha, value_parser = fraction)]
+    alpha: f64,
+    /// Error rate tolerated on top of the control's, a fraction.
+    #[arg(long, default_value_t = JudgeOptions::default().tolerance, value_parser = fraction)]
+    tolerance: f64,
+    /// Effect that must be detectable before HEALTHY is said, a fraction of requests.
+    #[arg(long, default_value_t = JudgeOptions::default().detectable_effect, value_parser = fraction)]
+    detectable_effect: f64,
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if value > 0.0 && value < 1.0 { Ok(value) } else { Err("not between 0 and 1".to_owned()) }
+}
+
+impl Weighing {
+    fn options(self) -> JudgeOptions {
+        JudgeOptions { alpha: self.alpha, tolerance: self.tolerance, detectable_effect: self.detectable_effect }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse().what) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("meshward-judge-bench: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn run(what: What) -> io::Result<()> {
+    match what {
+        What::Run { worlds, only, runs, seed, without_history, weighing } => {
+            let mut worlds = worlds.map_or_else(world::own, |folder| world::read(&folder))?;
+            worlds.retain(|world| world.title.contains(&only));
+            let plan = Plan { runs, seed, with_history: !without_history, options: weighing.options() };
+            table::print(&worlds, &plan, &mut io::stdout().lock())
+        }
+        What::Judge { file, weighing } => {
+            let (output, options) = (io::stdout().lock(), weighing.options());
+            match file.filter(|file| file.as_os_str() != "-") {
+                Some(file) => {
+                    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+                    replies::answer_all(BufReader::new(File::open(&file).map_err(named)?), output, options)
+                }
+                None => replies::answer_all(io::stdin().lock(), output, options),
+            }
+        }
+    }
+}
