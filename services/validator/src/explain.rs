@@ -1,7 +1,7 @@
 //! A policy on who may call whom, as a sentence.
 //!
-//! Lists in lists mean OR in some places and AND in others, and an absent field may mean everybody or nobody. The sentence says
-//! which it is, and warns of what people did not mean when they wrote it. Pure: text in, sentences out.
+//! Lists in lists mean OR in some places and AND in others, and an absent field may mean everybody or nobody. The
+//! sentence says which it is, and warns of what people did not mean when they wrote it. Pure: text in, sentences out.
 
 mod condition;
 mod istio;
@@ -53,8 +53,8 @@ impl Explanation {
 /// One line for each object of a text, in order.
 ///
 /// # Errors
-/// The findings that keep a text from being read as policies: those of syntax and schema, each with line and column. What a
-/// mesh would refuse for its meaning is explained, with a warning.
+/// The findings that keep a text from being read as policies: those of syntax and schema, each with line and column. What
+/// a mesh would refuse for its meaning is explained, with a warning.
 pub fn explain(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<String>, Vec<Finding>> {
     let report = app::validate(bytes, "", catalogue);
     let errors: Vec<Finding> =
@@ -82,7 +82,8 @@ fn sentence(object: &Object<'_>, errors: &[Finding]) -> String {
         _ => None,
     };
     let Some((mesh, mut explanation)) = explained else {
-        let what = "not explained; there are sentences for AuthorizationPolicy (Istio and Linkerd), Server and ServerAuthorization";
+        let what = "not explained; there are sentences for AuthorizationPolicy (Istio and Linkerd), Server and \
+                    ServerAuthorization";
         return Explanation::new(what).render(&format!("{kind} {}", name(object.head)));
     };
     let refused = |finding: &&Finding| finding.object == *object.head && finding.id != rule::NAMESPACE_MISSING.id;

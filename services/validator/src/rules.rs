@@ -1,8 +1,8 @@
 //! Semantic rules: what a schema cannot say.
 //!
-//! A rule is a pure function from one object to hits; [`catalogue`] names them all. One file per family (kind), and what
-//! several families check the same way (durations, hosts, regular expressions…) beside them in [`istio`] and [`linkerd`]. To add
-//! a family: its rules in the catalogue, its file, one line in [`check`] or in Linkerd's table.
+//! A rule is a pure function from one object to hits; [`catalogue`] names them all. One file per family (kind), and
+//! what several families check the same way (durations, hosts, regular expressions…) beside them in [`istio`] and
+//! [`linkerd`]. To add a family: its rules in the catalogue, its file, one line in [`check`] or in Linkerd's table.
 
 pub mod catalogue;
 pub mod field;
@@ -38,8 +38,8 @@ impl<'a> Object<'a> {
     }
 }
 
-/// More regular expressions than any mesh can serve. Each is compiled to be checked, which takes up to a millisecond: without a bound, 1 MiB of
-/// them would keep the validator busy for most of a minute.
+/// More regular expressions than any mesh can serve. Each is compiled to be checked, which takes up to a millisecond:
+/// without a bound, 1 MiB of them would keep the validator busy for most of a minute.
 const MOST_EXPRESSIONS: usize = 1000;
 /// The fields that hold one.
 const EXPRESSIONS: [&str; 2] = ["regex", "proxyVersion"];

@@ -1,7 +1,7 @@
 //! Istio's AuthorizationPolicy.
 //!
-//! Rules are joined by OR. In a rule `from`, `to` and `when` are joined by AND; the sources of `from` and the operations of `to`
-//! by OR; the fields of one source or operation by AND; the values of one field by OR.
+//! Rules are joined by OR. In a rule `from`, `to` and `when` are joined by AND; the sources of `from` and the
+//! operations of `to` by OR; the fields of one source or operation by AND; the values of one field by OR.
 
 mod rule;
 mod traps;
@@ -60,7 +60,8 @@ fn sentence(action: Action, scope: &Scope, rules: &[Rule], spec: &Field<'_>) -> 
     if rules.is_empty() {
         return match action {
             Action::Allow => format!(
-                "ALLOW nothing: every request to {what} is denied once this policy exists, unless another ALLOW policy lets it in."
+                "ALLOW nothing: every request to {what} is denied once this policy exists, unless another ALLOW policy lets it \
+                 in."
             ),
             Action::Deny | Action::Audit | Action::Custom => format!("no rule, so no request to {what} is affected."),
         };
@@ -75,14 +76,16 @@ fn sentence(action: Action, scope: &Scope, rules: &[Rule], spec: &Field<'_>) -> 
     match action {
         Action::Allow if everything => format!("ALLOW {which}."),
         Action::Allow => format!(
-            "ALLOW {which}. Everything else is denied there once this policy exists, unless another ALLOW policy lets it in."
+            "ALLOW {which}. Everything else is denied there once this policy exists, unless another ALLOW policy lets \
+             it in."
         ),
         Action::Deny => format!("DENY {which}, whatever ALLOW policies say. It lets nothing in by itself."),
         Action::Audit => format!("AUDIT {which}: it is recorded, and neither let in nor denied by this policy."),
         Action::Custom => {
             let provider = quote(spec.get("provider").get("name").text());
             format!(
-                "ASK the provider {provider} about {which}; what it refuses is denied, and the rest is up to DENY and ALLOW policies."
+                "ASK the provider {provider} about {which}; what it refuses is denied, and the rest is up to \
+                 DENY and ALLOW policies."
             )
         }
     }

@@ -1,7 +1,7 @@
 //! Linkerd's Servers, and the policies that open them.
 //!
-//! A port of a pod that a Server covers takes only what a policy allows, unless the Server's accessPolicy says otherwise. The
-//! authentications of one policy are joined by AND, the policies of one target by OR.
+//! A port of a pod that a Server covers takes only what a policy allows, unless the Server's accessPolicy says
+//! otherwise. The authentications of one policy are joined by AND, the policies of one target by OR.
 
 use super::{
     Explanation,
@@ -136,7 +136,8 @@ pub(super) fn server(object: &Object<'_>) -> Explanation {
         protocol => format!("read as {protocol}"),
     };
     let mut explanation = Explanation::new(format!(
-        "covers port {port} of {who} ({read}); a request there that no AuthorizationPolicy or ServerAuthorization allows {rest}."
+        "covers port {port} of {who} ({read}); a request there that no AuthorizationPolicy or \
+         ServerAuthorization allows {rest}."
     ));
     if access.is_empty() || access == "deny" {
         explanation.warn("as long as no policy targets this Server, its port takes nothing");

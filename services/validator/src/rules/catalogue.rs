@@ -1,8 +1,8 @@
 //! The one table of all rules: what a finding may be called, how grave it is and what it means.
 //!
-//! An id is "MW" and four digits. The first digit is the layer (1 syntax, 2 schema, 3 semantic and admission), the second the
-//! mesh (0 shared, 1 Istio, 2 Linkerd). Ids and slugs are a promise to scripts and dashboards: they never change their meaning, and the
-//! number of a rule that is gone is not used again.
+//! An id is "MW" and four digits. The first digit is the layer (1 syntax, 2 schema, 3 semantic and admission), the
+//! second the mesh (0 shared, 1 Istio, 2 Linkerd). Ids and slugs are a promise to scripts and dashboards: they never
+//! change their meaning, and the number of a rule that is gone is not used again.
 
 use meshward_model::Severity::{self, Error, Info, Warning};
 

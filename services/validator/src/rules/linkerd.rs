@@ -1,8 +1,8 @@
 //! Linkerd's kinds, as its policy controller, its ServiceProfile webhook and the structure of its kinds judge them.
 //!
-//! Each family says what its objects look like ([`shape`]), because Linkerd's definitions come with its control plane and may
-//! not be at hand, and what Linkerd's admission demands beyond that. Routes of the Gateway API are shared with other
-//! controllers: Linkerd's rules are for those that name it ([`route::is_for_linkerd`]).
+//! Each family says what its objects look like (`shape.rs`), because Linkerd's definitions come with its control plane
+//! and may not be at hand, and what Linkerd's admission demands beyond that. Routes of the Gateway API are shared with
+//! other controllers: Linkerd's rules are for those that name it ([`route::is_for_linkerd`]).
 
 mod authorization_policy;
 mod common;
@@ -80,8 +80,9 @@ fn find(group: &str, kind: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.group == group && family.kind == kind)
 }
 
-/// Whether a definition that is at hand has the last word on a hit: it may be of a newer Linkerd, which has more versions and
-/// fields. The webhook of ServiceProfiles takes no field that it does not know, whatever the definition says.
+/// Whether a definition that is at hand has the last word on a hit: it may be of a newer Linkerd, which has more
+/// versions and fields. The webhook of ServiceProfiles takes no field that it does not know, whatever the definition
+/// says.
 #[must_use]
 pub fn yields_to_schema(kind: &str, hit: &Hit) -> bool {
     let structural = [rule::UNKNOWN_KIND, rule::UNKNOWN_VERSION, rule::UNKNOWN_FIELD];

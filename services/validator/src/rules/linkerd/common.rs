@@ -16,8 +16,8 @@ use crate::{
 /// The type of a match by regular expression.
 pub(super) const REGULAR_EXPRESSION: &str = "RegularExpression";
 
-/// Memory that one expression may take while it is tried, in bytes. The syntax is checked before memory is used; larger programs
-/// are left to Linkerd, which allows them.
+/// Memory that one expression may take while it is tried, in bytes. The syntax is checked before memory is used;
+/// larger programs are left to Linkerd, which allows them.
 const SIZE_LIMIT: usize = 16 * 1024;
 
 /// Labels to select by.

@@ -1,5 +1,5 @@
-//! HTTPRoute: where a request goes by its path, headers and method. Linkerd has one of its own, from before the Gateway API's
-//! was finished, and checks both.
+//! HTTPRoute: where a request goes by its path, headers and method. Linkerd has one of its own, from before the
+//! Gateway API's was finished, and checks both.
 
 use super::{
     Object, POLICY_GROUP,

@@ -13,7 +13,8 @@ const KIND: Entry = ("kind", Need::Must, Shape::Text(Form::Kind));
 const NAME: Entry = ("name", Need::Must, Shape::Text(Form::Filled));
 const NAMESPACE: Entry = ("namespace", Need::May, Shape::Text(Form::Free));
 
-/// Whether a reference is to a kind of a group. Linkerd compares without regard to case, and no group is the core group.
+/// Whether a reference is to a kind of a group. Linkerd compares without regard to case, and no group is the core
+/// group.
 pub(super) fn is_to(reference: &Field<'_>, group: &str, kind: &str) -> bool {
     let given = reference.get("group").text();
     let given = if given.is_empty() { CORE } else { given };

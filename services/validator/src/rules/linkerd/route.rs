@@ -10,8 +10,8 @@ use crate::{
 /// The group of the Gateway API.
 pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
-/// Whether an object is a route of the Gateway API that is meant for Linkerd: one of its parents or backends is Linkerd's, or
-/// an annotation is. Other routes may be for any controller.
+/// Whether an object is a route of the Gateway API that is meant for Linkerd: one of its parents or backends is
+/// Linkerd's, or an annotation is. Other routes may be for any controller.
 #[must_use]
 pub fn is_for_linkerd(object: &Object<'_>) -> bool {
     family(object).is_some()
@@ -127,7 +127,8 @@ pub(super) fn annotations(object: &Object<'_>, group: &str, protocol: Protocol) 
         let advice = match protocol {
             Protocol::Http => "write e.g. \"5xx\", \"gateway-error\", \"503\" or \"500-504\", separated by commas only",
             Protocol::Grpc => {
-                "write cancelled, deadline-exceeded, internal, resource-exhausted or unavailable, separated by commas only"
+                "write cancelled, deadline-exceeded, internal, resource-exhausted or unavailable, separated by commas \
+                 only"
             }
         };
         hit(&conditions, format!("{} is no condition to retry on", quote(condition)), advice);

@@ -1,8 +1,9 @@
 //! What an object of a kind looks like, written down by hand.
 //!
-//! Linkerd's definitions are in no package registry, so a validator without the cluster at hand has no schema of its kinds.
-//! The families say here what Linkerd itself demands of the structure before it judges the meaning: fields, types, enums,
-//! bounds. The findings carry the ids of the schema layer, and where a schema is there too, the same field is reported once.
+//! Linkerd's definitions are in no package registry, so a validator without the cluster at hand has no schema of its
+//! kinds. The families say here what Linkerd itself demands of the structure before it judges the meaning: fields,
+//! types, enums, bounds. The findings carry the ids of the schema layer, and where a schema is there too, the same
+//! field is reported once.
 
 use meshward_model::ObjectRef;
 use serde_json::Value;
