@@ -10,6 +10,9 @@ const PROBES: [&str; 4] = ["httpGet", "tcpSocket", "exec", "grpc"];
 const PROBE_NUMBERS: [&str; 5] =
     ["periodSeconds", "initialDelaySeconds", "timeoutSeconds", "successThreshold", "failureThreshold"];
 
+/// One character fewer than a DNS label, because the definition of the kind says so.
+const LONGEST_PORT_NAME: usize = 62;
+
 /// All rules of a WorkloadEntry.
 #[must_use]
 pub fn check_entry(object: &Object<'_>) -> Vec<Hit> {
@@ -26,6 +29,7 @@ pub fn check_group(object: &Object<'_>) -> Vec<Hit> {
         hits.push(Hit::new(rule::WL_ADDRESS, template.path(), "a WorkloadGroup needs a template"));
     }
     hits.extend(address_form(&template));
+    hits.extend(ports(&template));
     hits.extend(common::label_map(&spec.get("metadata").get("labels")));
     hits.extend(probe(&spec.get("probe")));
     hits
@@ -52,11 +56,21 @@ pub(super) fn entry(workload: &Field<'_>, allowed: Address) -> Vec<Hit> {
         let message = "the workload has no address";
         hits.push(Hit::new(rule::WL_ADDRESS, address.path(), message).suggest("set address, or network"));
     }
+    hits.extend(ports(workload));
+    hits.extend(common::label_map(&workload.get("labels")));
+    hits
+}
+
+fn ports(workload: &Field<'_>) -> Vec<Hit> {
+    let mut hits = Vec::new();
     for (name, port) in workload.get("ports").entries() {
         hits.extend(listener::port_name(name, &port).map(Hit::at_key));
+        if name.len() == LONGEST_PORT_NAME + 1 {
+            let message = format!("a port name of a workload has at most {LONGEST_PORT_NAME} characters");
+            hits.push(Hit::new(rule::PORT_NAME, port.path(), message).at_key());
+        }
         hits.extend(common::port(&port));
     }
-    hits.extend(common::label_map(&workload.get("labels")));
     hits
 }
 

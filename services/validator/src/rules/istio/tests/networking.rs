@@ -6,6 +6,10 @@ use super::hits_of;
 
 const GROUP: &str = "networking.istio.io/v1";
 
+/// A port name that a Service may have, and a workload may not.
+const LONG: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const LONG_AT: &str = ".ports.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
 /// A rule and a path below `spec`, or nothing at all.
 type Expected = Option<(&'static str, &'static str)>;
 
@@ -339,6 +343,7 @@ fn workloads() {
         (json!({"address": "unix:///a", "ports": {"a": 1}}), Some(("MW3198", ".ports"))),
         (json!({"address": "1.1.1.1", "ports": {"@": 80}}), Some(("MW3171", ".ports.@"))),
         (json!({"address": "1.1.1.1", "ports": {"a": 0}}), Some(("MW3163", ".ports.a"))),
+        (json!({"address": "1.1.1.1", "ports": {LONG: 1}}), Some(("MW3171", LONG_AT))),
         (json!({"address": "1.1.1.1", "labels": {"a": "~"}}), Some(("MW3164", ".labels.a"))),
     ] {
         expect("WorkloadEntry", &spec, expected);
@@ -347,6 +352,7 @@ fn workloads() {
     for (spec, expected) in [
         (probe(json!({"tcpSocket": {"port": 1}, "periodSeconds": 5})), None),
         (json!({}), Some(("MW3198", ".template"))),
+        (json!({"template": {"ports": {"@": 80}}}), Some(("MW3171", ".template.ports.@"))),
         (json!({"template": {}, "metadata": {"labels": {".": "a"}}}), Some(("MW3164", ".metadata.labels[\".\"]"))),
         (probe(json!({})), Some(("MW3199", ".probe"))),
         (probe(json!({"exec": {}})), Some(("MW3199", ".probe.exec.command"))),
