@@ -26,6 +26,8 @@ mod fill;
 pub mod promql;
 pub mod templates;
 
+use std::{collections::HashSet, sync::Mutex};
+
 use meshward_model::{Mechanism, Mesh, MetricsTarget};
 
 use crate::window::Series;
@@ -78,17 +80,25 @@ pub enum Arm {
     Control,
 }
 
+/// Queries that are remembered as good; parsing one takes longer than all else that is done with a target.
+const MAX_CHECKED: usize = 1000;
+
 /// All templates; the first for a mesh and a mechanism counts.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Catalog {
     templates: Vec<Template>,
+    checked: Mutex<HashSet<String>>,
 }
 
 impl Catalog {
     /// What the program brings.
     #[must_use]
     pub fn built_in() -> Self {
-        Self { templates: templates::built_in() }
+        Self::of(templates::built_in())
+    }
+
+    fn of(templates: Vec<Template>) -> Self {
+        Self { templates, checked: Mutex::default() }
     }
 
     /// The same behind the templates of a file.
@@ -98,7 +108,7 @@ impl Catalog {
     pub fn with(file: &str) -> Result<Self, InvalidTemplates> {
         let mut templates = templates::parse(file)?;
         templates.extend(templates::built_in());
-        Ok(Self { templates })
+        Ok(Self::of(templates))
     }
 
     /// The queries for a target.
@@ -115,9 +125,22 @@ impl Catalog {
         // What is wrong with the target is said even where there is no template.
         check(target, template.as_ref().ok().copied())?;
         let queries = Queries::fill(template?, target)?;
-        sendable(&queries.traffic)?;
-        sendable(&queries.latency)?;
+        queries.texts().into_iter().try_for_each(|query| self.check(query))?;
         Ok(queries)
+    }
+
+    /// The last check before a query is sent.
+    fn check(&self, query: &str) -> Result<(), QueryError> {
+        if self.checked.lock().expect("no holder panics").contains(query) {
+            return Ok(());
+        }
+        sendable(query)?;
+        let mut checked = self.checked.lock().expect("no holder panics");
+        if checked.len() >= MAX_CHECKED {
+            checked.clear();
+        }
+        checked.insert(query.to_owned());
+        Ok(())
     }
 }
 
@@ -236,7 +259,6 @@ fn is_host(host: &str) -> bool {
     host == "*" || host.len() <= 253 && host.strip_prefix("*.").unwrap_or(host).split('.').all(is_label)
 }
 
-/// The last check before a query is sent.
 fn sendable(query: &str) -> Result<(), QueryError> {
     if query.len() > MAX_QUERY_BYTES {
         let problem = format!("their query has {} bytes, {MAX_QUERY_BYTES} are allowed; name fewer hosts", query.len());

@@ -4,6 +4,7 @@
 mod api {
     pub mod calls;
     pub mod history;
+    pub mod load;
     pub mod meshes;
     pub mod scripted;
     pub mod settings;

@@ -41,6 +41,7 @@ pub enum Source {
 /// What runs as long as it is asked.
 #[derive(Default)]
 struct Kept {
+    address: String,
     prometheus: Option<Process>,
     _listener: Option<Listener>,
 }
@@ -73,12 +74,14 @@ impl World {
     pub async fn with_args(source: Source, setup: impl FnOnce(&mut Args, &Path)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let issuer = TestIssuer::new(directory.path()).expect("an issuer");
+        // A server installs what HTTP clients need for TLS; without it a test that runs alone could not make one.
+        drop(Server::new("metrics-collector", &issuer.server_args()).await.expect("a server"));
         // Prometheus has its own deadline elsewhere in these tests; listeners that never answer should not cost more.
         let query_timeout = if matches!(source, Source::Prometheus(_)) { PATIENCE } else { Duration::from_millis(500) };
         let (address, source) = match source {
             Source::Prometheus(history) => {
                 let (address, process) = prometheus(&directory, &history).await;
-                (address, Kept { prometheus: Some(process), ..Kept::default() })
+                (address.clone(), Kept { address, prometheus: Some(process), ..Kept::default() })
             }
             Source::Listener(listener) => {
                 (format!("http://{}", listener.addr), Kept { _listener: Some(listener), ..Kept::default() })
@@ -143,6 +146,17 @@ impl World {
         let pid = self.source.prometheus.as_ref().expect("a real Prometheus").pid();
         let sent = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs");
         assert!(sent.success());
+    }
+
+    /// Range queries that Prometheus has answered, by its own count.
+    pub async fn range_queries(&self) -> i64 {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let page = http.get(format!("{}/metrics", self.source.address)).send().await.expect("Prometheus answers");
+        let text = page.text().await.expect("text");
+        let counted = text.lines().filter(|line| {
+            line.starts_with("prometheus_http_requests_total") && line.contains("handler=\"/api/v1/query_range\"")
+        });
+        counted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok()).sum()
     }
 
     /// The fields that a status complains about.
