@@ -11,8 +11,8 @@
 //!    control traffic, when the share that was measured is far from the weight that was asked, and when the evidence
 //!    is past the square root of its bound: too little to roll back, too much to go on.
 //! 3. **NO_TRAFFIC** if the canary had no request in the current step.
-//! 4. **NOT_COMPARABLE** if the same groups differed before the change already ([`before`]): a canary that is no worse than that is not rolled back, and a
-//!    person says whether it may go on.
+//! 4. **NOT_COMPARABLE** if the same groups differed before the change already ([`before`]): a canary that is no
+//!    worse than that is not rolled back, and a person says whether it may go on.
 //! 5. **HEALTHY** once the current step has the sample that the detectable effect needs ([`sample`]); WATCHING until
 //!    then.
 //!

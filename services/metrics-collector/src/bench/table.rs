@@ -15,8 +15,6 @@ use super::{
 
 /// Who is compared; the first is the judge.
 pub const RULES: [&str; 5] = ["meshward", "Flagger 1m 2", "Flagger 1m 10", "Argo 1m 3", "Kayenta"];
-/// Share of healthy changes that a rule may roll back to be called careful.
-pub const CAREFUL: f64 = 0.01;
 
 /// What is run.
 #[derive(Clone, Copy, Debug)]
@@ -92,38 +90,38 @@ pub fn print(worlds: &[World], plan: &Plan, out: &mut impl io::Write) -> io::Res
     let of = |change| worlds.iter().filter(move |world| world.change == change);
 
     writeln!(out, "\nHealthy changes: rolled back, % (and promoted within 30 min, %)")?;
-    heading(out, 17)?;
-    let mut worst = [0.0_f64; RULES.len()];
+    heading(out, 17, "")?;
+    let (mut worst, mut sum) = ([0.0_f64; RULES.len()], [0.0; RULES.len()]);
     for world in of(Change::Healthy) {
         let summaries = run_world(world, plan, RULES.len());
         worst.iter_mut().zip(&summaries).for_each(|(worst, one)| *worst = worst.max(one.rolled_back));
+        sum.iter_mut().zip(&summaries).for_each(|(sum, one)| *sum += one.rolled_back);
         let cell = |one: &Summary| format!("{:.1} ({:.0})", one.rolled_back * 100.0, one.promoted * 100.0);
-        row(out, &world.title, &summaries, 17, cell)?;
+        row(out, &world.title, &summaries, 17, cell, "")?;
     }
+    let worst: Vec<String> =
+        RULES.iter().zip(worst).map(|(name, worst)| format!("{name} {:.1}", worst * 100.0)).collect();
+    writeln!(out, "Worst: {}", worst.join(", "))?;
 
+    let careful = (1..RULES.len()).min_by(|a, b| sum[*a].total_cmp(&sum[*b])).unwrap_or(1);
     writeln!(out, "\nBad changes: detected within 30 min, % / median seconds / requests harmed, mean")?;
-    heading(out, 19)?;
+    heading(out, 19, &format!("harm beside {}, the most careful peer", RULES[careful]))?;
     for world in of(Change::Bad) {
         let summaries = run_world(world, plan, RULES.len());
-        row(out, &world.title, &summaries, 19, |one| {
+        let cell = |one: &Summary| {
             let median = one.median_s.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.0}"));
             format!("{:.0} / {median} / {:.0}", one.rolled_back * 100.0, one.harm)
-        })?;
-        let careful = summaries.iter().zip(worst).skip(1).filter(|(_, worst)| *worst <= CAREFUL);
-        if let Some(best) = careful.map(|(one, _)| one.harm).min_by(f64::total_cmp).filter(|best| *best > 0.0) {
-            writeln!(out, "{:30}{:.2} of the best careful peer's harm", "", summaries[0].harm / best)?;
-        }
+        };
+        let beside = format!("{:.2}", summaries[0].harm / summaries[careful].harm);
+        row(out, &world.title, &summaries, 19, cell, &beside)?;
     }
-    let is_careful = |(name, worst): (&&str, f64)| format!("{name} {:.1}", worst * 100.0);
-    let worst: Vec<String> = RULES.iter().zip(worst).map(is_careful).collect();
-    writeln!(out, "\nWorst healthy world, % rolled back: {}", worst.join(", "))?;
-    writeln!(out, "{:.1} s", begin.elapsed().as_secs_f64())
+    writeln!(out, "\n{:.1} s", begin.elapsed().as_secs_f64())
 }
 
-fn heading(out: &mut impl io::Write, width: usize) -> io::Result<()> {
+fn heading(out: &mut impl io::Write, width: usize, last: &str) -> io::Result<()> {
     write!(out, "{:30}", "")?;
     RULES.iter().try_for_each(|name| write!(out, "{name:<width$}"))?;
-    writeln!(out)
+    writeln!(out, "{last}")
 }
 
 fn row(
@@ -132,10 +130,11 @@ fn row(
     summaries: &[Summary],
     width: usize,
     cell: impl Fn(&Summary) -> String,
+    last: &str,
 ) -> io::Result<()> {
     write!(out, "{title:30}")?;
     summaries.iter().try_for_each(|one| write!(out, "{:<width$}", cell(one)))?;
-    writeln!(out)?;
+    writeln!(out, "{last}")?;
     out.flush()
 }
 
@@ -181,7 +180,7 @@ mod tests {
         let mut text = Vec::new();
         print(&[first.clone(), last.clone()], &plan(2), &mut text).expect("memory can be written");
         let text = String::from_utf8(text).expect("text");
-        for expected in ["seed 20, 2 runs", &first.title, &last.title, "Worst healthy world"] {
+        for expected in ["seed 20, 2 runs", &first.title, &last.title, "Worst: meshward"] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
     }

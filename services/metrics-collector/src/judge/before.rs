@@ -126,8 +126,8 @@ impl Before {
         1.0 / (1.0 + alike_over_unlike)
     }
 
-    /// Variance of the ratio's logarithm between blocks, beyond chance: the moment estimate of DerSimonian and Laird, if it is
-    /// more than chance makes of alike blocks in one of a hundred cases.
+    /// Variance of the ratio's logarithm between blocks, beyond chance: the moment estimate of DerSimonian and Laird, if
+    /// it is more than chance makes of alike blocks in one of a hundred cases.
     fn wandering(&self, mean: f64, caution: f64) -> f64 {
         let blocks: Vec<(f64, f64)> = self.blocks.iter().filter_map(|block| block.log_ratio(caution)).collect();
         let sum = |power: i32| blocks.iter().map(|(_, variance)| variance.powi(-power)).sum::<f64>();

@@ -1,11 +1,12 @@
 //! How many canary requests a step needs before "nothing was found" means something.
 //!
-//! Suppose the canary fails `effect` more often than the control: p1 = p_b + effect. With r = (1 - s) / s control requests
-//! beside each canary request, the logarithm of a bet on ratio m grows in the mean, per canary request, by
-//! `G = p1 ln m + (p1 + r p_b) ln D - delta (m D - 1)` and varies by `V = p1 (ln m + ln D)^2 + r p_b (ln D)^2`. To reach
-//! 1 / alpha it must first make up for its share of the money: `T = ln(1 / alpha) - ln(share)`. With nine chances in ten it is
-//! there after n requests where `n G = T + 1.28 sqrt(n V)`, a quadratic in sqrt(n). The ratio that is quickest counts. Three
-//! errors are needed in any case.
+//! Suppose the canary fails `effect` more often than the control: p1 = p_b + effect. With r = (1 - s) / s control
+//! requests beside each canary request, the logarithm of a bet on ratio m grows in the mean, per canary request, by
+//! `G = p1 ln m + (p1 + r p_b) ln D - delta (m D - 1)` and varies by `V = p1 (ln m + ln D)^2 + r p_b (ln D)^2`. To
+//! reach 1 / alpha it must first make up for its share of the money: `T = ln(1 / alpha) - ln(share)`. With nine chances
+//! in ten it is there after n requests where `n G = T + 1.28 sqrt(n V)`, a quadratic in sqrt(n). The ratio that is
+//! quickest counts. Three errors are needed in any case. As long as it is not known that errors are independent, the
+//! judge is more careful than this, and the chance is smaller.
 
 use meshward_model::JudgeOptions;
 
