@@ -72,6 +72,9 @@ fn judge(document: &Document, head: &ObjectRef, catalogue: &Catalogue, findings:
             Some(semantic) => {
                 let defined = matches!(catalogue.find(&head.api_version, &head.kind), Lookup::Schema(_));
                 let superseded = |hit: &Hit| defined && rules::linkerd::yields_to_schema(&head.kind, hit);
+                if semantic.iter().any(|hit| hit.rule == rule::UNKNOWN_VERSION && superseded(hit)) {
+                    skipped.push(format!("semantic rules: those for {} do not know {}", head.kind, head.api_version));
+                }
                 // What the schema says of a field is said once.
                 let is_new = |hit: &Hit| !known.contains(&hit.path.to_string()) && !superseded(hit);
                 hits.extend(semantic.into_iter().filter(is_new));
@@ -167,3 +170,6 @@ fn schema(object: &Value, head: &ObjectRef, catalogue: &Catalogue, skipped: &mut
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! How the layers work together where definitions are absent, partial or newer than the rules.
+
+use serde_json::{Value, json};
+
+use super::validate;
+use crate::{report::Report, schema::Catalogue};
+
+/// A definition of one kind whose spec is described, or open.
+fn definition(group: &str, kind: &str, version: &str, spec: &Value) -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+    catalogue.add(&json!({
+        "kind": "CustomResourceDefinition",
+        "spec": {
+            "group": group,
+            "names": {"kind": kind},
+            "versions": [{"name": version, "served": true, "schema": schema}],
+        },
+    }));
+    catalogue
+}
+
+fn judge(api_version: &str, kind: &str, spec: &Value, catalogue: &Catalogue) -> Report {
+    let object = json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {"name": "cart", "namespace": "shop"},
+        "spec": spec,
+    });
+    validate(object.to_string().as_bytes(), "", catalogue)
+}
+
+fn ids(report: &Report) -> Vec<&str> {
+    report.findings.iter().map(|finding| finding.id.as_str()).collect()
+}
+
+#[test]
+fn a_kind_of_linkerd_without_a_definition_is_judged_by_its_rules() {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let catalogue = definition("policy.linkerd.io", "Server", "v1beta3", &open);
+    let profile = json!({"routes": [{"name": "a", "condition": {"method": "GET"}}]});
+    let report = judge("linkerd.io/v1alpha2", "ServiceProfile", &profile, &catalogue);
+    assert!(report.is_valid(), "{:?}", report.findings);
+    assert!(report.skipped.iter().any(|reason| reason.contains("only other kinds of Linkerd")), "{:?}", report.skipped);
+    assert_eq!(ids(&judge("linkerd.io/v1alpha2", "ServiceProfil", &profile, &catalogue)), ["MW2002"]);
+}
+
+#[test]
+fn a_definition_that_is_newer_than_the_rules_has_the_last_word_on_fields_and_versions() {
+    let properties =
+        json!({"podSelector": {"type": "object"}, "port": {"type": "integer"}, "extra": {"type": "string"}});
+    let catalogue =
+        definition("policy.linkerd.io", "Server", "v9", &json!({"type": "object", "properties": properties}));
+    let server = json!({"podSelector": {}, "port": 80, "extra": "a"});
+    let report = judge("policy.linkerd.io/v9", "Server", &server, &catalogue);
+    assert_eq!(ids(&report), Vec::<&str>::new());
+    assert_eq!(report.skipped, ["semantic rules: those for Server do not know policy.linkerd.io/v9"]);
+    let server = json!({"podSelector": {}, "port": 80, "other": "a"});
+    assert_eq!(ids(&judge("policy.linkerd.io/v9", "Server", &server, &catalogue)), ["MW2004"]);
+}
+
+#[test]
+fn the_webhook_of_service_profiles_is_strict_where_their_definition_is_open() {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let catalogue = definition("linkerd.io", "ServiceProfile", "v1alpha2", &open);
+    let profile = json!({"routes": [{"name": "a", "condition": {"any": [{"path": "/"}]}}]});
+    let report = judge("linkerd.io/v1alpha2", "ServiceProfile", &profile, &catalogue);
+    assert!(ids(&report).contains(&"MW2004"), "{:?}", report.findings);
+}
+
+#[test]
+fn a_route_of_the_gateway_api_is_judged_if_it_is_meant_for_linkerd() {
+    let catalogue = Catalogue::default();
+    let route = |group: &str| json!({"parentRefs": [{"group": group, "kind": "Server", "name": "a"}]});
+    let api = "gateway.networking.k8s.io/v1";
+    let report = judge(api, "HTTPRoute", &route("policy.linkerd.io"), &catalogue);
+    assert!(report.is_valid() && ids(&report) == ["MW3200"], "{:?}", report.findings);
+    assert!(report.objects.is_empty(), "Meshward does not keep it");
+    assert_eq!(ids(&judge(api, "HTTPRoute", &route("example.com"), &catalogue)), ["MW2001"]);
+}
