@@ -9,6 +9,8 @@
 //!
 //! [`app`] runs 1 to 3 as one pure function from bytes to a [`report::Report`]; [`grpc`] is the service around it. Bad text is
 //! never an error status: it is what this service is for. The service keeps no state.
+//!
+//! How far its verdicts are those of real clusters is measured by [`corpus`], which `meshward-validator-corpus` prints.
 
 pub mod app;
 pub mod config;

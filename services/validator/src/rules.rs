@@ -2,7 +2,7 @@
 //!
 //! A rule is a pure function from one object to hits; [`catalogue`] names them all. One file per family (kind), and
 //! what several families check the same way (durations, hosts, regular expressions…) beside them in [`istio`] and
-//! [`linkerd`]. To add a family: its rules in the catalogue, its file, one line in [`check`] or in Linkerd's table.
+//! [`linkerd`]. To add a family: its rules in the catalogue, its file, one line in Istio's or Linkerd's table.
 
 pub mod catalogue;
 pub mod field;
