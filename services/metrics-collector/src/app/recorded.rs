@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use meshward_model::{Analysis, CohortTraffic, JudgeOptions, TickSample, Verdict, Weight, WeightPeriod};
 
-use crate::judge::{self, Judgement, Question, Tick};
+use crate::judge::{self, Judge, Judgement, Question, Tick};
 
-/// Most ticks that one replay goes through. Each has its own analysis, so the work grows with the square.
+/// Most ticks that one replay goes through.
 pub const MAX_REPLAYED: usize = 1000;
 /// Length of a tick that nothing tells.
 const DEFAULT_TICK: Duration = Duration::from_secs(15);
@@ -83,20 +83,67 @@ fn unknown_weight(start: Timestamp, samples: &[TickSample]) -> WeightPeriod {
 }
 
 /// What RunAnalysis would have said after each of the samples, which ascend by their ends. Without `periods` the
-/// weight is unknown, and the measured share is not compared with it.
+/// weight is unknown: it is read off all samples, and no share is compared with it.
 #[must_use]
 pub fn replay(samples: &[TickSample], periods: &[WeightPeriod], options: JudgeOptions) -> Vec<Analysis> {
     let ticks = ticks(samples);
-    let after = |index: usize| {
-        let so_far = &ticks[..=index];
-        if periods.is_empty() {
-            let unknown = [unknown_weight(ticks[0].start, &samples[..=index])];
-            return analysis(so_far, &unknown, options, false);
+    let Some(first) = ticks.first() else { return Vec::new() };
+    let unknown = [unknown_weight(first.start, samples)];
+    let weight_is_share = !periods.is_empty();
+    let periods = if weight_is_share { periods } else { &unknown };
+    let mut replay = Replay { judge: Judge::new(options, weight_is_share), step: Step::default(), at: None };
+    ticks.iter().map(|tick| replay.after(tick, periods, options)).collect()
+}
+
+/// A judge on its way through recorded ticks.
+struct Replay {
+    judge: Judge,
+    step: Step,
+    /// Which period it is in; `None` before the first.
+    at: Option<usize>,
+}
+
+/// What both arms did in the current step.
+#[derive(Clone, Copy, Default)]
+struct Step {
+    canary: CohortTraffic,
+    control: CohortTraffic,
+    seconds: f64,
+}
+
+impl Replay {
+    fn after(&mut self, tick: &Tick, periods: &[WeightPeriod], options: JudgeOptions) -> Analysis {
+        let period = judge::period_of(tick.start, periods);
+        if let Some(index) = period.filter(|_| period != self.at) {
+            self.judge.begin_step(periods[index].weight);
+            (self.step, self.at) = (Step::default(), period);
         }
-        let known = periods.partition_point(|period| period.start < so_far[index].sample.end).max(1);
-        analysis(so_far, &periods[..known], options, true)
-    };
-    (0..ticks.len()).map(after).collect()
+        self.judge.observe(tick, None);
+        self.step.add(tick);
+        // A step that began within the tick has no whole tick yet.
+        let current = periods.partition_point(|period| period.start < tick.sample.end).max(1) - 1;
+        if self.at == Some(current) {
+            return analysis(&self.judge.judgement(), self.step, tick, options);
+        }
+        let mut judge = self.judge.clone();
+        judge.begin_step(periods[current].weight);
+        analysis(&judge.judgement(), Step::default(), tick, options)
+    }
+}
+
+impl Step {
+    fn add(&mut self, Tick { start, sample }: &Tick) {
+        self.seconds += sample.end.duration_since(*start).as_secs_f64();
+        let arms = [
+            (&mut self.canary, sample.canary_requests, sample.canary_errors),
+            (&mut self.control, sample.control_requests, sample.control_errors),
+        ];
+        for (arm, requests, errors) in arms {
+            arm.requests = arm.requests.saturating_add(requests);
+            arm.errors = arm.errors.saturating_add(errors);
+            arm.requests_per_second = arm.requests as f64 / self.seconds;
+        }
+    }
 }
 
 /// A tick begins where the one before ended.
@@ -111,37 +158,20 @@ fn ticks(samples: &[TickSample]) -> Vec<Tick> {
     starts.zip(samples).map(|(start, sample)| Tick { start, sample: *sample }).collect()
 }
 
-fn analysis(ticks: &[Tick], periods: &[WeightPeriod], options: JudgeOptions, weight_is_share: bool) -> Analysis {
-    let judgement = judge::judge(&Question { ticks, periods, options, weight_is_share });
-    let step = ticks.iter().filter(|tick| judge::period_of(tick.start, periods) == periods.len().checked_sub(1));
-    let (mut canary, mut control, mut seconds) = (CohortTraffic::default(), CohortTraffic::default(), 0.0);
-    for Tick { start, sample } in step {
-        add(&mut canary, sample.canary_requests, sample.canary_errors);
-        add(&mut control, sample.control_requests, sample.control_errors);
-        seconds += sample.end.duration_since(*start).as_secs_f64();
-    }
-    for arm in [&mut canary, &mut control] {
-        arm.requests_per_second = if seconds > 0.0 { arm.requests as f64 / seconds } else { 0.0 };
-    }
-    let last = ticks.last().map(|tick| tick.sample);
+fn analysis(judgement: &Judgement, step: Step, tick: &Tick, options: JudgeOptions) -> Analysis {
     Analysis {
         verdict: judgement.verdict,
         evidence: judgement.evidence(),
-        explanation: judgement.explanation,
+        explanation: judgement.explanation.clone(),
         evidence_bound: options.alpha.recip(),
-        observed_share: judge::share(canary.requests, control.requests),
-        canary,
-        control,
+        observed_share: judge::share(step.canary.requests, step.control.requests),
+        canary: step.canary,
+        control: step.control,
         required_requests: judgement.required_requests,
-        time: last.map_or(Timestamp::UNIX_EPOCH, |sample| sample.end),
-        samples: last.into_iter().collect(),
+        time: tick.sample.end,
+        samples: vec![tick.sample],
         queries: Vec::new(),
     }
-}
-
-fn add(arm: &mut CohortTraffic, requests: u64, errors: u64) {
-    arm.requests = arm.requests.saturating_add(requests);
-    arm.errors = arm.errors.saturating_add(errors);
 }
 
 #[cfg(test)]
@@ -201,6 +231,25 @@ mod tests {
             assert_eq!(verdicts[5..], [Verdict::Regression; 3], "{verdicts:?}");
         }
         assert!(replay(&[], &[], JudgeOptions::default()).is_empty());
+    }
+
+    #[test]
+    fn a_replay_says_what_the_judge_says_of_all_ticks_up_to_each() {
+        let options = JudgeOptions::default();
+        let samples = samples(40, |index| u64::from(index % 7 == 0));
+        // The second begins within a tick; the third and the fourth before the next is over.
+        let mut periods = vec![period(2, 1000), period(9, 1500), period(20, 2000), period(21, 1000)];
+        periods[1].start += Duration::from_secs(5);
+        let ticks = ticks(&samples);
+        for (index, replayed) in replay(&samples, &periods, options).iter().enumerate() {
+            let known = periods.iter().take_while(|period| period.start < samples[index].end).count().max(1);
+            let question =
+                Question { ticks: &ticks[..=index], periods: &periods[..known], options, weight_is_share: true };
+            let judgement = judge::judge(&question);
+            assert_eq!(replayed.verdict, judgement.verdict, "tick {index}");
+            assert_eq!(replayed.explanation, judgement.explanation, "tick {index}");
+            assert!((replayed.evidence - judgement.evidence()).abs() < 1e-9, "tick {index}");
+        }
     }
 
     #[test]
