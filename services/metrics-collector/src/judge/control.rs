@@ -15,7 +15,7 @@ const PRIOR_PAIRS: f64 = 4.0;
 /// Dispersion from which errors are called bursty; 1 is independence. Below, [`Control::caution`] is enough.
 const BURSTY: f64 = 4.0;
 /// Pairs of ticks that the dispersion is estimated from: at least, at most.
-const MIN_PAIRS: usize = 8;
+const MIN_PAIRS: usize = 4;
 const MAX_PAIRS: usize = 60;
 /// One pair counts for at most this (three sigma), so that the beginning and end of an incident are not taken for
 /// bursts.
