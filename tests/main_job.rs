@@ -21,7 +21,7 @@ fn programs() -> PathBuf {
 }
 
 fn options(dir: PathBuf, external: Option<External>) -> Options {
-    Options { external, dir, programs: programs(), rate: 1000.0, bake: Duration::from_secs(15), keep: false }
+    Options { external, dir, programs: programs(), rate: 1000.0, bake: Duration::from_secs(20), keep: false }
 }
 
 /// The report goes to the test's output; nothing else is to be done with it.

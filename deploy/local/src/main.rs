@@ -27,7 +27,7 @@ struct Args {
     rate: f64,
 
     /// How long each step is held, in seconds.
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
     bake: u64,
 
     /// A cluster with Istio that is there already, instead of the local control plane.
