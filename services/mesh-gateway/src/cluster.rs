@@ -3,12 +3,18 @@
 //! Every write can be fenced by the resourceVersion that the caller has read: an object that carries one is refused
 //! with [`ClusterError::Conflict`] if somebody wrote in between. So a write whose answer was lost can be repeated.
 
+mod cached;
 mod kube;
+mod selector;
+
+use std::borrow::Cow;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use meshward_model::Target;
 use serde_json::Value;
 
+pub use cached::{CacheOptions, Cached};
 pub use kube::{KubeCluster, KubeOptions};
 
 /// An object as the API server stored it, or would store it, and what it warned of.
@@ -30,12 +36,12 @@ pub enum Mode {
 }
 
 /// Which objects of a kind to list, a page at a time. Also of kinds that no mesh owns, e.g. pods.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selection {
     /// "v1", "networking.istio.io/v1".
-    pub api_version: &'static str,
+    pub api_version: Cow<'static, str>,
     /// "pods".
-    pub plural: &'static str,
+    pub plural: Cow<'static, str>,
     /// `None` = the kind has no namespaces.
     pub namespace: Option<String>,
     /// Field selector; empty = any.
@@ -48,6 +54,22 @@ pub struct Selection {
     pub from: String,
     /// Metadata is all that is wanted.
     pub only_metadata: bool,
+    /// The resourceVersion of an object of the kind (of one that was just written, say) that the answer must know of.
+    /// Empty = a cache may be asked as it is: see [`Cached`] for how far it may be behind.
+    pub not_before: String,
+}
+
+impl Selection {
+    /// All objects of a kind in all namespaces.
+    pub fn of(api_version: impl Into<Cow<'static, str>>, plural: impl Into<Cow<'static, str>>) -> Self {
+        Self { api_version: api_version.into(), plural: plural.into(), ..Self::default() }
+    }
+
+    /// The same in one namespace.
+    #[must_use]
+    pub fn within(self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self }
+    }
 }
 
 /// One page of a [`Selection`].
@@ -57,7 +79,23 @@ pub struct Selected {
     pub objects: Vec<Value>,
     /// Where the next page begins; empty = this is the last one.
     pub next: String,
+    /// From here on a watch of the same selection misses nothing.
+    pub resource_version: String,
 }
+
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// The object was made or changed, or entered the selection; as it is now.
+    Stored(Value),
+    /// The object was removed, or left the selection; as it was last.
+    Deleted(Value),
+    /// Nothing, up to this resourceVersion.
+    Bookmark(String),
+}
+
+/// The changes of a [`Selection`], one after the other. Ends when the server ends it; after an error nothing more comes.
+pub type Changes = BoxStream<'static, Result<Change, ClusterError>>;
 
 /// Why a cluster did not do as asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +127,9 @@ pub enum ClusterError {
         /// In the API server's words.
         message: String,
     },
+    /// What happened since that resourceVersion is not known any more: list again.
+    #[error("the cluster has forgotten what happened since then: {0}")]
+    Expired(String),
     /// No answer, or only failures, within the time.
     #[error("the API server cannot be reached: {0}")]
     Unreachable(String),
@@ -103,9 +144,17 @@ pub trait Cluster: Send + Sync {
     /// All objects of the target's kind in all namespaces.
     async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError>;
 
+    /// The selection of all objects of the target's kind in all namespaces.
+    async fn kind_of(&self, target: &Target) -> Result<Selection, ClusterError>;
+
     /// Objects of a kind, a page at a time. A kind that is not served has none. A page that begins where no page can is
     /// [`ClusterError::Schema`].
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError>;
+
+    /// What happens to the objects of a selection after a resourceVersion ([`Selected::resource_version`], that of an
+    /// object, or of a bookmark). Pages and [`Selection::not_before`] have no meaning here. [`ClusterError::Expired`],
+    /// here or in the stream, if that version is too old.
+    async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError>;
 
     /// Makes an object; [`ClusterError::Conflict`] if there is one.
     async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError>;

@@ -99,6 +99,8 @@ fn cluster_problem(error: ClusterError, message: String) -> Problem {
         }
         // It was decided again and again, and somebody wrote in between each time.
         ClusterError::Conflict(_) => Problem::aborted(message),
-        ClusterError::Unreachable(_) => Problem::unavailable(ErrorReason::ClusterUnreachable, message),
+        ClusterError::Expired(_) | ClusterError::Unreachable(_) => {
+            Problem::unavailable(ErrorReason::ClusterUnreachable, message)
+        }
     }
 }

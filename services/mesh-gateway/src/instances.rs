@@ -142,11 +142,8 @@ fn place(wanted: Wanted<'_>) -> Result<Place, NoPage> {
 /// The labels that the Service selects by.
 async fn selector(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Map<String, Value>, NoPage> {
     let selection = Selection {
-        api_version: "v1",
-        plural: "services",
-        namespace: Some(wanted.namespace.to_owned()),
         fields: format!("metadata.name={}", wanted.service),
-        ..Selection::default()
+        ..Selection::of("v1", "services").within(wanted.namespace)
     };
     let services = cluster.select(&selection).await?.objects;
     let service = services.first().ok_or(NoPage::NoService)?;
@@ -162,14 +159,11 @@ async fn pods(
     let equals = |(key, value): (&String, &Value)| format!("{key}={}", value.as_str().unwrap_or_default());
     let is_later_page = !from.is_empty();
     let selection = Selection {
-        api_version: "v1",
-        plural: "pods",
-        namespace: Some(wanted.namespace.to_owned()),
         fields: NOT_ENDED.to_owned(),
         labels: selector.iter().map(equals).collect::<Vec<_>>().join(","),
         limit: wanted.size,
         from,
-        ..Selection::default()
+        ..Selection::of("v1", "pods").within(wanted.namespace)
     };
     let page = cluster.select(&selection).await.map_err(|error| match error {
         // All but the place has been asked for in the same way before.
@@ -186,7 +180,7 @@ async fn pods(
 
 /// Zones by node. Nobody needs the right to read nodes for the rest, so without it there are none.
 async fn zones(cluster: &dyn Cluster) -> Result<BTreeMap<String, String>, NoPage> {
-    let nodes = Selection { api_version: "v1", plural: "nodes", only_metadata: true, ..Selection::default() };
+    let nodes = Selection { only_metadata: true, ..Selection::of("v1", "nodes") };
     let nodes = match cluster.select(&nodes).await {
         Ok(page) => page.objects,
         Err(ClusterError::Forbidden { message, .. }) => {
@@ -206,12 +200,7 @@ async fn entries(
     selector: &Map<String, Value>,
     after: &str,
 ) -> Result<Vec<Instance>, NoPage> {
-    let selection = Selection {
-        api_version: "networking.istio.io/v1",
-        plural: "workloadentries",
-        namespace: Some(wanted.namespace.to_owned()),
-        ..Selection::default()
-    };
+    let selection = Selection::of("networking.istio.io/v1", "workloadentries").within(wanted.namespace);
     let entries = cluster.select(&selection).await?.objects;
     let is_selected =
         |entry: &&Value| selector.iter().all(|(key, value)| entry["spec"]["labels"].get(key) == Some(value));

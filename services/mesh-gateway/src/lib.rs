@@ -37,7 +37,7 @@ pub use config::Args;
 
 use crate::{
     app::Gateway,
-    cluster::{Cluster as _, KubeCluster, KubeOptions},
+    cluster::{CacheOptions, Cached, Cluster as _, KubeCluster, KubeOptions},
     grpc::Service,
     proof::Istiod,
 };
@@ -51,7 +51,8 @@ pub async fn build(args: &Args, server: Server) -> anyhow::Result<Server> {
     let cluster = KubeCluster::new(&options).await;
     let cluster = Arc::new(cluster.map_err(|error| ConfigError(format!("--kubeconfig: {error:#}")))?);
     let plane = Arc::new(Istiod::new(&args.istiod)?);
-    let gateway = Gateway::new(&args.cluster_name, Arc::clone(&cluster) as _, plane, Arc::new(SystemClock));
+    let cached = Arc::new(Cached::new(Arc::clone(&cluster) as _, CacheOptions::default()));
+    let gateway = Gateway::new(&args.cluster_name, cached, plane, Arc::new(SystemClock));
     let service = MeshGatewayServiceServer::new(Service::new(gateway, args.server.request_timeout))
         .max_decoding_message_size(server.max_message_bytes());
     let reachable = move || {

@@ -2,13 +2,14 @@
 //! server's warnings and a bound on what is read are wanted and no types are.
 
 mod answer;
+mod events;
 mod retry;
 mod select;
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use http::{Method, Request, header};
+use http::{Method, Request, Response, header};
 use kube::{
     client::Body,
     config::{KubeConfigOptions, Kubeconfig},
@@ -17,7 +18,7 @@ use meshward_model::Target;
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
-use super::{Cluster, ClusterError, Mode, Selected, Selection, Written};
+use super::{Changes, Cluster, ClusterError, Mode, Selected, Selection, Written};
 use crate::object::FIELD_MANAGER;
 use answer::Answer;
 
@@ -72,6 +73,11 @@ impl KubeCluster {
     }
 
     async fn send_once(&self, call: &Call) -> Result<Answer, retry::Failed> {
+        let response = self.response(call).await?;
+        answer::read(response, call.verb, &call.resource).await
+    }
+
+    async fn response(&self, call: &Call) -> Result<Response<Body>, retry::Failed> {
         let request = Request::builder()
             .method(call.method.clone())
             .uri(&call.path)
@@ -79,8 +85,21 @@ impl KubeCluster {
             .header(header::CONTENT_TYPE, call.content_type)
             .body(Body::from(call.body.clone()))
             .map_err(|error| retry::Failed::for_good(ClusterError::Schema(error.to_string())))?;
-        let response = self.client.send(request).await.map_err(|error| retry::Failed::connection(&error))?;
-        answer::read(response, call.verb, &call.resource).await
+        self.client.send(request).await.map_err(|error| retry::Failed::connection(&error))
+    }
+
+    async fn open_watch(&self, call: &Call) -> Result<Changes, retry::Failed> {
+        let response = self.response(call).await?;
+        if response.status().is_success() {
+            return Ok(events::read(response.into_body()));
+        }
+        Err(match answer::read(response, call.verb, &call.resource).await {
+            Err(failed) => failed,
+            Ok(_) => {
+                let why = format!("{} cannot be watched: the cluster does not serve them", call.resource);
+                retry::Failed::for_good(ClusterError::Schema(why))
+            }
+        })
     }
 
     /// Where the target's kind is served: path and resource.
@@ -152,13 +171,17 @@ impl Cluster for KubeCluster {
     }
 
     async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError> {
-        let (plural, resource) = self.resource(target).await?;
-        let call = Call::get(format!("/apis/{}/{plural}", target.api_version), "list", resource);
-        let Answer::Found(Written { mut object, .. }) = self.send(&call).await? else { return Ok(Vec::new()) };
-        Ok(match object["items"].take() {
-            Value::Array(items) => items,
-            _ => Vec::new(),
-        })
+        Ok(self.select(&self.kind_of(target).await?).await?.objects)
+    }
+
+    async fn kind_of(&self, target: &Target) -> Result<Selection, ClusterError> {
+        let plural = self.plural(&target.api_version, &target.kind).await?;
+        Ok(Selection::of(target.api_version.clone(), plural))
+    }
+
+    async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
+        let call = select::watch(selection, after);
+        retry::within(self.timeout, || self.open_watch(&call)).await
     }
 
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {

@@ -7,7 +7,7 @@ use meshward_chassis::auth::Role;
 use meshward_local::stack::{ENVOY_REFUSAL, NAMESPACE, REGEX_THAT_ENVOY_REFUSES};
 use meshward_mesh_gateway::{
     apply,
-    cluster::{Cluster, ClusterError, KubeCluster, KubeOptions, Mode, Selected, Selection, Written},
+    cluster::{Changes, Cluster, ClusterError, KubeCluster, KubeOptions, Mode, Selected, Selection, Written},
 };
 use meshward_model::{ExposureIntent, Target};
 use meshward_proto::{
@@ -241,8 +241,14 @@ impl Cluster for Breaking {
     async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError> {
         self.cluster.list(target).await
     }
+    async fn kind_of(&self, target: &Target) -> Result<Selection, ClusterError> {
+        self.cluster.kind_of(target).await
+    }
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {
         self.cluster.select(selection).await
+    }
+    async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
+        self.cluster.watch(selection, after).await
     }
     async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError> {
         self.cluster.create(target, object).await
@@ -316,7 +322,16 @@ pub async fn a_gateway_host_that_is_shared_is_refused(world: &World) {
     canary["spec"]["http"][0]["timeout"] = "3s".into();
     world.gateway.plan(&canary, &STEPS).await.expect("nobody else serves the host");
     world.apply_as("kubectl", &object("edge-b", spec("catalog"))).await;
-    let (metadata, message) = refused(world.gateway.plan(&canary, &STEPS).await, Reason::ExposureUnsupported);
+    // Neighbours are known by a watch, which is told of edge-b within moments.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let refusal = loop {
+        match world.gateway.plan(&canary, &STEPS).await {
+            Ok(_) => assert!(std::time::Instant::now() < deadline, "edge-b is never seen"),
+            refusal => break refusal,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let (metadata, message) = refused(refusal, Reason::ExposureUnsupported);
     assert!(message.contains("shop/edge-b also serves shop.example.com"), "{message}");
     assert!(metadata["would_work"].contains("one VirtualService"), "{metadata:?}");
     world.delete("edge-a").await;

@@ -48,6 +48,7 @@ fn refusal(status: StatusCode, message: String, verb: &'static str, resource: &s
     match status {
         _ if by_admission => Failed::for_good(ClusterError::Admission(message)),
         _ if by_schema => Failed::for_good(ClusterError::Schema(message)),
+        StatusCode::GONE => Failed::for_good(ClusterError::Expired(message)),
         StatusCode::CONFLICT => Failed::for_good(ClusterError::Conflict(message)),
         StatusCode::FORBIDDEN => Failed::for_good(forbidden(message)),
         StatusCode::UNAUTHORIZED => Failed::for_good(forbidden(format!("its credentials are refused ({message})"))),
@@ -95,6 +96,7 @@ mod tests {
             (400, webhook, ClusterError::Admission(webhook.into())),
             (403, webhook, ClusterError::Admission(webhook.into())),
             (422, policy, ClusterError::Admission(policy.into())),
+            (410, "m", ClusterError::Expired("m".into())),
             (409, "m", ClusterError::Conflict("m".into())),
             (422, "spec.hosts: Required value", ClusterError::Schema("spec.hosts: Required value".into())),
             (403, "widgets is forbidden", forbidden("widgets is forbidden")),

@@ -1,4 +1,4 @@
-//! Lists with selectors, a page at a time.
+//! Lists with selectors, a page at a time, and watches.
 
 use serde_json::Value;
 
@@ -9,28 +9,35 @@ use super::{
 
 /// Lists as a table of names and labels: a tenth of the bytes.
 const ONLY_METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+const ONLY_METADATA_OF_ONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 pub(super) fn call(selection: &Selection) -> Call {
+    let limit = if selection.limit == 0 { String::new() } else { selection.limit.to_string() };
+    let call = request("list", selection, &[("limit", &limit), ("continue", &selection.from)]);
+    if selection.only_metadata { Call { accept: ONLY_METADATA, ..call } } else { call }
+}
+
+/// Bookmarks keep the place of a watch to which nothing happens, and tell a quiet connection from a dead one.
+pub(super) fn watch(selection: &Selection, after: &str) -> Call {
+    let parameters = [("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", after)];
+    let call = request("watch", selection, &parameters);
+    if selection.only_metadata { Call { accept: ONLY_METADATA_OF_ONE, ..call } } else { call }
+}
+
+fn request(verb: &'static str, selection: &Selection, parameters: &[(&str, &str)]) -> Call {
     let Selection { api_version, plural, namespace, .. } = selection;
     let (root, group) = match api_version.split_once('/') {
         Some((group, _)) => ("/apis", format!(".{group}")),
         None => ("/api", String::new()),
     };
     let namespace = namespace.as_ref().map_or_else(String::new, |name| format!("/namespaces/{}", escaped(name)));
-    let path = format!("{root}/{api_version}{namespace}/{plural}{}", query(selection));
-    let call = Call::get(path, "list", format!("{plural}{group}"));
-    if selection.only_metadata { Call { accept: ONLY_METADATA, ..call } } else { call }
+    let path = format!("{root}/{api_version}{namespace}/{plural}{}", query(selection, parameters));
+    Call::get(path, verb, format!("{plural}{group}"))
 }
 
-fn query(selection: &Selection) -> String {
-    let limit = if selection.limit == 0 { String::new() } else { selection.limit.to_string() };
-    let parameters = [
-        ("fieldSelector", &selection.fields),
-        ("labelSelector", &selection.labels),
-        ("limit", &limit),
-        ("continue", &selection.from),
-    ];
-    let given = parameters.iter().filter(|(_, value)| !value.is_empty());
+fn query(selection: &Selection, parameters: &[(&str, &str)]) -> String {
+    let selectors = [("fieldSelector", &*selection.fields), ("labelSelector", &*selection.labels)];
+    let given = selectors.iter().chain(parameters).filter(|(_, value)| !value.is_empty());
     let query: Vec<_> = given.map(|(name, value)| format!("{name}={}", escaped(value))).collect();
     if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) }
 }
@@ -45,12 +52,13 @@ fn escaped(text: &str) -> String {
 }
 
 pub(super) fn page(mut list: Value) -> Selected {
-    let next = list["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| list["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let (next, resource_version) = (text("continue"), text("resourceVersion"));
     let objects = match list["items"].take() {
         Value::Array(items) => items,
         _ => Vec::new(),
     };
-    Selected { objects, next }
+    Selected { objects, next, resource_version }
 }
 
 #[cfg(test)]
@@ -60,22 +68,22 @@ mod tests {
     #[test]
     fn a_selection_is_one_request() {
         let pods = Selection {
-            api_version: "v1",
-            plural: "pods",
-            namespace: Some("shop".into()),
             labels: "app=a,tier!=b".into(),
             limit: 2,
             from: "x/y".into(),
-            ..Selection::default()
+            ..Selection::of("v1", "pods").within("shop")
         };
         let expected = "/api/v1/namespaces/shop/pods?labelSelector=app%3Da%2Ctier%21%3Db&limit=2&continue=x%2Fy";
         assert_eq!((call(&pods).path.as_str(), call(&pods).resource.as_str()), (expected, "pods"));
         let escaping = Selection { namespace: Some("../../x?y".into()), ..pods };
         assert!(call(&escaping).path.starts_with("/api/v1/namespaces/..%2F..%2Fx%3Fy/pods?"), "it stays one name");
-        let nodes = Selection { api_version: "v1", plural: "nodes", only_metadata: true, ..Selection::default() };
+        let nodes = Selection { only_metadata: true, ..Selection::of("v1", "nodes") };
         assert_eq!((call(&nodes).path.as_str(), call(&nodes).accept), ("/api/v1/nodes", ONLY_METADATA));
-        let entries =
-            Selection { api_version: "networking.istio.io/v1", plural: "workloadentries", ..Selection::default() };
+        let entries = Selection::of("networking.istio.io/v1", "workloadentries");
         assert_eq!(call(&entries).resource, "workloadentries.networking.istio.io");
+        let watching = Selection { limit: 2, from: "x".into(), ..entries };
+        let expected = "/apis/networking.istio.io/v1/workloadentries\
+                        ?watch=true&allowWatchBookmarks=true&resourceVersion=7";
+        assert_eq!(watch(&watching, "7").path, expected, "a watch has no pages");
     }
 }
