@@ -296,6 +296,7 @@ fn blank(
     time: Timestamp,
 ) -> Analysis {
     Analysis {
+        id: String::new(),
         verdict,
         explanation,
         evidence: 1.0,

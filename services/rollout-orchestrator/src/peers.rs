@@ -142,4 +142,10 @@ pub struct Question {
     pub periods: Vec<WeightPeriod>,
     /// How to weigh.
     pub options: JudgeOptions,
+    /// How long before `start` nobody had changed anything.
+    pub history: Duration,
+    /// Whose step it is.
+    pub deployment_id: String,
+    /// Which step, from 0.
+    pub step: usize,
 }

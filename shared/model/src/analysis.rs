@@ -40,6 +40,15 @@ pub struct CohortTraffic {
     pub latency_p95_ms: Option<f64>,
     /// 99th percentile.
     pub latency_p99_ms: Option<f64>,
+    /// Connections that could not be made or broke; `None` where nothing counts them. So are the next two.
+    #[serde(default)]
+    pub connection_failures: Option<u64>,
+    /// Requests that a circuit breaker turned away, or times that one opened: what the mesh counts.
+    #[serde(default)]
+    pub circuit_breaker_trips: Option<u64>,
+    /// Requests that an authorization policy denied.
+    #[serde(default)]
+    pub denials: Option<u64>,
 }
 
 impl CohortTraffic {
@@ -69,12 +78,33 @@ pub struct JudgeOptions {
     pub tolerance: f64,
     /// Effect that must be detectable before HEALTHY is said, as a fraction of requests.
     pub detectable_effect: f64,
+    /// What must hold whatever the control does.
+    #[serde(default)]
+    pub objectives: Objectives,
 }
 
 impl Default for JudgeOptions {
     fn default() -> Self {
-        Self { alpha: 0.01, tolerance: 0.0005, detectable_effect: 0.05 }
+        Self { alpha: 0.01, tolerance: 0.0005, detectable_effect: 0.05, objectives: Objectives::default() }
     }
+}
+
+/// Absolute limits beside the comparison with the control. `None` = no such limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Objectives {
+    /// Error rate above which the canary is a regression while the control is below it.
+    pub max_error_rate: Option<f64>,
+    /// Error rate up to which nothing is called a regression.
+    pub negligible_error_rate: Option<f64>,
+    /// Requests that take longer are slow.
+    pub latency_ms: Option<f64>,
+    /// Share of slow requests above which the canary is a regression while the control is below it; 1 % if only
+    /// `latency_ms` is given.
+    pub max_slow_rate: Option<f64>,
+    /// Latency up to which no request is called slow.
+    pub negligible_latency_ms: Option<f64>,
+    /// The change is meant to deny requests: they are counted and shown, and are no errors.
+    pub denials_are_meant: bool,
 }
 
 /// Increases of one tick.
@@ -95,6 +125,9 @@ pub struct TickSample {
 /// A verdict with everything that led to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Analysis {
+    /// Under which it can be asked for again; empty if it was not stored.
+    #[serde(default)]
+    pub id: String,
     /// The verdict.
     pub verdict: Verdict,
     /// One sentence for people, with the numbers.

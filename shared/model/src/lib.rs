@@ -10,7 +10,7 @@ mod finding;
 mod target;
 mod weight;
 
-pub use analysis::{Analysis, CohortTraffic, JudgeOptions, TickSample, Verdict, WeightPeriod};
+pub use analysis::{Analysis, CohortTraffic, JudgeOptions, Objectives, TickSample, Verdict, WeightPeriod};
 pub use digest::{Digest, InvalidDigest, canonical_json};
 pub use exposure::{
     Alternative, AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Operation,

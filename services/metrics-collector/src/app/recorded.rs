@@ -160,6 +160,7 @@ fn ticks(samples: &[TickSample]) -> Vec<Tick> {
 
 fn analysis(judgement: &Judgement, step: Step, tick: &Tick, options: JudgeOptions) -> Analysis {
     Analysis {
+        id: String::new(),
         verdict: judgement.verdict,
         evidence: judgement.evidence(),
         explanation: judgement.explanation.clone(),

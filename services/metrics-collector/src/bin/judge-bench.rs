@@ -74,7 +74,8 @@ fn fraction(text: &str) -> Result<f64, String> {
 
 impl Weighing {
     fn options(self) -> JudgeOptions {
-        JudgeOptions { alpha: self.alpha, tolerance: self.tolerance, detectable_effect: self.detectable_effect }
+        let Self { alpha, tolerance, detectable_effect } = self;
+        JudgeOptions { alpha, tolerance, detectable_effect, ..JudgeOptions::default() }
     }
 }
 

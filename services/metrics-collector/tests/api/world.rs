@@ -254,7 +254,7 @@ pub fn analysis(service: &str) -> proto::RunAnalysisRequest {
         end_time: None,
         tick: None,
         periods: vec![proto::WeightPeriod { start_time: Some(at(0)), weight_bp: 1000 }],
-        options: None,
+        ..proto::RunAnalysisRequest::default()
     }
 }
 

@@ -97,6 +97,7 @@ fn judged(verdict: Verdict) -> Observation {
     let canary = CohortTraffic { requests: 40, requests_per_second: 2.0, ..CohortTraffic::default() };
     Observation {
         analysis: Seen::Known(Analysis {
+            id: String::new(),
             verdict,
             explanation: format!("the judge says {verdict:?}"),
             evidence: 1.0,

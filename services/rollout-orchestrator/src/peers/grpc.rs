@@ -244,6 +244,9 @@ impl Judge for Peer {
             tick: Some(duration(question.tick)),
             periods: question.periods.iter().copied().map(Into::into).collect(),
             options: Some(question.options.into()),
+            history: Some(duration(question.history)),
+            deployment_id: question.deployment_id.clone(),
+            step: i32::try_from(question.step).unwrap_or(i32::MAX),
         };
         let request = self.request(message, DEADLINE)?;
         let mut client = MetricsCollectorServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);

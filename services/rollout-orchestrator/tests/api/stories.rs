@@ -1,5 +1,8 @@
 //! Whole deployments, from creation to their end.
 
+use std::sync::{Arc, Mutex};
+
+use jiff::SignedDuration;
 use meshward_model::{PropagationState, Verdict};
 use meshward_proto::rollout::v1::*;
 use meshward_rollout_orchestrator::peers::Outcome;
@@ -56,6 +59,29 @@ async fn a_regression_goes_back_and_is_told() {
     let state = service.world.state();
     assert_eq!(state.outcomes, [(id, Outcome::RolledBack)]);
     assert_eq!(state.reasons, ["the judge says Regression"]);
+}
+
+#[tokio::test]
+async fn the_judge_learns_from_the_time_before_but_not_from_the_deployment_before() {
+    let service = Service::new().await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let record = asked.clone();
+    service.world.state().judge = Box::new(move |question| {
+        let minutes = question.history.as_secs() / 60;
+        record.lock().expect("no holder panics").push((question.deployment_id, question.step, minutes));
+        if question.step == 1 { Verdict::Regression } else { Verdict::Healthy }
+    });
+    let mut expected = Vec::new();
+    for quiet_minutes in [15, 4, 15] {
+        let id = service.create().await.id;
+        service.until(&id, DeploymentState::RolledBack).await;
+        expected.extend([(id.clone(), 0, quiet_minutes), (id, 1, quiet_minutes)]);
+        let next = if expected.len() == 2 { 4 * 60 } else { 3600 };
+        service.clock.advance(SignedDuration::from_secs(next));
+    }
+    let mut asked = std::mem::take(&mut *asked.lock().expect("no holder panics"));
+    asked.dedup();
+    assert_eq!(asked, expected);
 }
 
 #[tokio::test]

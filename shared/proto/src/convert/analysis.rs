@@ -5,6 +5,9 @@ use meshward_model as model;
 use super::{ConvertError, from_timestamp, required, timestamp, weight};
 use crate::{metrics::v1 as metrics, types::v1 as types};
 
+/// An hour: no latency objective is longer.
+const MAX_LATENCY_MS: f64 = 3_600_000.0;
+
 /// Counts are far below 2^63.
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -64,6 +67,9 @@ impl From<model::CohortTraffic> for metrics::CohortTraffic {
             latency_p50_ms: or_nan(traffic.latency_p50_ms),
             latency_p95_ms: or_nan(traffic.latency_p95_ms),
             latency_p99_ms: or_nan(traffic.latency_p99_ms),
+            connection_failures: traffic.connection_failures.map(count),
+            circuit_breaker_trips: traffic.circuit_breaker_trips.map(count),
+            denials: traffic.denials.map(count),
         }
     }
 }
@@ -72,6 +78,7 @@ impl TryFrom<metrics::CohortTraffic> for model::CohortTraffic {
     type Error = ConvertError;
 
     fn try_from(traffic: metrics::CohortTraffic) -> Result<Self, ConvertError> {
+        let some = |field, number: Option<i64>| number.map(|number| from_count(field, number)).transpose();
         Ok(Self {
             requests: from_count("requests", traffic.requests)?,
             errors: from_count("errors", traffic.errors)?,
@@ -79,6 +86,9 @@ impl TryFrom<metrics::CohortTraffic> for model::CohortTraffic {
             latency_p50_ms: unless_nan(traffic.latency_p50_ms),
             latency_p95_ms: unless_nan(traffic.latency_p95_ms),
             latency_p99_ms: unless_nan(traffic.latency_p99_ms),
+            connection_failures: some("connection_failures", traffic.connection_failures)?,
+            circuit_breaker_trips: some("circuit_breaker_trips", traffic.circuit_breaker_trips)?,
+            denials: some("denials", traffic.denials)?,
         })
     }
 }
@@ -102,8 +112,8 @@ impl TryFrom<metrics::WeightPeriod> for model::WeightPeriod {
 
 impl From<model::JudgeOptions> for metrics::JudgeOptions {
     fn from(options: model::JudgeOptions) -> Self {
-        let model::JudgeOptions { alpha, tolerance, detectable_effect } = options;
-        Self { alpha, tolerance, detectable_effect }
+        let model::JudgeOptions { alpha, tolerance, detectable_effect, objectives } = options;
+        Self { alpha, tolerance, detectable_effect, objectives: Some(objectives.into()) }
     }
 }
 
@@ -127,7 +137,56 @@ impl TryFrom<metrics::JudgeOptions> for model::JudgeOptions {
                 defaults.detectable_effect,
                 1.0,
             )?,
+            objectives: match options.objectives {
+                Some(objectives) => objectives.try_into().map_err(|error: ConvertError| error.within("objectives"))?,
+                None => model::Objectives::default(),
+            },
         })
+    }
+}
+
+impl From<model::Objectives> for metrics::Objectives {
+    fn from(objectives: model::Objectives) -> Self {
+        Self {
+            max_error_rate: objectives.max_error_rate.unwrap_or_default(),
+            negligible_error_rate: objectives.negligible_error_rate.unwrap_or_default(),
+            latency_ms: objectives.latency_ms.unwrap_or_default(),
+            max_slow_rate: objectives.max_slow_rate.unwrap_or_default(),
+            negligible_latency_ms: objectives.negligible_latency_ms.unwrap_or_default(),
+            denials_are_meant: objectives.denials_are_meant,
+        }
+    }
+}
+
+impl TryFrom<metrics::Objectives> for model::Objectives {
+    type Error = ConvertError;
+
+    /// Zero means that there is no such limit.
+    fn try_from(objectives: metrics::Objectives) -> Result<Self, ConvertError> {
+        let limit = |field: &'static str, value: f64, below: f64| match value {
+            0.0 => Ok(None),
+            v if v > 0.0 && v < below => Ok(Some(v)),
+            v => Err(ConvertError::new(field, format!("is above 0 and below {below}, not {v}"))),
+        };
+        let found = Self {
+            max_error_rate: limit("max_error_rate", objectives.max_error_rate, 1.0)?,
+            negligible_error_rate: limit("negligible_error_rate", objectives.negligible_error_rate, 1.0)?,
+            latency_ms: limit("latency_ms", objectives.latency_ms, MAX_LATENCY_MS)?,
+            max_slow_rate: limit("max_slow_rate", objectives.max_slow_rate, 1.0)?,
+            negligible_latency_ms: limit("negligible_latency_ms", objectives.negligible_latency_ms, MAX_LATENCY_MS)?,
+            denials_are_meant: objectives.denials_are_meant,
+        };
+        let exceeds = |one: Option<f64>, two: Option<f64>| matches!((one, two), (Some(one), Some(two)) if one > two);
+        if exceeds(found.negligible_error_rate, found.max_error_rate) {
+            return Err(ConvertError::new("negligible_error_rate", "is above max_error_rate"));
+        }
+        if exceeds(found.negligible_latency_ms, found.latency_ms) {
+            return Err(ConvertError::new("negligible_latency_ms", "is above latency_ms"));
+        }
+        if found.max_slow_rate.is_some() && found.latency_ms.is_none() {
+            return Err(ConvertError::new("max_slow_rate", "needs latency_ms, which says what is slow"));
+        }
+        Ok(found)
     }
 }
 
@@ -160,6 +219,7 @@ impl TryFrom<metrics::TickSample> for model::TickSample {
 impl From<model::Analysis> for metrics::Analysis {
     fn from(analysis: model::Analysis) -> Self {
         Self {
+            id: analysis.id,
             verdict: types::Verdict::from(analysis.verdict).into(),
             explanation: analysis.explanation,
             evidence: analysis.evidence,
@@ -181,6 +241,7 @@ impl TryFrom<metrics::Analysis> for model::Analysis {
     fn try_from(analysis: metrics::Analysis) -> Result<Self, ConvertError> {
         Ok(Self {
             verdict: analysis.verdict().try_into()?,
+            id: analysis.id,
             explanation: analysis.explanation,
             evidence: analysis.evidence,
             evidence_bound: analysis.evidence_bound,

@@ -2,8 +2,9 @@
 
 use meshward_model::{
     Alternative, Analysis, AppliedObject, Baseline, CohortTraffic, Confidence, ExposureIntent, ExposurePlan, Finding,
-    JudgeOptions, Mechanism, Mesh, MetricsTarget, ObjectRef, Operation, PlannedStep, PlannedWrite, PropagationProof,
-    PropagationState, Refusal, Severity, SourceRange, Target, TickSample, Verdict, Weight, WeightPeriod,
+    JudgeOptions, Mechanism, Mesh, MetricsTarget, ObjectRef, Objectives, Operation, PlannedStep, PlannedWrite,
+    PropagationProof, PropagationState, Refusal, Severity, SourceRange, Target, TickSample, Verdict, Weight,
+    WeightPeriod,
 };
 use serde_json::json;
 
@@ -82,6 +83,7 @@ fn the_vocabulary_survives_the_wire() {
     });
     let traffic = CohortTraffic { requests: 5, errors: 2, requests_per_second: 0.5, ..CohortTraffic::default() };
     round_trip::<_, metrics::Analysis>(Analysis {
+        id: "0198".into(),
         verdict: Verdict::Watching,
         explanation: "few".into(),
         evidence: 0.5,
@@ -101,7 +103,26 @@ fn the_vocabulary_survives_the_wire() {
         time,
     });
     round_trip::<_, metrics::WeightPeriod>(WeightPeriod { start: time, weight: bp(9000) });
-    round_trip::<_, metrics::JudgeOptions>(JudgeOptions { alpha: 0.05, tolerance: 0.01, detectable_effect: 0.02 });
+    let objectives = Objectives {
+        max_error_rate: Some(0.02),
+        negligible_error_rate: Some(0.001),
+        latency_ms: Some(250.0),
+        max_slow_rate: Some(0.05),
+        negligible_latency_ms: Some(5.0),
+        denials_are_meant: true,
+    };
+    round_trip::<_, metrics::JudgeOptions>(JudgeOptions {
+        alpha: 0.05,
+        tolerance: 0.01,
+        detectable_effect: 0.02,
+        objectives,
+    });
+    round_trip::<_, metrics::CohortTraffic>(CohortTraffic {
+        connection_failures: Some(0),
+        circuit_breaker_trips: None,
+        denials: Some(7),
+        ..CohortTraffic::default()
+    });
     round_trip::<_, types::Finding>(Finding {
         id: "MW1001".into(),
         slug: "syntax/x".into(),
@@ -147,4 +168,25 @@ fn what_has_no_meaning_is_refused_with_its_field() {
     );
     assert!(JudgeOptions::try_from(metrics::JudgeOptions { alpha: f64::NAN, ..Default::default() }).is_err());
     assert_eq!(JudgeOptions::try_from(metrics::JudgeOptions::default()), Ok(JudgeOptions::default()));
+    let objectives = |max_error_rate, negligible_error_rate, latency_ms, max_slow_rate| {
+        let objectives = metrics::Objectives {
+            max_error_rate,
+            negligible_error_rate,
+            latency_ms,
+            max_slow_rate,
+            ..metrics::Objectives::default()
+        };
+        JudgeOptions::try_from(metrics::JudgeOptions { objectives: Some(objectives), ..Default::default() })
+    };
+    assert!(objectives(0.02, 0.02, 100.0, 0.0).is_ok());
+    for (limits, field) in [
+        ((1.0, 0.0, 0.0, 0.0), "objectives.max_error_rate"),
+        ((-0.1, 0.0, 0.0, 0.0), "objectives.max_error_rate"),
+        ((f64::NAN, 0.0, 0.0, 0.0), "objectives.max_error_rate"),
+        ((0.01, 0.02, 0.0, 0.0), "objectives.negligible_error_rate"),
+        ((0.0, 0.0, f64::INFINITY, 0.0), "objectives.latency_ms"),
+        ((0.0, 0.0, 0.0, 0.1), "objectives.max_slow_rate"),
+    ] {
+        assert_eq!(objectives(limits.0, limits.1, limits.2, limits.3).unwrap_err().field, field);
+    }
 }

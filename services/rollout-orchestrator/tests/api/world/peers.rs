@@ -144,6 +144,7 @@ impl Judge for World {
         let (verdict, time) = judged.await?;
         let canary = CohortTraffic { requests: 280, requests_per_second: 2.0, ..CohortTraffic::default() };
         Ok(Analysis {
+            id: String::new(),
             verdict,
             explanation: format!("the judge says {verdict:?}"),
             evidence: 1.0,
