@@ -8,8 +8,8 @@ use std::{
 
 use meshward_chassis::clock::Clock;
 use meshward_model::{
-    AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, PropagationState, Target,
-    Weight,
+    AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, PropagationState,
+    RelatedBaseline, Target, Weight,
 };
 use meshward_proto::ConvertError;
 use serde_json::Value;
@@ -17,12 +17,15 @@ use serde_json::Value;
 use crate::{
     apply::{self, Outcome},
     cluster::{Cluster, ClusterError, Mode},
-    dialect::{self, Question},
+    dialect::{self, Need, Planned, Question},
     error::Error,
     instances::{self, Instance, NoPage, Wanted},
     object,
     proof::{self, Expected, Patience, Plane},
 };
+
+/// How often a plan is made anew because an object that it builds on has moved on.
+const ROUNDS: u32 = 3;
 
 /// The gateway. Holds no state: what a deployment needs to remember, its caller remembers.
 pub struct Gateway {
@@ -77,30 +80,43 @@ impl Gateway {
     ) -> Result<(ExposurePlan, Baseline), Error> {
         let cluster = self.cluster(&target.cluster)?;
         let dialect = dialect::of(target.mesh)?;
-        let baseline = Baseline { object: cluster.get(target).await? };
+        let mut baseline = Baseline::of(cluster.get(target).await?);
         if let Some(marks) = baseline.object.as_ref().and_then(apply::Marks::of) {
             return Err(Error::Busy { object: target.to_string(), deployment: marks.deployment });
         }
         let question = Question { target, baseline: &baseline, canary, weights, wanted, neighbours: &[] };
-        let neighbours = if dialect.needs_neighbours(&question) { cluster.list(target).await? } else { Vec::new() };
-        let plan = dialect.plan(&Question { neighbours: &neighbours, ..question })?;
-        Ok((plan, baseline))
+        let mut neighbours = neighbours(cluster, &dialect.needs(&question)).await?;
+        for _ in 0..ROUNDS {
+            let Planned { plan, related } = dialect.plan(&Question { neighbours: &neighbours, ..question })?;
+            let fresh = read_again(cluster, &related).await?;
+            if related.iter().zip(&fresh).all(|(known, fresh)| is_same(known, fresh)) {
+                baseline.related = fresh;
+                return Ok((plan, baseline));
+            }
+            // The list was behind.
+            for RelatedBaseline { target, object } in fresh {
+                neighbours.retain(|known| !object::is_of(known, &target));
+                neighbours.extend(object);
+            }
+        }
+        let why = format!("the objects around {target} change faster than a plan can be made");
+        Err(ClusterError::Conflict(why).into())
     }
 
     /// Makes the cluster look like the intent.
     ///
     /// # Errors
     /// As [`apply::expose`].
-    pub async fn expose(&self, intent: &ExposureIntent) -> Result<Outcome, Error> {
-        apply::expose(self.cluster(&intent.target.cluster)?, intent).await
+    pub async fn expose(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
+        apply::expose(self.cluster(&intent.target.cluster)?, intent, phase).await
     }
 
     /// Puts back what was there.
     ///
     /// # Errors
     /// As [`apply::restore`].
-    pub async fn restore(&self, intent: &ExposureIntent) -> Result<Outcome, Error> {
-        apply::restore(self.cluster(&intent.target.cluster)?, intent).await
+    pub async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
+        apply::restore(self.cluster(&intent.target.cluster)?, intent, phase).await
     }
 
     /// Waits until the objects are live. The answer is that of the first object that is not; or of all.
@@ -170,7 +186,7 @@ impl Gateway {
             let answer = proof::answer(PropagationState::Drifted, message, start.elapsed(), self.clock.now());
             Box::new(PropagationProof { drift_manager: manager, ..answer })
         };
-        let by = |object: &Value| object::other_manager(object, intent.baseline.object.as_ref());
+        let by = |object: &Value| object::other_manager(object, intent.before(&applied.target));
         match &live {
             None if applied.absent => Ok(live),
             None => Err(drifted("somebody".to_owned(), "deleted")),
@@ -229,16 +245,57 @@ impl Gateway {
     }
 }
 
+/// The related objects as they stand now, with what a list may leave out (their managed fields).
+async fn read_again(cluster: &dyn Cluster, related: &[RelatedBaseline]) -> Result<Vec<RelatedBaseline>, Error> {
+    let mut fresh = Vec::new();
+    for RelatedBaseline { target, .. } in related {
+        let object = cluster.get(target).await?;
+        if let Some(marks) = object.as_ref().and_then(apply::Marks::of) {
+            return Err(Error::Busy { object: target.to_string(), deployment: marks.deployment });
+        }
+        fresh.push(RelatedBaseline { target: target.clone(), object });
+    }
+    Ok(fresh)
+}
+
+fn is_same(a: &RelatedBaseline, b: &RelatedBaseline) -> bool {
+    match (&a.object, &b.object) {
+        (Some(a), Some(b)) => object::resource_version(a) == object::resource_version(b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// The objects that a plan asks for, each with `apiVersion` and `kind`, which lists leave out. A kind that the cluster
+/// does not serve has none.
+async fn neighbours(cluster: &dyn Cluster, needs: &[Need]) -> Result<Vec<Value>, Error> {
+    let mut all = Vec::new();
+    for Need { api_version, kind, namespace } in needs {
+        let objects = match cluster.list(api_version, kind, namespace.as_deref()).await {
+            Err(ClusterError::KindNotServed { .. }) => Vec::new(),
+            other => other?,
+        };
+        all.extend(objects.into_iter().map(|mut object| {
+            object["apiVersion"] = api_version.as_str().into();
+            object["kind"] = kind.as_str().into();
+            object
+        }));
+    }
+    Ok(all)
+}
+
 /// What the control plane is held against.
 fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Expected {
     let spec = live.as_ref().map(object::spec);
-    let candidates = intent.baseline.object.iter().chain([&intent.canary]).map(object::spec);
+    let canary = intent.is_about(&target).then_some(&intent.canary);
+    let before = intent.before(&target);
+    let candidates = before.into_iter().chain(canary).map(object::spec);
     let others: Vec<_> = candidates.filter(|candidate| Some(*candidate) != spec).cloned().collect();
     let same_binding = |other: &Value| {
         let fields = ["hosts", "gateways", "exportTo", "selector", "targetRef", "targetRefs"];
         spec.is_some_and(|spec| fields.iter().all(|field| spec[*field] == other[*field]))
     };
-    let rebinds = intent.baseline.object.is_none() || !others.iter().all(same_binding);
+    let rebinds = before.is_none() || !others.iter().all(same_binding);
     Expected { target, object: live, others, rebinds }
 }
 

@@ -14,6 +14,11 @@
 //! Restoring takes two JSON patches, since Kubernetes records the first one as ours: content, then the saved
 //! `managedFields`. Between the two the traffic is already as before; a repeated call finishes the second.
 //!
+//! A step that takes several objects comes in phases ([`dialect::Phase`]): what is referred to is written, and proven
+//! live by the caller, before it is referred to. A call names the phase that it wants; the phases before are looked at
+//! again and written only where something is missing. An object that stands already as a later phase wants it is left,
+//! so that a repeated call never goes back.
+//!
 //! Known gap: after the *absence* of an object was restored nothing is left to carry a generation, so a late writer
 //! that creates it again cannot be told from the first one.
 
@@ -27,7 +32,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{Cluster, ClusterError, Mode},
-    dialect::{self, Desired},
+    dialect::{self, Desired, Phase, Wanted},
     error::Error,
     object,
 };
@@ -38,46 +43,90 @@ pub use marks::Marks;
 const ROUNDS: u32 = 5;
 
 /// How things stand after a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The objects, in the order of the plan.
+    /// The objects of the phases up to the one that was asked for, in the order of the plan.
     pub objects: Vec<AppliedObject>,
-    /// Writes that were needed.
+    /// Writes to objects that were needed.
     pub writes: u32,
+    /// Pods that were moved to another cohort.
+    pub pods_moved: u32,
+    /// There are phases after this one.
+    pub more: bool,
 }
 
-/// Makes the cluster look like the intent.
+/// What is known of one object of an intent.
+#[derive(Clone, Copy, Debug)]
+struct Case<'a> {
+    intent: &'a ExposureIntent,
+    target: &'a Target,
+    /// As it stood before the deployment; `None` = it did not exist.
+    baseline: Option<&'a Value>,
+}
+
+impl<'a> Case<'a> {
+    fn of(intent: &'a ExposureIntent, target: &'a Target) -> Self {
+        Self { intent, target, baseline: intent.before(target) }
+    }
+
+    /// The approved version, if the object is the one that the deployment is about.
+    fn canary(&self) -> Option<&'a Value> {
+        self.intent.is_about(self.target).then_some(&self.intent.canary)
+    }
+}
+
+/// Makes the cluster look like the intent, up to a phase (from 0) whose predecessors were proven live.
 ///
 /// # Errors
 /// [`Error::Stale`], [`Error::Busy`] or [`Error::Drift`] if the fence holds it back, [`Error::Unsupported`], or what
 /// the cluster says.
-pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Outcome, Error> {
-    let mut outcome = Outcome { objects: Vec::new(), writes: 0 };
-    for desired in dialect::of(intent.target.mesh)?.render(intent)? {
-        let decide = |live: Option<&Value>| decide::expose(live, intent, &desired);
-        outcome.objects.push(settle(cluster, &desired.target, decide, &mut outcome.writes).await?);
-    }
-    Ok(outcome)
+pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
+    let phases = dialect::of(intent.target.mesh)?.render(intent)?;
+    walk(cluster, intent, &phases, phase).await
 }
 
-/// Puts back what stood there before the deployment.
+/// Puts back what stood there before the deployment, up to a phase.
 ///
 /// # Errors
 /// As [`expose`].
-pub async fn restore(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Outcome, Error> {
-    let mut writes = 0;
-    let decide = |live: Option<&Value>| restore::restore(live, intent);
-    let object = settle(cluster, &intent.target, decide, &mut writes).await?;
-    Ok(Outcome { objects: vec![object], writes })
+pub async fn restore(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
+    let phases = dialect::of(intent.target.mesh)?.undo(intent)?;
+    walk(cluster, intent, &phases, phase).await
+}
+
+async fn walk(cluster: &dyn Cluster, intent: &ExposureIntent, phases: &[Phase], last: u32) -> Result<Outcome, Error> {
+    let last = usize::try_from(last).unwrap_or(usize::MAX).min(phases.len().saturating_sub(1));
+    let mut outcome = Outcome { more: last + 1 < phases.len(), ..Outcome::default() };
+    for (index, phase) in phases.iter().enumerate().take(last + 1) {
+        let later = &phases[index + 1..];
+        match phase {
+            Phase::Objects(objects) => {
+                for desired in objects {
+                    let applied = settle(cluster, intent, desired, later, &mut outcome.writes).await?;
+                    outcome.objects.retain(|known| known.target != applied.target);
+                    outcome.objects.push(applied);
+                }
+            }
+            Phase::Pods(_) => return Err(dialect::Unsupported::new("cohorts of pods", "not yet").into()),
+        }
+    }
+    Ok(outcome)
 }
 
 /// Reads, decides and writes until there is nothing to write.
 async fn settle(
     cluster: &dyn Cluster,
-    target: &Target,
-    decide: impl Fn(Option<&Value>) -> Result<Action, Error>,
+    intent: &ExposureIntent,
+    desired: &Desired,
+    later: &[Phase],
     writes: &mut u32,
 ) -> Result<AppliedObject, Error> {
+    let target = &desired.target;
+    let case = Case::of(intent, target);
+    let decide = |live: Option<&Value>| {
+        let is_further = mentions(later, target).any(|next| decide::is_reached(live, &case, next));
+        if is_further { Ok(Action::Nothing) } else { decide::decide(live, &case, desired) }
+    };
     let mut live = cluster.get(target).await?;
     let mut is_answer_to_write = false;
     let mut last = ClusterError::Conflict(format!("{target} does not become what was written"));
@@ -109,6 +158,15 @@ async fn settle(
         }
     }
     Err(last.into())
+}
+
+/// What later phases want of an object.
+fn mentions<'a>(later: &'a [Phase], target: &'a Target) -> impl Iterator<Item = &'a Desired> {
+    let objects = later.iter().filter_map(|phase| match phase {
+        Phase::Objects(objects) => Some(objects),
+        Phase::Pods(_) => None,
+    });
+    objects.flatten().filter(move |desired| desired.target.key() == target.key())
 }
 
 fn changed_on_the_way(target: &Target) -> Error {

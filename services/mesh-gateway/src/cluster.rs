@@ -141,11 +141,15 @@ pub trait Cluster: Send + Sync {
     /// The live object; `None` if there is none.
     async fn get(&self, target: &Target) -> Result<Option<Value>, ClusterError>;
 
-    /// All objects of the target's kind in all namespaces.
-    async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError>;
+    /// All objects of a kind ("v1", "Pod"), of one namespace or of all.
+    async fn list(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Result<Vec<Value>, ClusterError> {
+        let namespace = namespace.map(str::to_owned);
+        let selection = Selection { namespace, ..self.kind_of(api_version, kind).await? };
+        Ok(self.select(&selection).await?.objects)
+    }
 
-    /// The selection of all objects of the target's kind in all namespaces.
-    async fn kind_of(&self, target: &Target) -> Result<Selection, ClusterError>;
+    /// The selection of all objects of a kind ("v1", "Pod") in all namespaces.
+    async fn kind_of(&self, api_version: &str, kind: &str) -> Result<Selection, ClusterError>;
 
     /// Objects of a kind, a page at a time. A kind that is not served has none. A page that begins where no page can is
     /// [`ClusterError::Schema`].

@@ -5,9 +5,13 @@
 //! no state, so that the plan that a person approves and the objects that are written later come from one function.
 
 mod capabilities;
+mod direct;
 mod istio;
+mod steps;
 
-use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Mechanism, Mesh, Target, Weight};
+use std::collections::BTreeMap;
+
+use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Mechanism, Mesh, RelatedBaseline, Target, Weight};
 use serde_json::Value;
 
 pub use capabilities::{Capability, capabilities, table};
@@ -27,8 +31,48 @@ pub struct Question<'a> {
     pub weights: &'a [Weight],
     /// The mechanism that was asked for; `None` = the best one.
     pub wanted: Option<Mechanism>,
-    /// The other objects of the kind in the whole cluster, if [`Dialect::needs_neighbours`] said so.
+    /// The other objects of the cluster that [`Dialect::needs`] asked for, each with `apiVersion` and `kind`.
     pub neighbours: &'a [Value],
+}
+
+/// Objects that a plan must know besides the one that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// "v1", "networking.istio.io/v1".
+    pub api_version: String,
+    /// "VirtualService".
+    pub kind: String,
+    /// `None` = of the whole cluster.
+    pub namespace: Option<String>,
+}
+
+impl Need {
+    /// All objects of a kind.
+    #[must_use]
+    pub fn all(api_version: &str, kind: &str) -> Self {
+        Self { api_version: api_version.to_owned(), kind: kind.to_owned(), namespace: None }
+    }
+
+    /// The objects of a kind in one namespace.
+    #[must_use]
+    pub fn within(api_version: &str, kind: &str, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..Self::all(api_version, kind) }
+    }
+}
+
+/// A plan, and what its caller must keep to be able to put everything back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The plan.
+    pub plan: ExposurePlan,
+    /// The objects that it changes besides the target, as they stand now.
+    pub related: Vec<RelatedBaseline>,
+}
+
+impl From<ExposurePlan> for Planned {
+    fn from(plan: ExposurePlan) -> Self {
+        Self { plan, related: Vec::new() }
+    }
 }
 
 /// Why a change cannot be exposed exactly, and what would work instead.
@@ -48,16 +92,76 @@ impl Unsupported {
     }
 }
 
-/// An object as a step wants it.
+/// What a deployment wants of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// An object that was there is changed, or made, and carries the deployment's marks. `apiVersion`, `kind`, `spec`
+    /// and of `metadata` the name and the namespace.
+    Step(Value),
+    /// The deployment ends here: the approved version with the labels and annotations that it brings, without marks.
+    Final(Value),
+    /// An object of Meshward's own, which exists only while the deployment does.
+    Helper(Value),
+    /// The helper is taken away.
+    Gone,
+    /// What stood there before, byte for byte.
+    Baseline,
+}
+
+/// An object as a phase wants it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// Which.
     pub target: Target,
-    /// `apiVersion`, `kind`, `spec` and of `metadata` the name, the namespace and, at the end of a deployment, the
-    /// labels and annotations that the approved version brings.
-    pub object: Value,
-    /// The deployment ends here: the object is the approved version and carries no mark of Meshward's.
-    pub is_final: bool,
+    /// How.
+    pub wanted: Wanted,
+}
+
+impl Desired {
+    /// The object that is written; null if it is not given.
+    #[must_use]
+    pub fn object(&self) -> &Value {
+        match &self.wanted {
+            Wanted::Step(object) | Wanted::Final(object) | Wanted::Helper(object) => object,
+            Wanted::Gone | Wanted::Baseline => &Value::Null,
+        }
+    }
+
+    /// It is the end of the deployment for this object.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.wanted, Wanted::Final(_))
+    }
+}
+
+/// Pods that are divided into cohorts by a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodCohorts {
+    /// Their namespace.
+    pub namespace: String,
+    /// Labels that all of them carry; empty = all pods of the namespace.
+    pub labels: BTreeMap<String, String>,
+    /// The label that tells the cohorts apart; one per deployment.
+    pub key: String,
+    /// The share that is the canary; `None` = the label is taken away from all.
+    pub share: Option<Weight>,
+    /// The others carry the label too, and so do pods that come later, from their creation: where a policy can select
+    /// only what carries a label (Istio). Otherwise no label is the stable cohort (Linkerd).
+    pub label_stable: bool,
+}
+
+/// Value of a cohort's label.
+pub const CANARY: &str = "canary";
+/// Value of a cohort's label.
+pub const STABLE: &str = "stable";
+
+/// What is written together. It is proven live before the next phase is begun.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// Objects, in the order of writing.
+    Objects(Vec<Desired>),
+    /// Labels of pods.
+    Pods(PodCohorts),
 }
 
 /// A mesh's way to expose its kinds.
@@ -65,20 +169,26 @@ pub trait Dialect: Send + Sync {
     /// The kinds, each with the mechanisms that [`Dialect::plan`] knows for it.
     fn capabilities(&self) -> Vec<Capability>;
 
-    /// Whether a plan for this object needs the other objects of its kind.
-    fn needs_neighbours(&self, question: &Question<'_>) -> bool;
+    /// The objects that a plan must know.
+    fn needs(&self, question: &Question<'_>) -> Vec<Need>;
 
     /// The plan.
     ///
     /// # Errors
     /// If no mechanism, or not the one that was asked for, can expose the change exactly.
-    fn plan(&self, question: &Question<'_>) -> Result<ExposurePlan, Unsupported>;
+    fn plan(&self, question: &Question<'_>) -> Result<Planned, Unsupported>;
 
-    /// The objects of one step, in the order of writing.
+    /// The phases of one step.
     ///
     /// # Errors
     /// If the mechanism cannot do it; never for what [`Dialect::plan`] returned.
-    fn render(&self, intent: &ExposureIntent) -> Result<Vec<Desired>, Unsupported>;
+    fn render(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>;
+
+    /// The phases of the way back, from any step.
+    ///
+    /// # Errors
+    /// As [`Dialect::render`].
+    fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>;
 }
 
 /// The dialect of a mesh.
@@ -92,5 +202,14 @@ pub fn of(mesh: Mesh) -> Result<&'static dyn Dialect, Unsupported> {
             "objects of Linkerd cannot be exposed yet",
             "objects of Istio can; apply this one with the usual tools",
         )),
+    }
+}
+
+/// The object of a step that is one phase with one object.
+#[cfg(test)]
+fn only_object(phases: Result<Vec<Phase>, Unsupported>) -> Value {
+    match phases.as_deref() {
+        Ok([Phase::Objects(objects)]) if objects.len() == 1 => objects[0].object().clone(),
+        other => panic!("not one object: {other:?}"),
     }
 }

@@ -9,12 +9,11 @@ use meshward_chassis::{
     problem::Problem,
 };
 use meshward_model::ExposureIntent;
-use meshward_proto::gateway::v1 as pb;
-use meshward_proto::types::v1::ErrorReason;
+use meshward_proto::{ConvertError, gateway::v1 as pb, types::v1::ErrorReason};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::{app::Gateway, error::Error};
+use crate::{app::Gateway, apply::Outcome, error::Error};
 
 /// Longest time that a verification may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -63,6 +62,10 @@ fn intent<T>(request: &Request<T>, intent: Option<&pb::ExposureIntent>) -> Resul
     Ok(intent)
 }
 
+fn phase(number: i32) -> Result<u32, Status> {
+    u32::try_from(number).map_err(|_| status(ConvertError::new("phase", "is 0 or more")))
+}
+
 #[tonic::async_trait]
 impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
     async fn plan_exposure(&self, request: Request<pb::PlanExposureRequest>) -> Reply<pb::PlanExposureResponse> {
@@ -74,9 +77,11 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
 
     async fn apply_exposure(&self, request: Request<pb::ApplyExposureRequest>) -> Reply<pb::ApplyExposureResponse> {
         let intent = intent(&request, request.get_ref().intent.as_ref())?;
-        let outcome = self.gateway.expose(&intent).await.map_err(status)?;
-        let objects = outcome.objects.into_iter().map(Into::into).collect();
-        Ok(Response::new(pb::ApplyExposureResponse { objects, writes: convert::count(outcome.writes) }))
+        let outcome = self.gateway.expose(&intent, phase(request.get_ref().phase)?).await.map_err(status)?;
+        let Outcome { objects, writes, pods_moved, more } = outcome;
+        let objects = objects.into_iter().map(Into::into).collect();
+        let (writes, pods_moved) = (convert::count(writes), convert::count(pods_moved));
+        Ok(Response::new(pb::ApplyExposureResponse { objects, writes, more, pods_moved }))
     }
 
     async fn verify_exposure(&self, request: Request<pb::VerifyExposureRequest>) -> Reply<pb::VerifyExposureResponse> {
@@ -93,9 +98,11 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
         request: Request<pb::RestoreBaselineRequest>,
     ) -> Reply<pb::RestoreBaselineResponse> {
         let intent = intent(&request, request.get_ref().intent.as_ref())?;
-        let outcome = self.gateway.restore(&intent).await.map_err(status)?;
-        let objects = outcome.objects.into_iter().map(Into::into).collect();
-        Ok(Response::new(pb::RestoreBaselineResponse { objects, writes: convert::count(outcome.writes) }))
+        let outcome = self.gateway.restore(&intent, phase(request.get_ref().phase)?).await.map_err(status)?;
+        let Outcome { objects, writes, pods_moved, more } = outcome;
+        let objects = objects.into_iter().map(Into::into).collect();
+        let (writes, pods_moved) = (convert::count(writes), convert::count(pods_moved));
+        Ok(Response::new(pb::RestoreBaselineResponse { objects, writes, more, pods_moved }))
     }
 
     async fn dry_run_apply(&self, request: Request<pb::DryRunApplyRequest>) -> Reply<pb::DryRunApplyResponse> {

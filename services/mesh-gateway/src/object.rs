@@ -1,5 +1,6 @@
 //! Reading a Kubernetes object that is plain JSON. Unknown fields survive because nothing is ever parsed into a type.
 
+use meshward_model::Target;
 use serde_json::{Map, Value};
 
 /// The field manager under which Meshward writes.
@@ -34,6 +35,18 @@ pub fn generation(object: &Value) -> i64 {
 pub fn full_name(object: &Value) -> String {
     let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     format!("{}/{}", part("namespace"), part("name"))
+}
+
+/// Whether it is the object that a target names, in whatever version of its API.
+#[must_use]
+pub fn is_of(object: &Value, target: &Target) -> bool {
+    let metadata = &object["metadata"];
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    group == target.group()
+        && object["kind"] == *target.kind
+        && metadata["namespace"].as_str().unwrap_or_default() == target.namespace
+        && metadata["name"] == *target.name
 }
 
 /// A map of `metadata`: `labels` or `annotations`. No map and an empty map are the same.

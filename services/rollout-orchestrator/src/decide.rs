@@ -64,6 +64,8 @@ pub enum WriteOutcome {
         writes: u32,
         /// The objects as they stand now.
         objects: Vec<AppliedObject>,
+        /// Something is left to write once these objects are live.
+        more: bool,
     },
     /// Somebody else changed the object; the sentence names who.
     Drifted(String),

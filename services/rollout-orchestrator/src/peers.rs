@@ -109,10 +109,11 @@ pub trait Mesh: Send + Sync + 'static {
         weights: &[Weight],
         mechanism: Option<Mechanism>,
     ) -> Result<(ExposurePlan, Baseline), PeerError>;
-    /// Makes the mesh look like the intent. An answer that is a refusal is an outcome, not an error.
-    async fn apply(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError>;
-    /// Puts back what stood there before.
-    async fn restore(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError>;
+    /// Makes the mesh look like the intent, up to a phase (from 0) whose predecessors were proven live. An answer that
+    /// is a refusal is an outcome, not an error.
+    async fn apply(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError>;
+    /// Puts back what stood there before, up to a phase.
+    async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError>;
     /// How far it has come, after at most `wait`.
     async fn verify(
         &self,

@@ -59,6 +59,8 @@ impl Changes {
 
 /// A deployment that is worked on; outlasts the longest tick (a write, a proof and a verdict, each with its deadline).
 const LEASE: Duration = Duration::from_secs(45);
+/// A tick begins no further phase after this; with the deadlines of a write and of a proof it stays within the lease.
+const PHASES_WITHIN: Duration = Duration::from_secs(15);
 /// How long one tick waits for a proof before it commits what it saw and asks again.
 const PROOF_WAIT: Duration = Duration::from_secs(5);
 /// Another replica may have stored something: look at least this often.
@@ -67,6 +69,15 @@ const LOOK: Duration = Duration::from_secs(1);
 const HISTORY: Duration = Duration::from_secs(15 * 60);
 /// A store that fails is not asked without a pause.
 const SHORTEST: Duration = Duration::from_millis(10);
+
+/// Where the mesh is to go.
+#[derive(Clone, Copy)]
+enum Way {
+    /// To what the step wants.
+    There,
+    /// To what stood there before.
+    Back,
+}
 
 /// Drives deployments until it is told to stop.
 pub struct Worker {
@@ -173,8 +184,7 @@ impl Worker {
 
     async fn expose(&self, deployment: &Deployment, intent: &ExposureIntent) -> Observation {
         let began = self.ports.clock.now();
-        let write = seen(self.ports.mesh.apply(intent).await);
-        let proof = self.prove(intent, &write).await;
+        let (write, proof) = self.reach(intent, Way::There).await;
         // A step that hangs must not hide a canary that fails meanwhile.
         let live = matches!(&proof, Seen::Known(proof) if proof.state == PropagationState::Live);
         let analysis = if live { Seen::NotAsked } else { self.analyze(deployment).await };
@@ -183,15 +193,38 @@ impl Worker {
 
     async fn restore(&self, intent: &ExposureIntent) -> Observation {
         let began = self.ports.clock.now();
-        let write = seen(self.ports.mesh.restore(intent).await);
-        let proof = self.prove(intent, &write).await;
+        let (write, proof) = self.reach(intent, Way::Back).await;
         Observation { write_began: Some(began), write, proof, ..Observation::default() }
     }
 
-    async fn prove(&self, intent: &ExposureIntent, write: &Seen<WriteOutcome>) -> Seen<PropagationProof> {
-        match write {
-            Seen::Known(WriteOutcome::Done { objects, .. }) => self.verify(intent, objects, PROOF_WAIT).await,
-            _ => Seen::NotAsked,
+    /// Writes phase by phase, each proven live before the next: what came of the last one that was reached. A tick that
+    /// has no time left for the next phase leaves it to the next tick, which finds the others written.
+    async fn reach(&self, intent: &ExposureIntent, way: Way) -> (Seen<WriteOutcome>, Seen<PropagationProof>) {
+        let began = self.ports.clock.now();
+        let (mut all, mut phase) = (0, 0);
+        loop {
+            let answer = match way {
+                Way::There => self.ports.mesh.apply(intent, phase).await,
+                Way::Back => self.ports.mesh.restore(intent, phase).await,
+            };
+            let (objects, more) = match answer {
+                Ok(WriteOutcome::Done { writes, objects, more }) => {
+                    all += writes;
+                    (objects, more)
+                }
+                other => return (seen(other), Seen::NotAsked),
+            };
+            let proof = self.verify(intent, &objects, PROOF_WAIT).await;
+            let live = matches!(&proof, Seen::Known(proof) if proof.state == PropagationState::Live);
+            let write = Seen::Known(WriteOutcome::Done { writes: all, objects, more });
+            let spent = Duration::try_from(self.ports.clock.now().duration_since(began)).unwrap_or_default();
+            if !live || !more {
+                return (write, proof);
+            }
+            if spent > PHASES_WITHIN {
+                return (write, Seen::Unknown(format!("phase {phase} is live, and the next one is to come")));
+            }
+            phase += 1;
         }
     }
 

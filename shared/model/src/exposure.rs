@@ -33,6 +33,27 @@ pub enum Mechanism {
 pub struct Baseline {
     /// The live object with managed fields, uid and resourceVersion; `None` = it did not exist.
     pub object: Option<Value>,
+    /// The other objects that the deployment changes on the way, e.g. the VirtualService that shares the traffic
+    /// between two subsets.
+    #[serde(default)]
+    pub related: Vec<RelatedBaseline>,
+}
+
+impl Baseline {
+    /// What stood there if the deployment changes but one object.
+    #[must_use]
+    pub fn of(object: Option<Value>) -> Self {
+        Self { object, related: Vec::new() }
+    }
+}
+
+/// What stood in the cluster of another object than the deployment's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RelatedBaseline {
+    /// Which.
+    pub target: Target,
+    /// The live object with managed fields, uid and resourceVersion; `None` = it did not exist.
+    pub object: Option<Value>,
 }
 
 /// What the mesh shall look like now: a function of a deployment's saved state.
@@ -54,6 +75,24 @@ pub struct ExposureIntent {
     pub weight: Weight,
 }
 
+impl ExposureIntent {
+    /// What stood there before of the target, or of another object that the deployment changes; `None` = nothing.
+    #[must_use]
+    pub fn before(&self, target: &Target) -> Option<&Value> {
+        if self.is_about(target) {
+            return self.baseline.object.as_ref();
+        }
+        let related = self.baseline.related.iter().find(|related| related.target.key() == target.key());
+        related.and_then(|related| related.object.as_ref())
+    }
+
+    /// Whether this is the object that the deployment is about.
+    #[must_use]
+    pub fn is_about(&self, target: &Target) -> bool {
+        self.target.key() == target.key()
+    }
+}
+
 /// What is done with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,8 +112,26 @@ pub struct PlannedWrite {
     pub target: Target,
     /// What is done.
     pub operation: Operation,
-    /// The whole object as it will be written.
+    /// The whole object as it will be written; of one that is removed, only its name.
     pub object: Value,
+    /// Which phase of the step it belongs to, from 0. A phase is proven live before the next one is begun.
+    #[serde(default)]
+    pub phase: u32,
+}
+
+/// Pods that are moved between the cohorts at a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCohort {
+    /// Which phase of the step it belongs to, from 0.
+    pub phase: u32,
+    /// Namespace of the pods.
+    pub namespace: String,
+    /// Label selector of the pods, as Kubernetes writes it; empty = all of the namespace.
+    pub selector: String,
+    /// The label that tells the cohorts apart.
+    pub label_key: String,
+    /// The share of the pods that shall be the canary; `None` = the label is taken away.
+    pub share: Option<Weight>,
 }
 
 /// One step of a plan.
@@ -86,6 +143,9 @@ pub struct PlannedStep {
     pub nominal_share: Weight,
     /// In the order of writing.
     pub writes: Vec<PlannedWrite>,
+    /// Pods that change their cohort.
+    #[serde(default)]
+    pub cohorts: Vec<PlannedCohort>,
     /// Who gets the canary, in one sentence.
     pub exposed: String,
 }

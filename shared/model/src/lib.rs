@@ -14,7 +14,7 @@ pub use analysis::{Analysis, CohortTraffic, JudgeOptions, Objectives, TickSample
 pub use digest::{Digest, InvalidDigest, canonical_json};
 pub use exposure::{
     Alternative, AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Operation,
-    PlannedStep, PlannedWrite, PropagationProof, PropagationState, Refusal,
+    PlannedCohort, PlannedStep, PlannedWrite, PropagationProof, PropagationState, Refusal, RelatedBaseline,
 };
 pub use finding::{Confidence, Finding, ObjectRef, Severity, SourceRange};
 pub use target::{InvalidTarget, Mesh, Target};

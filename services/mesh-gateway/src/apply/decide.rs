@@ -1,8 +1,10 @@
-//! What to write for a step, from what is there. Pure.
+//! What to write for an object, from what is there. Pure.
+//!
+//! A change of an object that the deployment found ([`Wanted::Step`], [`Wanted::Final`]):
 //!
 //! | the live object | what happens |
 //! |---|---|
-//! | is what the step wants, marks included | nothing |
+//! | is what is wanted, marks included | nothing |
 //! | is marked by another deployment | refused: busy |
 //! | is marked by a newer generation of ours | refused: stale |
 //! | is marked by us, with another spec than we wrote | refused: drift, with the field manager |
@@ -12,11 +14,21 @@
 //! | has no mark and another spec | refused: drift, with the field manager |
 //! | is missing, as in the baseline | created |
 //! | is missing, unlike in the baseline | refused: drift |
+//!
+//! A helper, which the deployment makes and takes away ([`Wanted::Helper`], [`Wanted::Gone`]):
+//!
+//! | the live object | helper | gone |
+//! |---|---|---|
+//! | is missing | created | nothing |
+//! | is what is wanted, and ours | nothing | deleted |
+//! | is ours, with another spec | written | deleted |
+//! | is ours, of a newer generation | refused: stale | refused: stale |
+//! | is marked by another deployment, or not at all | refused: its name is taken | nothing: not ours |
 
-use meshward_model::ExposureIntent;
+use meshward_model::Target;
 use serde_json::Value;
 
-use super::{Desired, Marks, patch::ObjectPatch};
+use super::{Case, Desired, Marks, Wanted, patch::ObjectPatch, restore};
 use crate::{error::Error, object};
 
 /// One write, or none.
@@ -34,105 +46,119 @@ pub(super) enum Action {
     },
 }
 
-pub(super) fn expose(live: Option<&Value>, intent: &ExposureIntent, desired: &Desired) -> Result<Action, Error> {
-    let Some(live) = live else { return create(intent, desired) };
-    if is_done(live, intent, desired) {
+pub(super) fn decide(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> Result<Action, Error> {
+    match &desired.wanted {
+        Wanted::Step(_) | Wanted::Final(_) => expose(live, case, desired),
+        Wanted::Baseline => restore::restore(live, case),
+        Wanted::Helper(object) => help(live, case, object),
+        Wanted::Gone => remove(live, case),
+    }
+}
+
+/// Whether the object is as wanted, however it came to be so.
+pub(super) fn is_reached(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> bool {
+    matches!(decide(live, case, desired), Ok(Action::Nothing))
+}
+
+fn expose(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> Result<Action, Error> {
+    let Some(live) = live else { return create(case, desired) };
+    if is_done(live, case, desired) {
         return Ok(Action::Nothing);
     }
     match Marks::of(live) {
-        Some(marks) => check_marks(live, &marks, intent)?,
-        None => check_unmarked(live, intent)?,
+        Some(marks) => check_marks(live, &marks, case)?,
+        None => check_unmarked(live, case)?,
     }
-    Ok(write(live, intent, desired))
+    Ok(write(live, case, desired))
 }
 
-fn create(intent: &ExposureIntent, desired: &Desired) -> Result<Action, Error> {
-    if intent.baseline.object.is_some() {
-        return Err(deleted(intent));
+fn create(case: &Case<'_>, desired: &Desired) -> Result<Action, Error> {
+    if case.baseline.is_some() {
+        return Err(deleted(case.target));
     }
-    Ok(Action::Create(desired.object.clone()))
+    Ok(Action::Create(desired.object().clone()))
 }
 
-pub(super) fn deleted(intent: &ExposureIntent) -> Error {
-    let message = format!("{} was deleted or made anew by somebody else", intent.target);
+pub(super) fn deleted(target: &Target) -> Error {
+    let message = format!("{target} was deleted or made anew by somebody else");
     Error::Drift { manager: "somebody".to_owned(), message }
 }
 
-fn is_done(live: &Value, intent: &ExposureIntent, desired: &Desired) -> bool {
-    let wanted = object::spec(&desired.object);
+fn is_done(live: &Value, case: &Case<'_>, desired: &Desired) -> bool {
+    let wanted = object::spec(desired.object());
     if object::spec(live) != wanted {
         return false;
     }
-    if !desired.is_final {
-        return Marks::of(live) == Some(Marks::new(intent, wanted));
+    if !desired.is_final() {
+        return Marks::of(live) == Some(Marks::new(case.intent, wanted));
     }
     let has_all = |field: &str| {
         let live = object::metadata_map(live, field);
-        let wanted = object::metadata_map(&desired.object, field).into_iter().flatten();
+        let wanted = object::metadata_map(desired.object(), field).into_iter().flatten();
         wanted.into_iter().all(|(key, value)| live.and_then(|map| map.get(key)) == Some(value))
     };
     Marks::of(live).is_none() && has_all("labels") && has_all("annotations")
 }
 
 /// Whether the intent may write an object that a deployment has marked.
-pub(super) fn check_marks(live: &Value, marks: &Marks, intent: &ExposureIntent) -> Result<(), Error> {
-    let target = &intent.target;
-    if marks.deployment != intent.deployment_id {
+pub(super) fn check_marks(live: &Value, marks: &Marks, case: &Case<'_>) -> Result<(), Error> {
+    let target = case.target;
+    if marks.deployment != case.intent.deployment_id {
         return Err(Error::Busy { object: target.to_string(), deployment: marks.deployment.clone() });
     }
-    if marks.generation > intent.generation {
+    if marks.generation > case.intent.generation {
         let message = format!(
             "{target} carries generation {} of this deployment, which is newer than {}",
-            marks.generation, intent.generation
+            marks.generation, case.intent.generation
         );
         return Err(Error::Stale { message });
     }
-    if marks.fit(live) { Ok(()) } else { Err(drift(live, intent)) }
+    if marks.fit(live) { Ok(()) } else { Err(drift(live, case)) }
 }
 
-pub(super) fn drift(live: &Value, intent: &ExposureIntent) -> Error {
-    let manager = object::other_manager(live, intent.baseline.object.as_ref());
-    let message = format!("{} was changed by {manager:?} during the deployment", intent.target);
+pub(super) fn drift(live: &Value, case: &Case<'_>) -> Error {
+    let manager = object::other_manager(live, case.baseline);
+    let message = format!("{} was changed by {manager:?} during the deployment", case.target);
     Error::Drift { manager, message }
 }
 
-pub(super) fn has_left(live: &Value, intent: &ExposureIntent) -> Error {
+pub(super) fn has_left(live: &Value, case: &Case<'_>) -> Error {
     let message = format!(
         "{} (resourceVersion {}) is not under deployment {}: it was restored, promoted or changed since the plan",
-        intent.target,
+        case.target,
         object::resource_version(live),
-        intent.deployment_id
+        case.intent.deployment_id
     );
     Error::Stale { message }
 }
 
 /// Whether the intent may write an object that no deployment has marked: only as the first to do so.
-fn check_unmarked(live: &Value, intent: &ExposureIntent) -> Result<(), Error> {
+fn check_unmarked(live: &Value, case: &Case<'_>) -> Result<(), Error> {
     let same_spec = |other: &Value| object::spec(other) == object::spec(live);
-    match &intent.baseline.object {
+    match case.baseline {
         Some(baseline) if object::resource_version(baseline) == object::resource_version(live) => Ok(()),
-        Some(baseline) if !same_spec(baseline) && !same_spec(&intent.canary) => Err(drift(live, intent)),
-        _ => Err(has_left(live, intent)),
+        Some(baseline) if !same_spec(baseline) && !case.canary().is_some_and(same_spec) => Err(drift(live, case)),
+        _ => Err(has_left(live, case)),
     }
 }
 
-fn write(live: &Value, intent: &ExposureIntent, desired: &Desired) -> Action {
-    let spec = object::spec(&desired.object);
+fn write(live: &Value, case: &Case<'_>, desired: &Desired) -> Action {
+    let spec = object::spec(desired.object());
     let left_by_apply = leaves_behind(object::spec(live), spec)
         // What a JSON patch of ours has written is not taken away by an apply that leaves it out.
-        || desired.is_final && object::managed_by_us(live, Some("Update"));
+        || desired.is_final() && object::managed_by_us(live, Some("Update"));
     if left_by_apply {
-        return Action::Patch(replace(live, intent, desired));
+        return Action::Patch(replace(live, case, desired));
     }
-    let mut object = desired.object.clone();
+    let mut object = desired.object().clone();
     object["metadata"]["resourceVersion"] = object::resource_version(live).into();
     // What an earlier deployment of ours has set stays, unless the approved version says otherwise.
     for field in ["labels", "annotations"] {
         let mut map = object::applied_by_us(live, field);
         Marks::remove(&mut map);
-        map.extend(object::metadata_map(&desired.object, field).cloned().unwrap_or_default());
-        if field == "annotations" && !desired.is_final {
-            Marks::new(intent, spec).put(&mut map);
+        map.extend(object::metadata_map(desired.object(), field).cloned().unwrap_or_default());
+        if field == "annotations" && !desired.is_final() {
+            Marks::new(case.intent, spec).put(&mut map);
         }
         if !map.is_empty() {
             object["metadata"][field] = map.into();
@@ -147,19 +173,64 @@ fn leaves_behind(live: &Value, wanted: &Value) -> bool {
     fields.iter().any(|(key, value)| wanted.get(key).is_none_or(|wanted| leaves_behind(value, wanted)))
 }
 
-fn replace(live: &Value, intent: &ExposureIntent, desired: &Desired) -> Value {
-    let spec = object::spec(&desired.object);
+fn replace(live: &Value, case: &Case<'_>, desired: &Desired) -> Value {
+    let spec = object::spec(desired.object());
     let merged = |field: &str| {
         let mut map = object::metadata_map(live, field).cloned().unwrap_or_default();
-        map.extend(object::metadata_map(&desired.object, field).cloned().unwrap_or_default());
+        map.extend(object::metadata_map(desired.object(), field).cloned().unwrap_or_default());
         map
     };
     let mut annotations = merged("annotations");
     Marks::remove(&mut annotations);
-    if !desired.is_final {
-        Marks::new(intent, spec).put(&mut annotations);
+    if !desired.is_final() {
+        Marks::new(case.intent, spec).put(&mut annotations);
     }
     let patch = ObjectPatch::new(live).spec(spec).metadata_map("annotations", Some(annotations));
-    let patch = if desired.is_final { patch.metadata_map("labels", Some(merged("labels"))) } else { patch };
+    let patch = if desired.is_final() { patch.metadata_map("labels", Some(merged("labels"))) } else { patch };
     patch.build()
+}
+
+fn help(live: Option<&Value>, case: &Case<'_>, wanted: &Value) -> Result<Action, Error> {
+    let marks = Marks::new(case.intent, object::spec(wanted));
+    let mut object = wanted.clone();
+    let mut annotations = object::metadata_map(wanted, "annotations").cloned().unwrap_or_default();
+    marks.put(&mut annotations);
+    object["metadata"]["annotations"] = annotations.into();
+    let Some(live) = live else { return Ok(Action::Create(object)) };
+    let Some(found) = Marks::of(live) else { return Err(taken(case.target)) };
+    check_marks(live, &found, case)?;
+    // A helper that need not change keeps the generation that made it: one write less at each step.
+    if found.spec_digest == marks.spec_digest {
+        return Ok(Action::Nothing);
+    }
+    let patch = ObjectPatch::new(live)
+        .spec(object::spec(wanted))
+        .metadata_map("annotations", object::metadata_map(&object, "annotations").cloned());
+    Ok(Action::Patch(patch.build()))
+}
+
+fn taken(target: &Target) -> Error {
+    let message = format!("{target} exists already and is not Meshward's; the deployment needs that name for a helper");
+    Error::Drift { manager: "somebody".to_owned(), message }
+}
+
+fn remove(live: Option<&Value>, case: &Case<'_>) -> Result<Action, Error> {
+    let Some(live) = live else { return Ok(Action::Nothing) };
+    match Marks::of(live) {
+        Some(marks) if marks.deployment == case.intent.deployment_id => {
+            check_marks(live, &Marks { spec_digest: object_digest(live), ..marks }, case)?;
+            Ok(delete(live))
+        }
+        _ => Ok(Action::Nothing),
+    }
+}
+
+/// A helper that somebody changed is taken away all the same.
+fn object_digest(live: &Value) -> String {
+    meshward_model::Digest::of(object::spec(live)).to_string()
+}
+
+pub(super) fn delete(live: &Value) -> Action {
+    let (uid, resource_version) = (object::uid(live).to_owned(), object::resource_version(live).to_owned());
+    Action::Delete { uid, resource_version }
 }

@@ -16,36 +16,34 @@
 //!
 //! What is marked by another deployment or by a newer generation, or is nobody's, is refused as for a step.
 
-use meshward_model::ExposureIntent;
 use serde_json::Value;
 
 use super::{
-    Marks,
-    decide::{Action, check_marks, deleted, drift, has_left},
+    Case, Marks,
+    decide::{Action, check_marks, delete, deleted, drift, has_left},
     patch::ObjectPatch,
 };
 use crate::{error::Error, object};
 
-pub(super) fn restore(live: Option<&Value>, intent: &ExposureIntent) -> Result<Action, Error> {
-    match (&intent.baseline.object, live) {
+pub(super) fn restore(live: Option<&Value>, case: &Case<'_>) -> Result<Action, Error> {
+    match (case.baseline, live) {
         (None, None) => Ok(Action::Nothing),
-        (None, Some(live)) => remove(live, intent),
-        (Some(_), None) => Err(deleted(intent)),
-        (Some(baseline), Some(live)) if object::uid(baseline) != object::uid(live) => Err(deleted(intent)),
-        (Some(baseline), Some(live)) => put_back(baseline, live, intent),
+        (None, Some(live)) => remove(live, case),
+        (Some(_), None) => Err(deleted(case.target)),
+        (Some(baseline), Some(live)) if object::uid(baseline) != object::uid(live) => Err(deleted(case.target)),
+        (Some(baseline), Some(live)) => put_back(baseline, live, case),
     }
 }
 
-fn remove(live: &Value, intent: &ExposureIntent) -> Result<Action, Error> {
-    check_ours(live, intent)?;
-    let (uid, resource_version) = (object::uid(live).to_owned(), object::resource_version(live).to_owned());
-    Ok(Action::Delete { uid, resource_version })
+fn remove(live: &Value, case: &Case<'_>) -> Result<Action, Error> {
+    check_ours(live, case)?;
+    Ok(delete(live))
 }
 
-fn put_back(baseline: &Value, live: &Value, intent: &ExposureIntent) -> Result<Action, Error> {
+fn put_back(baseline: &Value, live: &Value, case: &Case<'_>) -> Result<Action, Error> {
     let owners = &baseline["metadata"]["managedFields"];
     if object::resource_version(baseline) == object::resource_version(live) {
-        return Ok(mark(live, intent));
+        return Ok(mark(live, case));
     }
     if has_content_of(baseline, live) {
         // Owners that differ without an entry of ours are somebody else's doing since, and stay.
@@ -53,7 +51,7 @@ fn put_back(baseline: &Value, live: &Value, intent: &ExposureIntent) -> Result<A
         let finish = || Action::Patch(ObjectPatch::new(live).managed_fields(owners).build());
         return Ok(if unfinished { finish() } else { Action::Nothing });
     }
-    check_ours(live, intent)?;
+    check_ours(live, case)?;
     let map = |field: &str| object::metadata_map(baseline, field).cloned();
     let patch = ObjectPatch::new(live)
         .spec(object::spec(baseline))
@@ -62,9 +60,9 @@ fn put_back(baseline: &Value, live: &Value, intent: &ExposureIntent) -> Result<A
     Ok(Action::Patch(patch.build()))
 }
 
-fn mark(live: &Value, intent: &ExposureIntent) -> Action {
+fn mark(live: &Value, case: &Case<'_>) -> Action {
     let mut annotations = object::metadata_map(live, "annotations").cloned().unwrap_or_default();
-    Marks::new(intent, object::spec(live)).put(&mut annotations);
+    Marks::new(case.intent, object::spec(live)).put(&mut annotations);
     Action::Patch(ObjectPatch::new(live).metadata_map("annotations", Some(annotations)).build())
 }
 
@@ -74,12 +72,15 @@ fn has_content_of(baseline: &Value, live: &Value) -> bool {
 }
 
 /// Whether the object is as this deployment left it, marked or promoted.
-fn check_ours(live: &Value, intent: &ExposureIntent) -> Result<(), Error> {
+fn check_ours(live: &Value, case: &Case<'_>) -> Result<(), Error> {
     if let Some(marks) = Marks::of(live) {
-        return check_marks(live, &marks, intent);
+        return check_marks(live, &marks, case);
     }
     if !object::managed_by_us(live, None) {
-        return Err(has_left(live, intent));
+        return Err(has_left(live, case));
     }
-    if object::spec(live) == object::spec(&intent.canary) { Ok(()) } else { Err(drift(live, intent)) }
+    if case.canary().is_some_and(|canary| object::spec(live) == object::spec(canary)) {
+        return Ok(());
+    }
+    Err(drift(live, case))
 }

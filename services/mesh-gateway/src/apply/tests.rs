@@ -31,7 +31,7 @@ fn intent(generation: u64, weight: Weight) -> ExposureIntent {
         deployment_id: "d1".into(),
         generation,
         target: target(),
-        baseline: Baseline { object: Some(live("7", spec("1s"))) },
+        baseline: Baseline::of(Some(live("7", spec("1s")))),
         canary,
         mechanism: Mechanism::Request,
         weight,
@@ -43,8 +43,13 @@ fn ten() -> Weight {
 }
 
 fn decide(live: Option<&Value>, intent: &ExposureIntent) -> Result<Action, Error> {
-    let desired = dialect::of(intent.target.mesh)?.render(intent)?.remove(0);
-    decide::expose(live, intent, &desired)
+    let phases = dialect::of(intent.target.mesh)?.render(intent)?;
+    let [Phase::Objects(objects)] = &phases[..] else { panic!("not one phase: {phases:?}") };
+    decide::decide(live, &Case::of(intent, &intent.target), &objects[0])
+}
+
+fn restore(live: Option<&Value>, intent: &ExposureIntent) -> Result<Action, Error> {
+    restore::restore(live, &Case::of(intent, &intent.target))
 }
 
 /// The object after an action, as the API server would store it.
@@ -156,7 +161,7 @@ fn the_end_takes_the_marks_away() {
 fn restoring_takes_two_writes_and_can_be_repeated() {
     let (intent, baseline) = (intent(9, Weight::ZERO), live("7", spec("1s")));
     let marked = at_ten_percent(5);
-    let Action::Patch(first) = restore::restore(Some(&marked), &intent).unwrap() else { panic!("not a patch") };
+    let Action::Patch(first) = restore(Some(&marked), &intent).unwrap() else { panic!("not a patch") };
     assert_eq!(first[1]["value"], spec("1s"));
     assert_eq!(first[2], json!({"op": "add", "path": "/metadata/labels", "value": {"team": "a"}}));
     assert_eq!(first[3], json!({"op": "add", "path": "/metadata/annotations", "value": {"note": "keep"}}));
@@ -164,13 +169,13 @@ fn restoring_takes_two_writes_and_can_be_repeated() {
     let mut half = baseline.clone();
     half["metadata"]["resourceVersion"] = "30".into();
     half["metadata"]["managedFields"] = marked["metadata"]["managedFields"].clone();
-    let Action::Patch(second) = restore::restore(Some(&half), &intent).unwrap() else { panic!("not a patch") };
+    let Action::Patch(second) = restore(Some(&half), &intent).unwrap() else { panic!("not a patch") };
     assert_eq!(second[0]["value"], "30");
     assert_eq!(second[1]["value"], baseline["metadata"]["managedFields"]);
 
     let mut whole = half.clone();
     whole["metadata"]["managedFields"] = baseline["metadata"]["managedFields"].clone();
-    assert_eq!(restore::restore(Some(&whole), &intent).unwrap(), Action::Nothing);
+    assert_eq!(restore(Some(&whole), &intent).unwrap(), Action::Nothing);
 }
 
 #[test]
@@ -181,18 +186,18 @@ fn restoring_what_was_never_written_leaves_no_way_for_a_late_first_write() {
         "a first write is let through"
     );
 
-    let Action::Patch(marking) = restore::restore(Some(&untouched), &undo).unwrap() else { panic!("not a patch") };
+    let Action::Patch(marking) = restore(Some(&untouched), &undo).unwrap() else { panic!("not a patch") };
     let mut marked = untouched.clone();
     marked["metadata"]["resourceVersion"] = "8".into();
     marked["metadata"]["annotations"] = marking[1]["value"].clone();
     let late = decide(Some(&marked), &intent(1, ten())).unwrap_err();
     assert!(late.to_string().contains("carries generation 9"), "{late}");
 
-    let Action::Patch(back) = restore::restore(Some(&marked), &undo).unwrap() else { panic!("not a patch") };
+    let Action::Patch(back) = restore(Some(&marked), &undo).unwrap() else { panic!("not a patch") };
     assert_eq!(back[3], json!({"op": "add", "path": "/metadata/annotations", "value": {"note": "keep"}}));
     let mut after = untouched;
     after["metadata"]["resourceVersion"] = "9".into();
-    assert_eq!(restore::restore(Some(&after), &undo).unwrap(), Action::Nothing);
+    assert_eq!(restore(Some(&after), &undo).unwrap(), Action::Nothing);
     assert!(decide(Some(&after), &intent(1, ten())).is_err(), "the version has moved on");
 }
 
@@ -202,7 +207,7 @@ fn maps_that_were_not_there_go_again() {
     let mut baseline = live("7", spec("1s"));
     baseline["metadata"].as_object_mut().unwrap().retain(|key, _| key != "labels" && key != "annotations");
     intent.baseline.object = Some(baseline);
-    let Action::Patch(first) = restore::restore(Some(&at_ten_percent(1)), &intent).unwrap() else { panic!("no patch") };
+    let Action::Patch(first) = restore(Some(&at_ten_percent(1)), &intent).unwrap() else { panic!("no patch") };
     assert_eq!(first[2], json!({"op": "remove", "path": "/metadata/labels"}));
     assert_eq!(first[3], json!({"op": "remove", "path": "/metadata/annotations"}));
 }
@@ -224,7 +229,7 @@ fn restoring_is_fenced_as_well() {
         ("deleted", None, 9, "was deleted"),
         ("an older writer", Some(&at_ten_percent(5)), 4, "carries generation 5"),
     ] {
-        match restore::restore(object, &intent(generation, Weight::ZERO)) {
+        match restore(object, &intent(generation, Weight::ZERO)) {
             Ok(action) => assert!(expected.is_empty() && matches!(action, Action::Patch(_)), "{name}: {action:?}"),
             Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{name}: {error}"),
         }
@@ -236,13 +241,13 @@ fn an_absence_is_restored_by_deleting_what_is_ours() {
     let mut intent = intent(1, Weight::FULL);
     intent.baseline.object = None;
     assert!(matches!(decide(None, &intent), Ok(Action::Create(_))));
-    assert_eq!(restore::restore(None, &intent).unwrap(), Action::Nothing);
+    assert_eq!(restore(None, &intent).unwrap(), Action::Nothing);
     let mut created = live("8", spec("2s"));
     created["metadata"]["managedFields"] = json!([entry("meshward", "Update")]);
     let deletion = Action::Delete { uid: "u".into(), resource_version: "8".into() };
-    assert_eq!(restore::restore(Some(&created), &intent).unwrap(), deletion);
+    assert_eq!(restore(Some(&created), &intent).unwrap(), deletion);
     let foreign = live("8", spec("2s"));
-    assert!(restore::restore(Some(&foreign), &intent).is_err(), "somebody else made the same object");
+    assert!(restore(Some(&foreign), &intent).is_err(), "somebody else made the same object");
 }
 
 #[test]
@@ -256,4 +261,67 @@ fn what_an_earlier_deployment_set_is_not_taken_away() {
     let Action::Apply(last) = decide(Some(&before), &intent(1, Weight::FULL)).unwrap() else { panic!("not an apply") };
     assert_eq!(last["metadata"]["labels"], json!({"team": "b"}));
     assert_eq!(last["metadata"]["annotations"], json!({"note": "keep", "new": "1"}));
+}
+
+fn helper_target() -> Target {
+    Target { name: "checkout-meshward-canary".into(), ..target() }
+}
+
+fn decide_helper(live: Option<&Value>, generation: u64, wanted: Wanted) -> Result<Action, Error> {
+    let (target, intent) = (helper_target(), intent(generation, ten()));
+    let desired = Desired { target: target.clone(), wanted };
+    decide::decide(live, &Case::of(&intent, &target), &desired)
+}
+
+#[test]
+fn a_helper_is_made_kept_changed_and_taken_away_by_its_deployment_only() {
+    let wanted = |timeout: &str| Wanted::Helper(json!({"metadata": {"name": "h"}, "spec": spec(timeout)}));
+    let Action::Create(mut made) = decide_helper(None, 3, wanted("1s")).unwrap() else { panic!("not created") };
+    assert_eq!(made["metadata"]["annotations"]["meshward.io/deployment"], "d1");
+    made["metadata"]["uid"] = "u2".into();
+    made["metadata"]["resourceVersion"] = "30".into();
+    let mut foreign = made.clone();
+    foreign["metadata"]["annotations"] = json!({});
+    let mut other = made.clone();
+    other["metadata"]["annotations"]["meshward.io/deployment"] = "d2".into();
+    let mut edited = made.clone();
+    edited["spec"] = spec("9s");
+    let deletion = Action::Delete { uid: "u2".into(), resource_version: "30".into() };
+    for (name, live, generation, wanted, expected) in [
+        ("is there", Some(&made), 9, wanted("1s"), Ok(Action::Nothing)),
+        ("of a newer generation", Some(&made), 2, wanted("2s"), Err("carries generation 3")),
+        ("somebody edited it", Some(&edited), 9, wanted("1s"), Err("was changed by")),
+        ("the name is taken", Some(&foreign), 9, wanted("1s"), Err("not Meshward's")),
+        ("of another deployment", Some(&other), 9, wanted("1s"), Err("under the deployment d2")),
+        ("missing", None, 9, Wanted::Gone, Ok(Action::Nothing)),
+        ("to go", Some(&made), 9, Wanted::Gone, Ok(deletion.clone())),
+        ("edited, to go", Some(&edited), 9, Wanted::Gone, Ok(deletion)),
+        ("foreign, to stay", Some(&foreign), 9, Wanted::Gone, Ok(Action::Nothing)),
+        ("late, to go", Some(&made), 2, Wanted::Gone, Err("carries generation 3")),
+    ] {
+        match (decide_helper(live, generation, wanted), expected) {
+            (Ok(action), Ok(expected)) => assert_eq!(action, expected, "{name}"),
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{name}: {error}"),
+            (got, expected) => panic!("{name}: {got:?} and not {expected:?}"),
+        }
+    }
+    let changed = decide_helper(Some(&made), 4, wanted("2s")).unwrap();
+    let Action::Patch(patch) = changed else { panic!("not a patch: {changed:?}") };
+    assert_eq!(patch[1], json!({"op": "add", "path": "/spec", "value": spec("2s")}));
+    assert_eq!(patch[2]["value"]["meshward.io/generation"], "4");
+}
+
+#[test]
+fn a_related_object_is_held_against_its_own_baseline() {
+    let target = helper_target();
+    let mut intent = intent(3, ten());
+    let before = live("40", spec("5s"));
+    intent.baseline.related =
+        vec![meshward_model::RelatedBaseline { target: target.clone(), object: Some(before.clone()) }];
+    let case = Case::of(&intent, &target);
+    let desired = Desired { target: target.clone(), wanted: Wanted::Step(json!({"metadata": {}, "spec": spec("6s")})) };
+    assert!(matches!(decide::decide(Some(&before), &case, &desired), Ok(Action::Apply(_))), "the first write");
+    let moved = live("41", spec("2s"));
+    let refused = decide::decide(Some(&moved), &case, &desired).unwrap_err();
+    assert!(matches!(refused, Error::Drift { .. }), "the spec of the canary is no excuse here: {refused}");
 }

@@ -198,12 +198,8 @@ impl Cluster for Cached {
         self.cluster.get(target).await
     }
 
-    async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError> {
-        Ok(self.select(&self.kind_of(target).await?).await?.objects)
-    }
-
-    async fn kind_of(&self, target: &Target) -> Result<Selection, ClusterError> {
-        self.cluster.kind_of(target).await
+    async fn kind_of(&self, api_version: &str, kind: &str) -> Result<Selection, ClusterError> {
+        self.cluster.kind_of(api_version, kind).await
     }
 
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {

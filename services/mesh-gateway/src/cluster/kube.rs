@@ -103,10 +103,24 @@ impl KubeCluster {
     }
 
     /// Where the target's kind is served: path and resource.
-    async fn resource(&self, target: &Target) -> Result<(String, String), ClusterError> {
-        let plural = self.plural(&target.api_version, &target.kind).await?;
-        let resource = format!("{plural}.{}", target.group());
+    async fn resource(&self, api_version: &str, kind: &str) -> Result<(String, String), ClusterError> {
+        let plural = self.plural(api_version, kind).await?;
+        let resource = match api_version.split_once('/') {
+            Some((group, _)) => format!("{plural}.{group}"),
+            None => plural.clone(),
+        };
         Ok((plural, resource))
+    }
+
+    /// Where a kind lies, and what it is called: of one namespace, or of all (also if it has none).
+    async fn kind(&self, api_version: &str, kind: &str, namespace: &str) -> Result<(String, String), ClusterError> {
+        let (plural, resource) = self.resource(api_version, kind).await?;
+        let root = root(api_version);
+        let path = match namespace {
+            "" => format!("{root}/{plural}"),
+            namespace => format!("{root}/namespaces/{namespace}/{plural}"),
+        };
+        Ok((path, resource))
     }
 
     async fn plural(&self, api_version: &str, kind: &str) -> Result<String, ClusterError> {
@@ -115,7 +129,7 @@ impl KubeCluster {
             return Ok(plural.clone());
         }
         let not_served = || ClusterError::KindNotServed { api_version: api_version.to_owned(), kind: kind.to_owned() };
-        let call = Call::get(format!("/apis/{api_version}"), "get", format!("the kinds of {api_version}"));
+        let call = Call::get(root(api_version), "get", format!("the kinds of {api_version}"));
         let Answer::Found(Written { object: list, .. }) = self.send(&call).await? else { return Err(not_served()) };
         let kinds = list["resources"].as_array().map_or(&[][..], Vec::as_slice);
         let is_it = |entry: &&Value| entry["kind"] == kind && !entry["name"].as_str().unwrap_or("/").contains('/');
@@ -126,11 +140,14 @@ impl KubeCluster {
 
     /// The call for one object; `query` begins with "?" or is empty.
     async fn on_object(&self, target: &Target, verb: &'static str, query: &str) -> Result<Call, ClusterError> {
-        let (plural, resource) = self.resource(target).await?;
-        let Target { api_version, namespace, name, .. } = target;
-        let path = format!("/apis/{api_version}/namespaces/{namespace}/{plural}/{name}{query}");
-        Ok(Call::get(path, verb, resource))
+        let (path, resource) = self.kind(&target.api_version, &target.kind, &target.namespace).await?;
+        Ok(Call::get(format!("{path}/{}{query}", target.name), verb, resource))
     }
+}
+
+/// Where the kinds of a group and version lie.
+fn root(api_version: &str) -> String {
+    if api_version.contains('/') { format!("/apis/{api_version}") } else { format!("/api/{api_version}") }
 }
 
 impl Call {
@@ -170,13 +187,9 @@ impl Cluster for KubeCluster {
         })
     }
 
-    async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError> {
-        Ok(self.select(&self.kind_of(target).await?).await?.objects)
-    }
-
-    async fn kind_of(&self, target: &Target) -> Result<Selection, ClusterError> {
-        let plural = self.plural(&target.api_version, &target.kind).await?;
-        Ok(Selection::of(target.api_version.clone(), plural))
+    async fn kind_of(&self, api_version: &str, kind: &str) -> Result<Selection, ClusterError> {
+        let plural = self.plural(api_version, kind).await?;
+        Ok(Selection::of(api_version.to_owned(), plural))
     }
 
     async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
@@ -192,11 +205,10 @@ impl Cluster for KubeCluster {
     }
 
     async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError> {
-        let (plural, resource) = self.resource(target).await?;
-        let Target { api_version, namespace, .. } = target;
+        let (path, resource) = self.kind(&target.api_version, &target.kind, &target.namespace).await?;
         let query = format!("?fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
-        let path = format!("/apis/{api_version}/namespaces/{namespace}/{plural}{query}");
-        let call = Call::get(path, "create", resource).with(Method::POST, "application/json", object);
+        let call =
+            Call::get(format!("{path}{query}"), "create", resource).with(Method::POST, "application/json", object);
         Ok(namespace_must_exist(self.send(&call).await?)?.object)
     }
 

@@ -127,7 +127,7 @@ mod tests {
                 namespace: "n".to_owned(),
                 name: "x".to_owned(),
             };
-            let baseline = Baseline { object: Some(stable) };
+            let baseline = Baseline::of(Some(stable));
             for mechanism in MECHANISMS {
                 let weight = if mechanism == Mechanism::None { 10_000 } else { 1000 };
                 let weights = [Weight::from_basis_points(weight).unwrap()];
@@ -140,7 +140,7 @@ mod tests {
                     neighbours: &[],
                 };
                 let plan = of(row.mesh).and_then(|dialect| dialect.plan(&question));
-                let is_planned = plan.as_ref().is_ok_and(|plan| plan.mechanism == mechanism);
+                let is_planned = plan.as_ref().is_ok_and(|planned| planned.plan.mechanism == mechanism);
                 assert_eq!(is_planned, row.mechanisms.contains(&mechanism), "{} {mechanism:?}: {plan:?}", row.kind);
                 asked += 1;
             }
@@ -153,7 +153,8 @@ mod tests {
                 wanted: None,
                 neighbours: &[],
             };
-            let plan = of(row.mesh).and_then(|dialect| dialect.plan(&question)).ok().map(|plan| plan.mechanism);
+            let plan =
+                of(row.mesh).and_then(|dialect| dialect.plan(&question)).ok().map(|planned| planned.plan.mechanism);
             let best = row.mechanisms.first().copied().filter(|mechanism| *mechanism != Mechanism::None);
             assert_eq!(plan, best, "{}", row.kind);
         }

@@ -3,14 +3,12 @@
 
 mod authorization_policy;
 mod cohort;
-mod direct;
-mod steps;
 mod virtual_service;
 
-use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, Mesh, Target, Weight};
+use meshward_model::{ExposureIntent, Mechanism, Mesh, Target};
 use serde_json::{Map, Value};
 
-use super::{Capability, Desired, Dialect, Question, Unsupported, capabilities::mechanism_name};
+use super::{Capability, Dialect, Need, Phase, Planned, Question, Unsupported, capabilities::mechanism_name, direct};
 
 pub use cohort::Cohort;
 pub(crate) use virtual_service::qualified;
@@ -89,18 +87,21 @@ impl Dialect for Istio {
         KINDS.into_iter().map(row).collect()
     }
 
-    fn needs_neighbours(&self, question: &Question<'_>) -> bool {
-        let all_at_once = question.weights.iter().all(|weight| *weight == Weight::FULL);
-        Kind::of_target(question.target) == Some(Kind::VirtualService)
-            && question.baseline.object.is_some()
-            && !all_at_once
+    fn needs(&self, question: &Question<'_>) -> Vec<Need> {
+        if direct::is_all_at_once(question) || question.baseline.object.is_none() {
+            return Vec::new();
+        }
+        match Kind::of_target(question.target) {
+            Some(Kind::VirtualService) => vec![Need::all(&question.target.api_version, "VirtualService")],
+            _ => Vec::new(),
+        }
     }
 
-    fn plan(&self, question: &Question<'_>) -> Result<ExposurePlan, Unsupported> {
-        let all_at_once = question.weights.iter().all(|weight| *weight == Weight::FULL);
+    fn plan(&self, question: &Question<'_>) -> Result<Planned, Unsupported> {
+        let all_at_once = || direct::plan(question, virtual_service::hosts(question.target, question.canary));
         match (question.wanted, Kind::of_target(question.target)) {
-            (Some(Mechanism::None), _) => direct::plan(question),
-            (None, _) if all_at_once => direct::plan(question),
+            (Some(Mechanism::None), _) => all_at_once(),
+            (None, _) if direct::is_all_at_once(question) => all_at_once(),
             (wanted, Some(kind)) => {
                 kind.check_wanted(wanted)?;
                 match kind {
@@ -116,20 +117,20 @@ impl Dialect for Istio {
         }
     }
 
-    fn render(&self, intent: &ExposureIntent) -> Result<Vec<Desired>, Unsupported> {
-        let desired = match (intent.mechanism, Kind::of_target(&intent.target)) {
-            _ if intent.weight == Weight::FULL => direct::approved(&intent.target, &intent.canary),
-            (Mechanism::None, _) => return Err(direct::only_full()),
-            (_, Some(Kind::VirtualService)) => virtual_service::step(intent)?,
-            (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::step(intent)?,
-            (mechanism, _) => {
-                return Err(Unsupported::new(
-                    format!("{} is not exposed by {mechanism:?}", intent.target.kind),
-                    "ask for a plan and use its mechanism",
-                ));
-            }
-        };
-        Ok(vec![desired])
+    fn render(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+        match (intent.mechanism, Kind::of_target(&intent.target)) {
+            (Mechanism::None, _) => direct::render(intent),
+            (_, Some(Kind::VirtualService)) => virtual_service::render(intent),
+            (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::render(intent),
+            (mechanism, _) => Err(Unsupported::new(
+                format!("{} is not exposed by {mechanism:?}", intent.target.kind),
+                "ask for a plan and use its mechanism",
+            )),
+        }
+    }
+
+    fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+        Ok(direct::undo(intent))
     }
 }
 

@@ -238,11 +238,8 @@ impl Cluster for Breaking {
     async fn get(&self, target: &Target) -> Result<Option<Value>, ClusterError> {
         self.cluster.get(target).await
     }
-    async fn list(&self, target: &Target) -> Result<Vec<Value>, ClusterError> {
-        self.cluster.list(target).await
-    }
-    async fn kind_of(&self, target: &Target) -> Result<Selection, ClusterError> {
-        self.cluster.kind_of(target).await
+    async fn kind_of(&self, api_version: &str, kind: &str) -> Result<Selection, ClusterError> {
+        self.cluster.kind_of(api_version, kind).await
     }
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {
         self.cluster.select(selection).await
@@ -282,7 +279,7 @@ pub async fn a_restore_that_crashes_half_way_is_finished(world: &World) {
     let cluster = KubeCluster::new(&options).await.expect("a cluster");
     let breaking = Breaking { cluster, writes_left: AtomicU32::new(1) };
     let parsed = ExposureIntent::try_from(undo.clone()).expect("an intent");
-    apply::restore(&breaking, &parsed).await.expect_err("it breaks after the first write");
+    apply::restore(&breaking, &parsed, 0).await.expect_err("it breaks after the first write");
     let half = world.live("crash").await.expect("it is there");
     assert_eq!(half["spec"], before["spec"], "the traffic is as before");
     assert_ne!(half["metadata"]["managedFields"], before["metadata"]["managedFields"]);
@@ -486,7 +483,8 @@ pub async fn callers_are_held_to_their_roles(world: &World) {
     let (plan, baseline) = gateway.plan(&canary, &[10_000]).await.expect("a plan");
     let intent = intent(&canary, &plan, &baseline, 1, 10_000);
     for role in [Role::Viewer, Role::Developer, Role::Admin] {
-        let request = authorized(pb::ApplyExposureRequest { intent: Some(intent.clone()) }, &world.token(role));
+        let request =
+            authorized(pb::ApplyExposureRequest { intent: Some(intent.clone()), phase: 0 }, &world.token(role));
         refused(gateway.client.clone().apply_exposure(request).await, Reason::RoleMissing);
     }
     let request = authorized(pb::GetObjectRequest { target: Some(target(&canary)) }, &world.token(Role::Viewer));

@@ -191,12 +191,28 @@ impl Gateway {
     }
 
     pub async fn apply(&self, intent: &pb::ExposureIntent) -> Result<pb::ApplyExposureResponse, Status> {
-        let request = self.request(pb::ApplyExposureRequest { intent: Some(intent.clone()) });
+        self.apply_phase(intent, 0).await
+    }
+
+    pub async fn apply_phase(
+        &self,
+        intent: &pb::ExposureIntent,
+        phase: i32,
+    ) -> Result<pb::ApplyExposureResponse, Status> {
+        let request = self.request(pb::ApplyExposureRequest { intent: Some(intent.clone()), phase });
         Ok(self.client.clone().apply_exposure(request).await?.into_inner())
     }
 
     pub async fn restore(&self, intent: &pb::ExposureIntent) -> Result<pb::RestoreBaselineResponse, Status> {
-        let request = self.request(pb::RestoreBaselineRequest { intent: Some(intent.clone()) });
+        self.restore_phase(intent, 0).await
+    }
+
+    pub async fn restore_phase(
+        &self,
+        intent: &pb::ExposureIntent,
+        phase: i32,
+    ) -> Result<pb::RestoreBaselineResponse, Status> {
+        let request = self.request(pb::RestoreBaselineRequest { intent: Some(intent.clone()), phase });
         Ok(self.client.clone().restore_baseline(request).await?.into_inner())
     }
 
@@ -210,18 +226,25 @@ impl Gateway {
         reply.into_inner().proof.expect("a proof")
     }
 
-    /// Applies and waits for the proof; prints how long it took.
+    /// Applies phase by phase and waits for each proof; prints how long it took. The writes are those of all phases.
     pub async fn expose(
         &self,
         what: &str,
         intent: &pb::ExposureIntent,
     ) -> (pb::ApplyExposureResponse, pb::PropagationProof) {
         let start = std::time::Instant::now();
-        let applied = self.apply(intent).await.expect("it is applied");
-        let written = start.elapsed();
-        let proof = self.verify(intent, &applied.objects).await;
-        println!("{what}: written after {written:?}, {} (total {:?})", proof.message, start.elapsed());
-        (applied, proof)
+        let (mut writes, mut pods_moved) = (0, 0);
+        for phase in 0.. {
+            let applied = self.apply_phase(intent, phase).await.expect("it is applied");
+            (writes, pods_moved) = (writes + applied.writes, pods_moved + applied.pods_moved);
+            let written = start.elapsed();
+            let proof = self.verify(intent, &applied.objects).await;
+            println!("{what}, phase {phase}: written after {written:?}, {} ({:?})", proof.message, start.elapsed());
+            if !applied.more || proof.state() != pb::PropagationState::Live {
+                return (pb::ApplyExposureResponse { writes, pods_moved, ..applied }, proof);
+            }
+        }
+        unreachable!("there is a last phase")
     }
 }
 

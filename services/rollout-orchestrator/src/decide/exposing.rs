@@ -29,8 +29,10 @@ pub(super) fn progress(seen: &Observation) -> Progress {
         Seen::Unknown(why) => return Progress::Open(format!("the write did not get through: {why}")),
         Seen::NotAsked => return Progress::Open("nothing was written yet".into()),
     }
+    let has_more = matches!(&seen.write, Seen::Known(WriteOutcome::Done { more: true, .. }));
     match &seen.proof {
         Seen::Known(proof) => match proof.state {
+            PropagationState::Live if has_more => Progress::Open("a part of it is live, the rest is to come".into()),
             PropagationState::Live => Progress::Live(proof.clone()),
             PropagationState::Refused => Progress::Refused(refusal(proof)),
             PropagationState::Drifted => Progress::Lost(proof.message.clone()),

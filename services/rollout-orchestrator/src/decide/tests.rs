@@ -32,7 +32,7 @@ fn deployment() -> Deployment {
         digest: Digest::of(&object),
         target: Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap(),
         canary: object.clone(),
-        baseline: Baseline { object: Some(object) },
+        baseline: Baseline::of(Some(object)),
         strategy: Strategy {
             steps: vec![step(1_000), step(5_000), step(10_000)],
             propagation_timeout: Duration::from_secs(20),
@@ -86,7 +86,12 @@ fn proof(state: PropagationState, time: Timestamp) -> Seen<PropagationProof> {
 }
 
 fn done() -> Seen<WriteOutcome> {
-    Seen::Known(WriteOutcome::Done { writes: 1, objects: vec![] })
+    Seen::Known(WriteOutcome::Done { writes: 1, objects: vec![], more: false })
+}
+
+fn partly(state: PropagationState, time: Timestamp) -> Observation {
+    let write = Seen::Known(WriteOutcome::Done { writes: 1, objects: vec![], more: true });
+    Observation { write, ..written(state, time) }
 }
 
 fn written(state: PropagationState, time: Timestamp) -> Observation {
@@ -171,6 +176,24 @@ fn a_good_change_is_promoted() {
     assert_eq!(end.steps.iter().map(|step| step.live).collect::<Vec<_>>(), [Some(at(2)), Some(at(34)), Some(at(66))]);
     assert_eq!(end.steps[0].verdict, Some(Verdict::Healthy));
     assert_eq!(decide(&end, &Observation::default(), at(99)).wake_at, None, "an end is an end");
+}
+
+#[test]
+fn a_phase_that_is_live_is_not_the_whole_step() {
+    let ticks = [
+        (0, Observation::default()),
+        (1, partly(LIVE, at(1))),
+        (2, partly(PropagationState::Pending, at(2))),
+        (3, written(LIVE, at(3))),
+    ];
+    let (_, lines) = story(deployment(), &ticks);
+    let expected = [
+        "0 EXPOSING 1000 g1 step.exposing",
+        "1 EXPOSING 1000 g1 ",
+        "2 EXPOSING 1000 g1 ",
+        "3 BAKING 1000 g1 step.live",
+    ];
+    assert_eq!(lines, expected);
 }
 
 #[test]

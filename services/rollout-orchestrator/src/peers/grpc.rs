@@ -173,18 +173,18 @@ impl Mesh for Peer {
         Ok((self.converted(plan.try_into())?, self.converted(baseline.try_into())?))
     }
 
-    async fn apply(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError> {
-        let request = self.request(ApplyExposureRequest { intent: Some(intent.clone().into()) }, DEADLINE)?;
-        let answer =
-            self.answer(self.gateway().apply_exposure(request)).await.map(|answer| (answer.objects, answer.writes));
-        self.outcome(answer)
+    async fn apply(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError> {
+        let message = ApplyExposureRequest { intent: Some(intent.clone().into()), phase: wire(phase) };
+        let request = self.request(message, DEADLINE)?;
+        let answer = self.answer(self.gateway().apply_exposure(request)).await;
+        self.outcome(answer.map(|answer| (answer.objects, answer.writes, answer.more)))
     }
 
-    async fn restore(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError> {
-        let request = self.request(RestoreBaselineRequest { intent: Some(intent.clone().into()) }, DEADLINE)?;
-        let answer =
-            self.answer(self.gateway().restore_baseline(request)).await.map(|answer| (answer.objects, answer.writes));
-        self.outcome(answer)
+    async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError> {
+        let message = RestoreBaselineRequest { intent: Some(intent.clone().into()), phase: wire(phase) };
+        let request = self.request(message, DEADLINE)?;
+        let answer = self.answer(self.gateway().restore_baseline(request)).await;
+        self.outcome(answer.map(|answer| (answer.objects, answer.writes, answer.more)))
     }
 
     async fn verify(
@@ -205,6 +205,10 @@ impl Mesh for Peer {
     }
 }
 
+fn wire(phase: u32) -> i32 {
+    i32::try_from(phase).unwrap_or(i32::MAX)
+}
+
 impl Peer {
     fn gateway(&self) -> MeshGatewayServiceClient<PeerChannel> {
         MeshGatewayServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
@@ -213,12 +217,13 @@ impl Peer {
     /// A refused write is an outcome that the deployment decides on.
     fn outcome(
         &self,
-        answer: Result<(Vec<gateway::AppliedObject>, i32), PeerError>,
+        answer: Result<(Vec<gateway::AppliedObject>, i32, bool), PeerError>,
     ) -> Result<WriteOutcome, PeerError> {
         match answer {
-            Ok((objects, writes)) => {
+            Ok((objects, writes, more)) => {
                 let objects = objects.into_iter().map(TryInto::try_into).collect();
-                Ok(WriteOutcome::Done { writes: writes.try_into().unwrap_or(0), objects: self.converted(objects)? })
+                let writes = writes.try_into().unwrap_or(0);
+                Ok(WriteOutcome::Done { writes, objects: self.converted(objects)?, more })
             }
             Err(PeerError::Refused { status, .. }) => {
                 let why = status.message().to_owned();

@@ -83,7 +83,7 @@ fn deployment(number: usize) -> Deployment {
         digest: Digest::of(&canary),
         target: Target::new("", "networking.istio.io/v1", "VirtualService", "shop", &name).expect("a target"),
         canary,
-        baseline: Baseline { object: None },
+        baseline: Baseline::of(None),
         strategy: Strategy::default(),
         plan: plan(),
         state: State::Pending,

@@ -42,6 +42,26 @@ async fn a_good_version_is_promoted_step_by_step() {
 }
 
 #[tokio::test]
+async fn what_takes_several_phases_is_written_when_the_phases_before_are_live() {
+    let service = Service::new().await;
+    {
+        let mut state = service.world.state();
+        state.phases = 3;
+        let mut asked = 0;
+        // The second phase of the first step takes a while.
+        state.proofs = Box::new(move |_| {
+            asked += 1;
+            if (2..6).contains(&asked) { PropagationState::Pending } else { PropagationState::Live }
+        });
+    }
+    let id = service.create().await.id;
+    service.until(&id, DeploymentState::Promoted).await;
+    let state = service.world.state();
+    assert_eq!(state.history.iter().map(|written| written.1).collect::<Vec<_>>(), [1_000, 5_000, 10_000]);
+    assert_eq!(state.writes, 3);
+}
+
+#[tokio::test]
 async fn a_regression_goes_back_and_is_told() {
     let service = Service::new().await;
     service.world.state().judge =

@@ -88,6 +88,8 @@ pub struct State {
     /// Proof for an intent that was written.
     pub proofs: Script<ExposureIntent, PropagationState>,
     pub faults: Script<Call, Fault>,
+    /// How many phases everything takes; all but the last only make ready.
+    pub phases: u32,
     /// Writes of the gateway.
     pub writes: u32,
     /// Every weight that went live: its time, basis points, and how many verdicts there had been.
@@ -122,6 +124,7 @@ impl World {
             judge: Box::new(|_| Verdict::Healthy),
             proofs: Box::new(|_| PropagationState::Live),
             faults: Box::new(|_| Fault::None),
+            phases: 1,
             writes: 0,
             history: Vec::new(),
             outcomes: Vec::new(),

@@ -9,13 +9,13 @@ use crate::{gateway::v1 as gateway, types::v1 as types};
 
 impl From<model::Baseline> for gateway::Baseline {
     fn from(baseline: model::Baseline) -> Self {
-        match baseline.object {
-            None => Self { absent: true, ..Self::default() },
-            Some(object) => Self {
-                absent: false,
-                resource_version: object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
-                object_json: object.to_string(),
-            },
+        let object = baseline.object.as_ref();
+        let version = object.and_then(|object| object["metadata"]["resourceVersion"].as_str());
+        Self {
+            absent: object.is_none(),
+            resource_version: version.unwrap_or_default().to_owned(),
+            object_json: text(object),
+            related: baseline.related.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -24,11 +24,41 @@ impl TryFrom<gateway::Baseline> for model::Baseline {
     type Error = ConvertError;
 
     fn try_from(baseline: gateway::Baseline) -> Result<Self, ConvertError> {
-        if baseline.absent {
-            return Ok(Self { object: None });
-        }
-        Ok(Self { object: Some(json("object_json", &baseline.object_json)?) })
+        let related = baseline.related.into_iter().map(TryInto::try_into).collect::<Result<_, ConvertError>>();
+        Ok(Self {
+            object: object(baseline.absent, &baseline.object_json)?,
+            related: related.map_err(|error| error.within("related"))?,
+        })
     }
+}
+
+impl From<model::RelatedBaseline> for gateway::RelatedBaseline {
+    fn from(related: model::RelatedBaseline) -> Self {
+        Self {
+            absent: related.object.is_none(),
+            object_json: text(related.object.as_ref()),
+            target: Some(related.target.into()),
+        }
+    }
+}
+
+impl TryFrom<gateway::RelatedBaseline> for model::RelatedBaseline {
+    type Error = ConvertError;
+
+    fn try_from(related: gateway::RelatedBaseline) -> Result<Self, ConvertError> {
+        Ok(Self {
+            target: required("target", related.target)?.try_into().map_err(|e: ConvertError| e.within("target"))?,
+            object: object(related.absent, &related.object_json)?,
+        })
+    }
+}
+
+fn text(object: Option<&serde_json::Value>) -> String {
+    object.map(ToString::to_string).unwrap_or_default()
+}
+
+fn object(absent: bool, text: &str) -> Result<Option<serde_json::Value>, ConvertError> {
+    if absent { Ok(None) } else { json("object_json", text).map(Some) }
 }
 
 impl From<model::ExposureIntent> for gateway::ExposureIntent {
@@ -116,6 +146,7 @@ impl From<model::PlannedWrite> for gateway::PlannedWrite {
             target: Some(write.target.into()),
             operation: operation.to_owned(),
             object_json: write.object.to_string(),
+            phase: count(write.phase),
         }
     }
 }
@@ -134,8 +165,39 @@ impl TryFrom<gateway::PlannedWrite> for model::PlannedWrite {
             target: required("target", write.target)?.try_into().map_err(|e: ConvertError| e.within("target"))?,
             operation,
             object: json("object_json", &write.object_json)?,
+            phase: u32::try_from(write.phase).unwrap_or(0),
         })
     }
+}
+
+impl From<model::PlannedCohort> for gateway::PlannedCohort {
+    fn from(cohort: model::PlannedCohort) -> Self {
+        Self {
+            phase: count(cohort.phase),
+            namespace: cohort.namespace,
+            selector: cohort.selector,
+            label_key: cohort.label_key,
+            share_bp: cohort.share.map_or(-1, |share| share.basis_points().into()),
+        }
+    }
+}
+
+impl TryFrom<gateway::PlannedCohort> for model::PlannedCohort {
+    type Error = ConvertError;
+
+    fn try_from(cohort: gateway::PlannedCohort) -> Result<Self, ConvertError> {
+        Ok(Self {
+            phase: u32::try_from(cohort.phase).unwrap_or(0),
+            namespace: cohort.namespace,
+            selector: cohort.selector,
+            label_key: cohort.label_key,
+            share: if cohort.share_bp == -1 { None } else { Some(weight("share_bp", cohort.share_bp)?) },
+        })
+    }
+}
+
+fn count(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 impl From<model::PlannedStep> for gateway::PlannedStep {
@@ -145,6 +207,7 @@ impl From<model::PlannedStep> for gateway::PlannedStep {
             nominal_share_bp: step.nominal_share.basis_points().into(),
             writes: step.writes.into_iter().map(Into::into).collect(),
             exposed: step.exposed,
+            cohorts: step.cohorts.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -158,6 +221,7 @@ impl TryFrom<gateway::PlannedStep> for model::PlannedStep {
             nominal_share: weight("nominal_share_bp", step.nominal_share_bp)?,
             writes: step.writes.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             exposed: step.exposed,
+            cohorts: step.cohorts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -231,7 +295,6 @@ impl From<model::PropagationProof> for gateway::PropagationProof {
             model::PropagationState::Drifted => gateway::PropagationState::Drifted,
             model::PropagationState::Unknown => gateway::PropagationState::Unknown,
         };
-        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let refusals = proof.refusals.into_iter();
         Self {
             state: state.into(),

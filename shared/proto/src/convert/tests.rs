@@ -2,9 +2,9 @@
 
 use meshward_model::{
     Alternative, Analysis, AppliedObject, Baseline, CohortTraffic, Confidence, ExposureIntent, ExposurePlan, Finding,
-    JudgeOptions, Mechanism, Mesh, MetricsTarget, ObjectRef, Objectives, Operation, PlannedStep, PlannedWrite,
-    PropagationProof, PropagationState, Refusal, Severity, SourceRange, Target, TickSample, Verdict, Weight,
-    WeightPeriod,
+    JudgeOptions, Mechanism, Mesh, MetricsTarget, ObjectRef, Objectives, Operation, PlannedCohort, PlannedStep,
+    PlannedWrite, PropagationProof, PropagationState, Refusal, RelatedBaseline, Severity, SourceRange, Target,
+    TickSample, Verdict, Weight, WeightPeriod,
 };
 use serde_json::json;
 
@@ -41,12 +41,18 @@ fn the_vocabulary_survives_the_wire() {
         control_series: "stable".into(),
     };
     round_trip::<_, types::Target>(target());
-    round_trip::<_, gateway::Baseline>(Baseline { object: None });
+    round_trip::<_, gateway::Baseline>(Baseline::of(None));
     round_trip::<_, gateway::ExposureIntent>(ExposureIntent {
         deployment_id: "d".into(),
         generation: 3,
         target: target(),
-        baseline: Baseline { object: Some(object.clone()) },
+        baseline: Baseline {
+            object: Some(object.clone()),
+            related: vec![
+                RelatedBaseline { target: target(), object: Some(object.clone()) },
+                RelatedBaseline { target: target(), object: None },
+            ],
+        },
         canary: object.clone(),
         mechanism: Mechanism::Weight,
         weight: bp(3000),
@@ -57,8 +63,24 @@ fn the_vocabulary_survives_the_wire() {
         steps: vec![PlannedStep {
             weight: bp(1000),
             nominal_share: bp(1016),
-            writes: vec![PlannedWrite { target: target(), operation: Operation::Delete, object }],
+            writes: vec![PlannedWrite { target: target(), operation: Operation::Delete, object, phase: 2 }],
             exposed: "some".into(),
+            cohorts: vec![
+                PlannedCohort {
+                    phase: 1,
+                    namespace: "shop".into(),
+                    selector: "app=a".into(),
+                    label_key: "k".into(),
+                    share: Some(bp(1000)),
+                },
+                PlannedCohort {
+                    phase: 3,
+                    namespace: "shop".into(),
+                    selector: String::new(),
+                    label_key: "k".into(),
+                    share: None,
+                },
+            ],
         }],
         not_covered: vec!["callers without a sidecar".into()],
         alternatives: vec![Alternative { mechanism: Mechanism::Weight, reason: "not sticky".into() }],

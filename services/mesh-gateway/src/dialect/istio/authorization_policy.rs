@@ -14,13 +14,12 @@ mod tcp;
 use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Weight};
 use serde_json::{Value, json};
 
-use super::{
-    cohort::Cohort,
-    differing_fields, direct,
-    steps::{ALL_AT_ONCE, desired, planned},
-};
+use super::{cohort::Cohort, differing_fields};
 use crate::{
-    dialect::{Desired, Question, Unsupported},
+    dialect::{
+        Phase, Planned, Question, Unsupported, direct,
+        steps::{ALL_AT_ONCE, Wording, planned, step},
+    },
     object,
 };
 
@@ -30,7 +29,7 @@ const REQUEST_ID: &str = "request.headers[x-request-id]";
 const MOST_RULES: usize = 512;
 const DRY_RUN: &str = "istio.io/dry-run";
 
-pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported> {
+pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
     let stable = question.baseline.object.as_ref().ok_or_else(|| no_version_yet(question))?;
     for object in [stable, question.canary] {
         check_dry_run(object)?;
@@ -42,13 +41,13 @@ pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported>
         let ends = cohort.suffixes().join(", ");
         format!("Requests whose x-request-id is one of {ends}: {} of random ids.", cohort.nominal_share())
     };
-    let spec = |weight| compose(stable, canary, Cohort::of(weight));
     let share = |weight| Cohort::of(weight).nominal_share();
-    Ok(ExposurePlan {
+    let wording = Wording { mechanism: Mechanism::Request, share: &share, exposed: &exposed };
+    let plan = ExposurePlan {
         mechanism: Mechanism::Request,
         reason: "By request id: each request is decided by exactly one version, and one id always by the same."
             .to_owned(),
-        steps: planned(question, spec, share, exposed),
+        steps: planned(question, &[], &wording, render)?,
         not_covered: not_covered(),
         alternatives: alternatives(),
         metrics_target: MetricsTarget {
@@ -60,14 +59,18 @@ pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported>
             canary_series: String::new(),
             control_series: String::new(),
         },
-    })
+    };
+    Ok(plan.into())
 }
 
-/// The object of one step below 100 %.
-pub(super) fn step(intent: &ExposureIntent) -> Result<Desired, Unsupported> {
+/// The phases of a step.
+pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+    if intent.weight == Weight::FULL {
+        return Ok(direct::at_the_end(intent));
+    }
     let Some(baseline) = &intent.baseline.object else { return Err(direct::only_full()) };
     let spec = compose(object::spec(baseline), object::spec(&intent.canary), Cohort::of(intent.weight));
-    Ok(desired(&intent.target, spec))
+    Ok(vec![Phase::Objects(vec![step(&intent.target, spec)])])
 }
 
 fn no_version_yet(question: &Question<'_>) -> Unsupported {

@@ -7,22 +7,19 @@ mod bindings;
 mod request;
 mod weight;
 
-use meshward_model::{
-    Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, PlannedStep, Target, Weight,
-};
+use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
 use serde_json::Value;
 
-use super::{
-    cohort::Cohort,
-    differing_fields, direct,
-    steps::{ALL_AT_ONCE, desired, planned},
-};
+use super::{cohort::Cohort, differing_fields};
 use crate::{
-    dialect::{Desired, Question, Unsupported},
+    dialect::{
+        Phase, Planned, Question, Unsupported, direct,
+        steps::{ALL_AT_ONCE, Wording, planned, step},
+    },
     object,
 };
 
-pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported> {
+pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
     let Some(baseline) = &question.baseline.object else {
         return Err(Unsupported::new(
             format!("{} does not exist, so there is no version to share the traffic with", question.target),
@@ -34,8 +31,8 @@ pub(super) fn plan(question: &Question<'_>) -> Result<ExposurePlan, Unsupported>
         .and_then(|()| bindings::check_shared_hosts(question.target, canary, question.neighbours));
     let weight = weight::check(stable, canary);
     match question.wanted {
-        None | Some(Mechanism::Request) if request.is_ok() => Ok(by_request(question, stable, canary, weight.err())),
-        None | Some(Mechanism::Weight) if weight.is_ok() => Ok(by_weight(question, stable, canary, request.err())),
+        None | Some(Mechanism::Request) if request.is_ok() => by_request(question, stable, canary, weight.err()),
+        None | Some(Mechanism::Weight) if weight.is_ok() => by_weight(question, stable, canary, request.err()),
         Some(Mechanism::Weight) => Err(refused(weight)),
         _ => Err(refused(request)),
     }
@@ -45,33 +42,27 @@ fn refused(check: Result<(), Unsupported>) -> Unsupported {
     check.err().unwrap_or_else(|| Unsupported::new("it is refused", ALL_AT_ONCE))
 }
 
-/// The object of one step below 100 %.
-pub(super) fn step(intent: &ExposureIntent) -> Result<Desired, Unsupported> {
+/// The phases of a step.
+pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+    if intent.weight == Weight::FULL {
+        return Ok(direct::at_the_end(intent));
+    }
     let Some(baseline) = &intent.baseline.object else { return Err(direct::only_full()) };
     let (stable, canary) = (object::spec(baseline), object::spec(&intent.canary));
-    Ok(desired(&intent.target, spec(stable, canary, intent.mechanism, intent.weight)))
-}
-
-fn spec(stable: &Value, canary: &Value, mechanism: Mechanism, weight: Weight) -> Value {
-    match (weight, mechanism) {
+    let spec = match (intent.weight, intent.mechanism) {
         (Weight::ZERO, _) => stable.clone(),
-        (_, Mechanism::Weight) => weight::blend(stable, canary, weight),
-        _ => request::compose(stable, canary, Cohort::of(weight)),
-    }
+        (_, Mechanism::Weight) => weight::blend(stable, canary, intent.weight),
+        _ => request::compose(stable, canary, Cohort::of(intent.weight)),
+    };
+    Ok(vec![Phase::Objects(vec![step(&intent.target, spec)])])
 }
 
-fn steps(
+fn by_request(
     question: &Question<'_>,
-    mechanism: Mechanism,
-    share: impl Fn(Weight) -> Weight,
-    exposed: impl Fn(Weight) -> String,
-) -> Vec<PlannedStep> {
-    let stable = question.baseline.object.as_ref().map_or(&Value::Null, object::spec);
-    let spec = |weight| spec(stable, object::spec(question.canary), mechanism, weight);
-    planned(question, spec, share, exposed)
-}
-
-fn by_request(question: &Question<'_>, stable: &Value, canary: &Value, weight: Option<Unsupported>) -> ExposurePlan {
+    stable: &Value,
+    canary: &Value,
+    weight: Option<Unsupported>,
+) -> Result<Planned, Unsupported> {
     let exposed = |weight: Weight| {
         let cohort = Cohort::of(weight);
         let regex = cohort.regex().unwrap_or_default();
@@ -82,33 +73,43 @@ fn by_request(question: &Question<'_>, stable: &Value, canary: &Value, weight: O
         None => "Would do, but is not sticky: two requests with one id can get different versions.".to_owned(),
         Some(unsupported) => sentence(&unsupported.reason),
     };
-    ExposurePlan {
+    let share = |weight| Cohort::of(weight).nominal_share();
+    let wording = Wording { mechanism, share: &share, exposed: &exposed };
+    let plan = ExposurePlan {
         mechanism,
         reason: "By request id: each request is governed by exactly one whole version, and one id always by the same."
             .to_owned(),
-        steps: steps(question, mechanism, |weight| Cohort::of(weight).nominal_share(), exposed),
+        steps: planned(question, &[], &wording, render)?,
         not_covered: request::not_covered(question, stable, canary),
         alternatives: alternatives(Mechanism::Weight, not_weight),
         metrics_target: metrics_target(question, mechanism, request::CANARY_SERIES, request::STABLE_SERIES),
-    }
+    };
+    Ok(plan.into())
 }
 
-fn by_weight(question: &Question<'_>, stable: &Value, canary: &Value, request: Option<Unsupported>) -> ExposurePlan {
+fn by_weight(
+    question: &Question<'_>,
+    stable: &Value,
+    canary: &Value,
+    request: Option<Unsupported>,
+) -> Result<Planned, Unsupported> {
     let exposed = |weight: Weight| format!("Each request or connection, drawn anew, with a probability of {weight}.");
     let mechanism = Mechanism::Weight;
     let not_request = match request {
         None => "Would do and is better: sticky, and measured apart. WEIGHT was asked for.".to_owned(),
         Some(unsupported) => sentence(&unsupported.reason),
     };
-    ExposurePlan {
+    let wording = Wording { mechanism, share: &|weight| weight, exposed: &exposed };
+    let plan = ExposurePlan {
         mechanism,
         reason: "By blended weights: the versions differ only in where their routes send and how much.".to_owned(),
-        steps: steps(question, mechanism, |weight| weight, exposed),
+        steps: planned(question, &[], &wording, render)?,
         not_covered: weight::not_covered(stable, canary),
         alternatives: alternatives(Mechanism::Request, not_request),
         // Both versions share their routes, so Envoy's route statistics cannot tell them apart.
         metrics_target: metrics_target(question, mechanism, "", ""),
-    }
+    };
+    Ok(plan.into())
 }
 
 fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, control: &str) -> MetricsTarget {

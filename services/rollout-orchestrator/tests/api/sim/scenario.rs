@@ -80,6 +80,7 @@ impl Scenario {
     pub fn install(&self, world: &World, dice: &mut Dice) {
         let (quiet, percent, mut faults) = (self.quiet.clone(), self.fault_percent, dice.fork());
         let mut state = world.state();
+        state.phases = dice.pick(&[1, 1, 2, 4]);
         state.faults = Box::new(move |_| {
             if quiet.load(Ordering::Relaxed) || !faults.chance(percent) {
                 return Fault::None;

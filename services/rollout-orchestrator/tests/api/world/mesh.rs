@@ -78,6 +78,14 @@ impl State {
         (marks.spec != live.spec).then(|| WriteOutcome::Drifted("kubectl changed the object".into()))
     }
 
+    /// What a phase says that only makes ready: nothing of the object, but more is to come.
+    pub fn made_ready(&self, intent: &ExposureIntent, phase: u32) -> Option<WriteOutcome> {
+        (phase + 1 < self.phases).then(|| match done(intent, &self.live(intent), 0) {
+            WriteOutcome::Done { writes, objects, .. } => WriteOutcome::Done { writes, objects, more: true },
+            other => other,
+        })
+    }
+
     pub fn expose(&mut self, intent: &ExposureIntent, now: jiff::Timestamp) -> WriteOutcome {
         let live = self.live(intent);
         let last = intent.weight == Weight::FULL;
@@ -150,5 +158,5 @@ fn done(intent: &ExposureIntent, live: &Live, writes: u32) -> WriteOutcome {
         object_generation: 1,
         absent: false,
     };
-    WriteOutcome::Done { writes, objects: vec![object] }
+    WriteOutcome::Done { writes, objects: vec![object], more: false }
 }

@@ -78,15 +78,21 @@ impl Mesh for World {
         });
         let live = planned.await??;
         let object = json!({"metadata": {"resourceVersion": live.version.to_string()}, "spec": live.spec});
-        Ok((plan(), Baseline { object: Some(object) }))
+        Ok((plan(), Baseline::of(Some(object))))
     }
 
-    async fn apply(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError> {
-        self.call(Call::Apply, |state, now| state.expose(intent, now)).await
+    async fn apply(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError> {
+        self.call(Call::Apply, |state, now| {
+            state.made_ready(intent, phase).unwrap_or_else(|| state.expose(intent, now))
+        })
+        .await
     }
 
-    async fn restore(&self, intent: &ExposureIntent) -> Result<WriteOutcome, PeerError> {
-        self.call(Call::Restore, |state, now| state.restore(intent, now)).await
+    async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError> {
+        self.call(Call::Restore, |state, now| {
+            state.made_ready(intent, phase).unwrap_or_else(|| state.restore(intent, now))
+        })
+        .await
     }
 
     async fn verify(

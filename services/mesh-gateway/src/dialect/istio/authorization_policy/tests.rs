@@ -5,7 +5,7 @@ mod evaluate;
 use meshward_model::{Baseline, Target};
 
 use super::*;
-use crate::dialect::{Dialect as _, Istio};
+use crate::dialect::{Dialect as _, Istio, only_object};
 use evaluate::{Connection, Request, Rolls, id, request_ids};
 
 fn target() -> Target {
@@ -22,11 +22,11 @@ fn bp(value: i64) -> Weight {
 }
 
 fn ask(stable: Option<&Value>, canary: &Value, wanted: Option<Mechanism>) -> Result<ExposurePlan, Unsupported> {
-    let (target, baseline) = (target(), Baseline { object: stable.cloned() });
+    let (target, baseline) = (target(), Baseline::of(stable.cloned()));
     let weights = [bp(1000), bp(5000), Weight::FULL];
     let question =
         Question { target: &target, baseline: &baseline, canary, weights: &weights, wanted, neighbours: &[] };
-    Istio.plan(&question)
+    Istio.plan(&question).map(|planned| planned.plan)
 }
 
 fn get(path: &str) -> Value {
@@ -69,15 +69,15 @@ fn rules_are_narrowed_to_the_cohort_and_its_complement() {
         deployment_id: "d".into(),
         generation: 1,
         target: target(),
-        baseline: Baseline { object: Some(stable.clone()) },
+        baseline: Baseline::of(Some(stable.clone())),
         canary: canary.clone(),
         mechanism: Mechanism::Request,
         weight,
     };
     for step in &plan.steps {
-        assert_eq!(Istio.render(&intent(step.weight)).unwrap()[0].object, step.writes[0].object, "{}", step.weight);
+        assert_eq!(only_object(Istio.render(&intent(step.weight))), step.writes[0].object, "{}", step.weight);
     }
-    assert_eq!(Istio.render(&intent(Weight::ZERO)).unwrap()[0].object["spec"], stable["spec"]);
+    assert_eq!(only_object(Istio.render(&intent(Weight::ZERO)))["spec"], stable["spec"]);
 }
 
 #[test]

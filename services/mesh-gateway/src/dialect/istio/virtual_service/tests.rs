@@ -4,7 +4,7 @@ use meshward_model::{Baseline, ExposureIntent, Operation};
 use serde_json::json;
 
 use super::*;
-use crate::dialect::{Dialect as _, Istio};
+use crate::dialect::{Dialect as _, Istio, only_object};
 
 fn target() -> Target {
     Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap()
@@ -25,17 +25,12 @@ fn ask(
     wanted: Option<Mechanism>,
     neighbours: &[Value],
 ) -> Result<ExposurePlan, Unsupported> {
-    let (target, baseline) = (target(), Baseline { object: Some(object(stable.clone())) });
+    let (target, baseline) = (target(), Baseline::of(Some(object(stable.clone()))));
     let weights = [bp(1000), bp(5000), Weight::FULL];
     let canary = object(canary.clone());
-    Istio.plan(&Question {
-        target: &target,
-        baseline: &baseline,
-        canary: &canary,
-        weights: &weights,
-        wanted,
-        neighbours,
-    })
+    let question =
+        Question { target: &target, baseline: &baseline, canary: &canary, weights: &weights, wanted, neighbours };
+    Istio.plan(&question).map(|planned| planned.plan)
 }
 
 fn to(host: &str) -> Value {
@@ -216,7 +211,7 @@ fn weight_is_for_destinations_only() {
 #[test]
 fn an_object_that_does_not_exist_can_only_be_created() {
     let (target, canary) = (target(), object(json!({"hosts": ["a"]})));
-    let baseline = Baseline { object: None };
+    let baseline = Baseline::of(None);
     let ask = |weights: &[Weight]| {
         Istio.plan(&Question {
             target: &target,
@@ -227,7 +222,7 @@ fn an_object_that_does_not_exist_can_only_be_created() {
             neighbours: &[],
         })
     };
-    let plan = ask(&[Weight::FULL]).unwrap();
+    let plan = ask(&[Weight::FULL]).unwrap().plan;
     assert_eq!((plan.mechanism, plan.steps[0].writes[0].operation), (Mechanism::None, Operation::Create));
     assert!(ask(&[bp(1000), Weight::FULL]).unwrap_err().reason.contains("does not exist"));
 }
@@ -240,16 +235,14 @@ fn what_is_rendered_is_what_was_planned() {
         deployment_id: "d".into(),
         generation: 1,
         target: target(),
-        baseline: Baseline { object: Some(object(spec("1s"))) },
+        baseline: Baseline::of(Some(object(spec("1s")))),
         canary: object(spec("2s")),
         mechanism: plan.mechanism,
         weight: Weight::ZERO,
     };
-    assert_eq!(Istio.render(&intent).unwrap()[0].object, object(spec("1s")), "nobody: the content of before");
+    assert_eq!(only_object(Istio.render(&intent)), object(spec("1s")), "nobody: the content of before");
     for step in &plan.steps {
         intent.weight = step.weight;
-        let rendered = Istio.render(&intent).unwrap();
-        assert_eq!(rendered[0].object, step.writes[0].object, "{}", step.weight);
-        assert_eq!(rendered[0].is_final, step.weight == Weight::FULL);
+        assert_eq!(only_object(Istio.render(&intent)), step.writes[0].object, "{}", step.weight);
     }
 }

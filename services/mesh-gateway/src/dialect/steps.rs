@@ -1,0 +1,143 @@
+//! The steps of a plan, whatever the mesh and the mechanism: what [`super::Dialect::render`] would write at each weight.
+
+use meshward_model::{
+    Baseline, ExposureIntent, Mechanism, Operation, PlannedCohort, PlannedStep, PlannedWrite, RelatedBaseline, Target,
+    Weight,
+};
+use serde_json::{Value, json};
+
+use super::{Desired, Phase, PodCohorts, Question, Unsupported, Wanted};
+use crate::object;
+
+/// What would work for a change that no share of the traffic can be given.
+pub(super) const ALL_AT_ONCE: &str = "release it all at once (mechanism NONE, 100 %)";
+
+/// How a mechanism describes its steps below 100 %.
+pub(super) struct Wording<'a> {
+    pub(super) mechanism: Mechanism,
+    /// What the mechanism's granularity makes of a weight.
+    pub(super) share: &'a dyn Fn(Weight) -> Weight,
+    /// Who gets the canary, in a sentence.
+    pub(super) exposed: &'a dyn Fn(Weight) -> String,
+}
+
+/// The steps of a plan: the very phases that are written later.
+pub(super) fn planned(
+    question: &Question<'_>,
+    related: &[RelatedBaseline],
+    wording: &Wording<'_>,
+    render: impl Fn(&ExposureIntent) -> Result<Vec<Phase>, Unsupported>,
+) -> Result<Vec<PlannedStep>, Unsupported> {
+    let step = |weight: Weight| {
+        let intent = ExposureIntent {
+            deployment_id: String::new(),
+            generation: 0,
+            target: question.target.clone(),
+            baseline: Baseline { object: question.baseline.object.clone(), related: related.to_vec() },
+            canary: question.canary.clone(),
+            mechanism: wording.mechanism,
+            weight,
+        };
+        let phases = render(&intent)?;
+        Ok(PlannedStep {
+            weight,
+            nominal_share: match weight {
+                Weight::ZERO | Weight::FULL => weight,
+                weight => (wording.share)(weight),
+            },
+            writes: writes(&intent, &phases),
+            cohorts: cohorts(&phases),
+            exposed: match weight {
+                Weight::ZERO => "Nobody.".to_owned(),
+                Weight::FULL => "Everybody; the object is the approved version.".to_owned(),
+                weight => (wording.exposed)(weight),
+            },
+        })
+    };
+    question.weights.iter().copied().map(step).collect()
+}
+
+fn number(phase: usize) -> u32 {
+    u32::try_from(phase).unwrap_or(u32::MAX)
+}
+
+fn writes(intent: &ExposureIntent, phases: &[Phase]) -> Vec<PlannedWrite> {
+    let mut writes = Vec::new();
+    for (index, phase) in phases.iter().enumerate() {
+        let Phase::Objects(objects) = phase else { continue };
+        writes.extend(objects.iter().map(|desired| write(intent, number(index), desired)));
+    }
+    writes
+}
+
+fn write(intent: &ExposureIntent, phase: u32, desired: &Desired) -> PlannedWrite {
+    let target = desired.target.clone();
+    let before = intent.before(&target);
+    let (operation, object) = match &desired.wanted {
+        Wanted::Helper(object) => (Operation::Create, object.clone()),
+        Wanted::Step(object) | Wanted::Final(object) if before.is_none() => (Operation::Create, object.clone()),
+        Wanted::Step(object) | Wanted::Final(object) => (Operation::Apply, object.clone()),
+        Wanted::Gone => (Operation::Delete, skeleton(&target)),
+        Wanted::Baseline => match before {
+            Some(object) => (Operation::Apply, content(&target, object)),
+            None => (Operation::Delete, skeleton(&target)),
+        },
+    };
+    PlannedWrite { target, operation, object, phase }
+}
+
+fn cohorts(phases: &[Phase]) -> Vec<PlannedCohort> {
+    let mut cohorts = Vec::new();
+    for (index, phase) in phases.iter().enumerate() {
+        let Phase::Pods(PodCohorts { namespace, labels, key, share, .. }) = phase else { continue };
+        let selector = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+        cohorts.push(PlannedCohort {
+            phase: number(index),
+            namespace: namespace.clone(),
+            selector,
+            label_key: key.clone(),
+            share: *share,
+        });
+    }
+    cohorts
+}
+
+/// The object of a step, carrying marks.
+pub(super) fn step(target: &Target, spec: Value) -> Desired {
+    Desired { target: target.clone(), wanted: Wanted::Step(with_spec(target, spec)) }
+}
+
+/// What stood there before.
+pub(super) fn baseline(target: &Target) -> Desired {
+    Desired { target: target.clone(), wanted: Wanted::Baseline }
+}
+
+/// The approved version: its spec, labels and annotations.
+pub(super) fn approved(target: &Target, canary: &Value) -> Desired {
+    Desired { target: target.clone(), wanted: Wanted::Final(content(target, canary)) }
+}
+
+fn content(target: &Target, of: &Value) -> Value {
+    let mut object = with_spec(target, object::spec(of).clone());
+    for field in ["labels", "annotations"] {
+        if let Some(map) = object::metadata_map(of, field) {
+            object["metadata"][field] = Value::Object(map.clone());
+        }
+    }
+    object
+}
+
+fn with_spec(target: &Target, spec: Value) -> Value {
+    let mut object = skeleton(target);
+    object["spec"] = spec;
+    object
+}
+
+/// An object with nothing but its name.
+fn skeleton(target: &Target) -> Value {
+    json!({
+        "apiVersion": target.api_version,
+        "kind": target.kind,
+        "metadata": {"name": target.name, "namespace": target.namespace},
+    })
+}
