@@ -9,6 +9,7 @@
 //! | [`demo`] | the main job, end to end, with a report that says whether all of it held |
 
 pub mod demo;
+pub mod linkerd;
 pub mod load;
 pub mod otlp;
 pub mod ports;

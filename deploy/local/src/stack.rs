@@ -13,14 +13,14 @@
 //!
 //! All ports are free ones, all files are in one folder, and everything ends with the [`Stack`] or with the runner.
 
-mod apiserver;
+pub(crate) mod apiserver;
 mod envoy;
-mod error;
-mod etcd;
+pub(crate) mod error;
+pub(crate) mod etcd;
 mod istiod;
 mod mesh;
 mod nack;
-mod objects;
+pub(crate) mod objects;
 mod prometheus;
 mod server;
 
@@ -40,7 +40,7 @@ use crate::tools::Tools;
 /// How long each server may take to get ready; a hundred times what it takes on an idle machine.
 const READY: Duration = Duration::from_secs(90);
 /// How long a server may take to end by itself before it is killed.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// What a stack is started with.
 #[derive(Debug, Clone)]

@@ -20,6 +20,8 @@ pub struct Tools {
     pub grpcurl: PathBuf,
     /// The definitions of Istio's kinds: one YAML file of several documents.
     pub crds: PathBuf,
+    /// The folder with the definitions of the Gateway API's kinds, where it is installed.
+    pub gateway_api: Option<PathBuf>,
 }
 
 /// Why the tools could not be located.
@@ -68,6 +70,7 @@ impl Tools {
             prometheus: server("MESHWARD_TOOL_PROMETHEUS"),
             grpcurl: grpcurl(&variables),
             crds: existing("MESHWARD_CRDS", &file, &variables)?,
+            gateway_api: gateway_api(&variables),
         })
     }
 
@@ -78,6 +81,7 @@ impl Tools {
             prometheus: existing("MESHWARD_TOOL_PROMETHEUS", file, value)?,
             grpcurl: grpcurl(value),
             crds: existing("MESHWARD_CRDS", file, value)?,
+            gateway_api: gateway_api(value),
         })
     }
 }
@@ -106,6 +110,11 @@ fn existing(variable: &'static str, file: &Path, value: &Variables) -> Result<Pa
 /// By its bare name where it is not installed: only the lines that the demo prints need it.
 fn grpcurl(value: &Variables) -> PathBuf {
     existing("MESHWARD_TOOL_GRPCURL", Path::new(""), value).unwrap_or_else(|_| "grpcurl".into())
+}
+
+/// Only those who look for the Gateway API's kinds need them.
+fn gateway_api(value: &Variables) -> Option<PathBuf> {
+    value("MESHWARD_TOOL_GATEWAY_API_CRDS").map(PathBuf::from).filter(|folder| folder.is_dir())
 }
 
 /// The folder that `deploy/local/install` uses; the same rule as in that script.

@@ -16,7 +16,7 @@ use crate::tools::Tools;
 
 /// How the API server is reached.
 #[derive(Clone)]
-pub(super) struct Api {
+pub(crate) struct Api {
     pub url: String,
     pub kubeconfig: PathBuf,
     pub client: kube::Client,
@@ -33,7 +33,7 @@ rules:
 ";
 
 /// Starts the API server; returns when it says that it is ready.
-pub(super) async fn start(
+pub(crate) async fn start(
     dir: &Path,
     tools: &Tools,
     logs: &Path,

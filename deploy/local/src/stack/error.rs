@@ -58,7 +58,7 @@ pub(super) fn port<T>(result: io::Result<T>) -> Result<T, StackError> {
     result.map_err(StackError::Port)
 }
 
-pub(super) fn create_dir(path: &Path) -> Result<(), StackError> {
+pub(crate) fn create_dir(path: &Path) -> Result<(), StackError> {
     std::fs::create_dir_all(path).map_err(|source| StackError::File { path: path.to_owned(), source })
 }
 

@@ -7,7 +7,7 @@ use crate::process::{Process, Program};
 use crate::tools::Tools;
 
 /// Starts etcd; returns it and its client URL.
-pub(super) async fn start(dir: &Path, tools: &Tools, logs: &Path) -> Result<(Process, String), StackError> {
+pub(crate) async fn start(dir: &Path, tools: &Tools, logs: &Path) -> Result<(Process, String), StackError> {
     error::create_dir(dir)?;
     let client_url = format!("http://{}", free_address()?);
     let peer_url = format!("http://{}", free_address()?);

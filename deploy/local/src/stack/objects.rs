@@ -17,7 +17,7 @@ const FIELD_MANAGER: &str = "meshward-local";
 const PARALLEL: usize = 8;
 
 /// Applies one object; it is namespaced if its metadata names a namespace.
-pub(super) async fn apply(client: &kube::Client, object: &Value) -> Result<(), StackError> {
+pub(crate) async fn apply(client: &kube::Client, object: &Value) -> Result<(), StackError> {
     let (api, object, what) = parse(client, object)?;
     let name = object.metadata.name.clone().unwrap_or_default();
     api.patch(&name, &parameters(), &Patch::Apply(&object)).await.map_err(StackError::kubernetes(what))?;
@@ -25,7 +25,7 @@ pub(super) async fn apply(client: &kube::Client, object: &Value) -> Result<(), S
 }
 
 /// Applies the `status` of an object that exists.
-pub(super) async fn apply_status(client: &kube::Client, object: &Value) -> Result<(), StackError> {
+pub(crate) async fn apply_status(client: &kube::Client, object: &Value) -> Result<(), StackError> {
     let (api, object, what) = parse(client, object)?;
     let name = object.metadata.name.clone().unwrap_or_default();
     api.patch_status(&name, &parameters(), &Patch::Apply(&object)).await.map_err(StackError::kubernetes(what))?;
@@ -38,23 +38,33 @@ pub(super) async fn apply_all(client: &kube::Client, objects: &[Value]) -> Resul
 }
 
 /// Creates namespaces.
-pub(super) async fn create_namespaces(client: &kube::Client, names: &[&str]) -> Result<(), StackError> {
+pub(crate) async fn create_namespaces(client: &kube::Client, names: &[&str]) -> Result<(), StackError> {
     let namespace = |name: &&str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     apply_all(client, &names.iter().map(namespace).collect::<Vec<_>>()).await
 }
 
 /// Applies every definition in a YAML file and waits until the API server serves all of them.
 pub(super) async fn apply_crds(client: &kube::Client, file: &Path) -> Result<(), StackError> {
+    apply_definitions(client, &documents(file)?).await
+}
+
+/// The objects in a YAML file of several documents.
+pub(crate) fn documents(file: &Path) -> Result<Vec<Value>, StackError> {
     let text = error::read(file)?;
-    let mut definitions = Vec::new();
+    let mut objects = Vec::new();
     for document in serde_yaml::Deserializer::from_str(&text) {
         let object =
             Value::deserialize(document).map_err(|why| StackError::malformed(file.display().to_string(), why))?;
         if !object.is_null() {
-            definitions.push(object);
+            objects.push(object);
         }
     }
-    apply_all(client, &definitions).await?;
+    Ok(objects)
+}
+
+/// Applies definitions of kinds and waits until the API server serves all of them.
+pub(crate) async fn apply_definitions(client: &kube::Client, definitions: &[Value]) -> Result<(), StackError> {
+    apply_all(client, definitions).await?;
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let waiting = async {
         while !all_established(&api).await? {
@@ -64,7 +74,7 @@ pub(super) async fn apply_crds(client: &kube::Client, file: &Path) -> Result<(),
     };
     tokio::time::timeout(READY, waiting)
         .await
-        .unwrap_or_else(|_| Err(StackError::malformed("a definition of Istio's kinds", "never established")))
+        .unwrap_or_else(|_| Err(StackError::malformed("a definition of a mesh's kinds", "never established")))
 }
 
 async fn all_established(api: &Api<CustomResourceDefinition>) -> Result<bool, StackError> {
