@@ -87,10 +87,11 @@ impl Gateway {
         let question = Question { target, baseline: &baseline, canary, weights, wanted, neighbours: &[] };
         let mut neighbours = neighbours(cluster, &dialect.needs(&question)).await?;
         for _ in 0..ROUNDS {
-            let Planned { plan, related } = dialect.plan(&Question { neighbours: &neighbours, ..question })?;
+            let Planned { plan, related, facts } = dialect.plan(&Question { neighbours: &neighbours, ..question })?;
             let fresh = read_again(cluster, &related).await?;
             if related.iter().zip(&fresh).all(|(known, fresh)| is_same(known, fresh)) {
                 baseline.related = fresh;
+                baseline.facts = facts;
                 return Ok((plan, baseline));
             }
             // The list was behind.
@@ -287,7 +288,7 @@ async fn neighbours(cluster: &dyn Cluster, needs: &[Need]) -> Result<Vec<Value>,
 /// What the control plane is held against.
 fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Expected {
     let spec = live.as_ref().map(object::spec);
-    let canary = intent.is_about(&target).then_some(&intent.canary);
+    let canary = intent.is_about(&target).then_some(&intent.canary).filter(|canary| !canary.is_null());
     let before = intent.before(&target);
     let candidates = before.into_iter().chain(canary).map(object::spec);
     let others: Vec<_> = candidates.filter(|candidate| Some(*candidate) != spec).cloned().collect();
@@ -295,7 +296,7 @@ fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Exp
         let fields = ["hosts", "gateways", "exportTo", "selector", "targetRef", "targetRefs"];
         spec.is_some_and(|spec| fields.iter().all(|field| spec[*field] == other[*field]))
     };
-    let rebinds = before.is_none() || !others.iter().all(same_binding);
+    let rebinds = before.is_none() || live.is_none() || !others.iter().all(same_binding);
     Expected { target, object: live, others, rebinds }
 }
 

@@ -69,6 +69,11 @@ impl<'a> Case<'a> {
         Self { intent, target, baseline: intent.before(target) }
     }
 
+    /// The approved version is that this object is gone.
+    fn removes(&self) -> bool {
+        self.intent.is_about(self.target) && self.intent.canary.is_null()
+    }
+
     /// The approved version, if the object is the one that the deployment is about.
     fn canary(&self) -> Option<&'a Value> {
         self.intent.is_about(self.target).then_some(&self.intent.canary)

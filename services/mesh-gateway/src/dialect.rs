@@ -67,11 +67,13 @@ pub struct Planned {
     pub plan: ExposurePlan,
     /// The objects that it changes besides the target, as they stand now.
     pub related: Vec<RelatedBaseline>,
+    /// What [`Dialect::render`] must know besides, since it reads no cluster: comes back as [`Baseline::facts`].
+    pub facts: Value,
 }
 
 impl From<ExposurePlan> for Planned {
     fn from(plan: ExposurePlan) -> Self {
-        Self { plan, related: Vec::new() }
+        Self { plan, related: Vec::new(), facts: Value::Null }
     }
 }
 
@@ -100,6 +102,8 @@ pub enum Wanted {
     Step(Value),
     /// The deployment ends here: the approved version with the labels and annotations that it brings, without marks.
     Final(Value),
+    /// The deployment ends here: the approved version is that the object is gone.
+    Removed,
     /// An object of Meshward's own, which exists only while the deployment does.
     Helper(Value),
     /// The helper is taken away.
@@ -123,7 +127,7 @@ impl Desired {
     pub fn object(&self) -> &Value {
         match &self.wanted {
             Wanted::Step(object) | Wanted::Final(object) | Wanted::Helper(object) => object,
-            Wanted::Gone | Wanted::Baseline => &Value::Null,
+            Wanted::Removed | Wanted::Gone | Wanted::Baseline => &Value::Null,
         }
     }
 

@@ -37,13 +37,17 @@ pub struct Baseline {
     /// between two subsets.
     #[serde(default)]
     pub related: Vec<RelatedBaseline>,
+    /// What the plan found out about the cluster and its steps rest on, e.g. the ports of a service; of a shape that
+    /// only the adapter knows. Null = nothing.
+    #[serde(default)]
+    pub facts: Value,
 }
 
 impl Baseline {
     /// What stood there if the deployment changes but one object.
     #[must_use]
     pub fn of(object: Option<Value>) -> Self {
-        Self { object, related: Vec::new() }
+        Self { object, related: Vec::new(), facts: Value::Null }
     }
 }
 
@@ -67,7 +71,7 @@ pub struct ExposureIntent {
     pub target: Target,
     /// What was there before.
     pub baseline: Baseline,
-    /// The canary version of the object.
+    /// The canary version of the object; null = it shall be gone.
     pub canary: Value,
     /// How it is exposed.
     pub mechanism: Mechanism,

@@ -6,6 +6,8 @@ mod analysis;
 mod exposure;
 mod finding;
 
+pub use exposure::canary;
+
 use jiff::{SignedDuration, Timestamp};
 use meshward_model as model;
 

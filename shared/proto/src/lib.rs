@@ -3,7 +3,7 @@
 
 mod convert;
 
-pub use convert::{ConvertError, duration, from_duration, from_timestamp, timestamp};
+pub use convert::{ConvertError, canary, duration, from_duration, from_timestamp, timestamp};
 
 /// The descriptors of every file, imports and `google.api.http` options included: for reflection and the HTTP/JSON mapping.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/meshward.binpb"));

@@ -15,6 +15,8 @@
 //! | is missing, as in the baseline | created |
 //! | is missing, unlike in the baseline | refused: drift |
 //!
+//! An object whose approved version is that it is gone ([`Wanted::Removed`]) is deleted under the same conditions.
+//!
 //! A helper, which the deployment makes and takes away ([`Wanted::Helper`], [`Wanted::Gone`]):
 //!
 //! | the live object | helper | gone |
@@ -49,6 +51,7 @@ pub(super) enum Action {
 pub(super) fn decide(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> Result<Action, Error> {
     match &desired.wanted {
         Wanted::Step(_) | Wanted::Final(_) => expose(live, case, desired),
+        Wanted::Removed => retire(live, case),
         Wanted::Baseline => restore::restore(live, case),
         Wanted::Helper(object) => help(live, case, object),
         Wanted::Gone => remove(live, case),
@@ -70,6 +73,16 @@ fn expose(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> Result<Ac
         None => check_unmarked(live, case)?,
     }
     Ok(write(live, case, desired))
+}
+
+/// Takes away the object itself, under the same fence as a change of it.
+fn retire(live: Option<&Value>, case: &Case<'_>) -> Result<Action, Error> {
+    let Some(live) = live else { return Ok(Action::Nothing) };
+    match Marks::of(live) {
+        Some(marks) => check_marks(live, &marks, case)?,
+        None => check_unmarked(live, case)?,
+    }
+    Ok(delete(live))
 }
 
 fn create(case: &Case<'_>, desired: &Desired) -> Result<Action, Error> {

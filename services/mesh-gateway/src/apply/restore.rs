@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | absent | is missing | nothing |
 //! | absent | is ours: marked, or the canary as we left it | deleted |
-//! | present | is missing or another one (uid) | refused: drift |
+//! | present | is missing or another one (uid) | refused: drift; made anew if its removal was the version |
 //! | present | is the very baseline: nothing was written since (resourceVersion) | marked, then put back like any other |
 //! | present | is the baseline, owners included | nothing |
 //! | present | is the baseline, but Meshward still owns fields | owners put back: the second of the two writes |
@@ -29,8 +29,12 @@ pub(super) fn restore(live: Option<&Value>, case: &Case<'_>) -> Result<Action, E
     match (case.baseline, live) {
         (None, None) => Ok(Action::Nothing),
         (None, Some(live)) => remove(live, case),
+        // The version was that it is gone, and it had come to that.
+        (Some(baseline), None) if case.removes() => Ok(Action::Create(anew(baseline))),
         (Some(_), None) => Err(deleted(case.target)),
-        (Some(baseline), Some(live)) if object::uid(baseline) != object::uid(live) => Err(deleted(case.target)),
+        (Some(baseline), Some(live)) if object::uid(baseline) != object::uid(live) && !case.removes() => {
+            Err(deleted(case.target))
+        }
         (Some(baseline), Some(live)) => put_back(baseline, live, case),
     }
 }
@@ -38,6 +42,20 @@ pub(super) fn restore(live: Option<&Value>, case: &Case<'_>) -> Result<Action, E
 fn remove(live: &Value, case: &Case<'_>) -> Result<Action, Error> {
     check_ours(live, case)?;
     Ok(delete(live))
+}
+
+/// The object of before for a cluster where it is gone: all but what the API server alone gives.
+fn anew(baseline: &Value) -> Value {
+    let mut object = baseline.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|field, _| {
+            ["name", "namespace", "labels", "annotations", "ownerReferences", "finalizers"].contains(&field.as_str())
+        });
+    }
+    object
 }
 
 fn put_back(baseline: &Value, live: &Value, case: &Case<'_>) -> Result<Action, Error> {

@@ -325,3 +325,27 @@ fn a_related_object_is_held_against_its_own_baseline() {
     let refused = decide::decide(Some(&moved), &case, &desired).unwrap_err();
     assert!(matches!(refused, Error::Drift { .. }), "the spec of the canary is no excuse here: {refused}");
 }
+
+#[test]
+fn an_object_that_shall_be_gone_is_deleted_and_made_anew_on_the_way_back() {
+    let mut intent = intent(3, Weight::FULL);
+    intent.canary = Value::Null;
+    let before = live("7", spec("1s"));
+    let gone = decide(Some(&before), &intent).unwrap();
+    assert_eq!(gone, Action::Delete { uid: "u".into(), resource_version: "7".into() });
+    assert_eq!(decide(None, &intent).unwrap(), Action::Nothing);
+    let changed = live("8", spec("3s"));
+    assert!(matches!(decide(Some(&changed), &intent), Err(Error::Drift { .. })), "somebody changed it since the plan");
+
+    let Action::Create(made) = restore(None, &intent).unwrap() else { panic!("not created") };
+    assert_eq!((&made["spec"], &made["metadata"]["labels"]), (&before["spec"], &before["metadata"]["labels"]));
+    assert_eq!(made["metadata"]["uid"], Value::Null);
+    let mut anew = made;
+    anew["metadata"]["uid"] = "u9".into();
+    anew["metadata"]["resourceVersion"] = "9".into();
+    anew["metadata"]["managedFields"] = json!([entry("meshward", "Update")]);
+    let Action::Patch(owners) = restore(Some(&anew), &intent).unwrap() else { panic!("not a patch") };
+    assert_eq!(owners[1]["path"], "/metadata/managedFields");
+    anew["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
+    assert_eq!(restore(Some(&anew), &intent).unwrap(), Action::Nothing);
+}

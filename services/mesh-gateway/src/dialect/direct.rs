@@ -2,6 +2,8 @@
 
 use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Weight};
 
+use serde_json::Value;
+
 use super::{
     Phase, Planned, Question, Unsupported,
     steps::{Wording, approved, baseline, planned},
@@ -17,7 +19,7 @@ pub(super) fn plan(question: &Question<'_>, hosts: Vec<String>) -> Result<Planne
         Some(_) => "every step asks for all of the traffic",
     };
     let wording = Wording { mechanism: Mechanism::None, share: &|weight| weight, exposed: &|_| String::new() };
-    let mut steps = planned(question, &[], &wording, render)?;
+    let mut steps = planned(question, (&[], &Value::Null), &wording, render)?;
     for step in &mut steps {
         "Everybody.".clone_into(&mut step.exposed);
     }

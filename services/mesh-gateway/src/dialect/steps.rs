@@ -24,7 +24,7 @@ pub(super) struct Wording<'a> {
 /// The steps of a plan: the very phases that are written later.
 pub(super) fn planned(
     question: &Question<'_>,
-    related: &[RelatedBaseline],
+    (related, facts): (&[RelatedBaseline], &Value),
     wording: &Wording<'_>,
     render: impl Fn(&ExposureIntent) -> Result<Vec<Phase>, Unsupported>,
 ) -> Result<Vec<PlannedStep>, Unsupported> {
@@ -33,7 +33,11 @@ pub(super) fn planned(
             deployment_id: String::new(),
             generation: 0,
             target: question.target.clone(),
-            baseline: Baseline { object: question.baseline.object.clone(), related: related.to_vec() },
+            baseline: Baseline {
+                object: question.baseline.object.clone(),
+                related: related.to_vec(),
+                facts: facts.clone(),
+            },
             canary: question.canary.clone(),
             mechanism: wording.mechanism,
             weight,
@@ -49,7 +53,7 @@ pub(super) fn planned(
             cohorts: cohorts(&phases),
             exposed: match weight {
                 Weight::ZERO => "Nobody.".to_owned(),
-                Weight::FULL => "Everybody; the object is the approved version.".to_owned(),
+                Weight::FULL => "Everybody; what stands there is the approved version alone.".to_owned(),
                 weight => (wording.exposed)(weight),
             },
         })
@@ -77,7 +81,7 @@ fn write(intent: &ExposureIntent, phase: u32, desired: &Desired) -> PlannedWrite
         Wanted::Helper(object) => (Operation::Create, object.clone()),
         Wanted::Step(object) | Wanted::Final(object) if before.is_none() => (Operation::Create, object.clone()),
         Wanted::Step(object) | Wanted::Final(object) => (Operation::Apply, object.clone()),
-        Wanted::Gone => (Operation::Delete, skeleton(&target)),
+        Wanted::Removed | Wanted::Gone => (Operation::Delete, skeleton(&target)),
         Wanted::Baseline => match before {
             Some(object) => (Operation::Apply, content(&target, object)),
             None => (Operation::Delete, skeleton(&target)),
@@ -112,8 +116,11 @@ pub(super) fn baseline(target: &Target) -> Desired {
     Desired { target: target.clone(), wanted: Wanted::Baseline }
 }
 
-/// The approved version: its spec, labels and annotations.
+/// The approved version: its spec, labels and annotations; or that the object is gone.
 pub(super) fn approved(target: &Target, canary: &Value) -> Desired {
+    if canary.is_null() {
+        return Desired { target: target.clone(), wanted: Wanted::Removed };
+    }
     Desired { target: target.clone(), wanted: Wanted::Final(content(target, canary)) }
 }
 

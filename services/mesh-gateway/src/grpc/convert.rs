@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meshward_model::{AppliedObject, ExposureIntent, Mechanism, Target, Weight};
-use meshward_proto::{ConvertError, from_duration, gateway::v1 as pb, types::v1 as types};
+use meshward_proto::{ConvertError, canary, from_duration, gateway::v1 as pb, types::v1 as types};
 use serde_json::Value;
 use tonic::metadata::MetadataMap;
 
@@ -26,9 +26,18 @@ pub(super) struct Plan {
 
 pub(super) fn plan(request: &pb::PlanExposureRequest) -> Result<Plan, ConvertError> {
     let target = target(request.target.as_ref())?;
-    let canary = object("canary_json", &request.canary_json)?;
-    is_of("canary_json", &canary, &target)?;
+    let canary = canary(request.canary_absent, &request.canary_json)?;
+    check_canary(&canary, &target)?;
     Ok(Plan { target, canary, weights: weights(&request.weights_bp)?, wanted: request.mechanism().to_model() })
+}
+
+/// A version that is there is an object of the target.
+fn check_canary(canary: &Value, target: &Target) -> Result<(), ConvertError> {
+    match canary {
+        Value::Null => Ok(()),
+        Value::Object(_) => is_of("canary_json", canary, target),
+        _ => Err(ConvertError::new("canary_json", "is no JSON object")),
+    }
 }
 
 fn weights(basis_points: &[i32]) -> Result<Vec<Weight>, ConvertError> {
@@ -50,7 +59,7 @@ pub(super) fn intent(intent: Option<&pb::ExposureIntent>) -> Result<ExposureInte
     let intent = intent.cloned().ok_or_else(|| ConvertError::new("intent", "is required"))?;
     let checked = || {
         let intent = ExposureIntent::try_from(intent)?;
-        is_of("canary_json", &intent.canary, &intent.target)?;
+        check_canary(&intent.canary, &intent.target)?;
         if let Some(baseline) = &intent.baseline.object {
             is_of("baseline.object_json", baseline, &intent.target)?;
         }

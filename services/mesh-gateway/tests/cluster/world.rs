@@ -182,7 +182,8 @@ impl Gateway {
     pub async fn plan(&self, canary: &Value, weights: &[i32]) -> Result<(pb::ExposurePlan, pb::Baseline), Status> {
         let request = self.request(pb::PlanExposureRequest {
             target: Some(target(canary)),
-            canary_json: canary.to_string(),
+            canary_json: if is_removal(canary) { String::new() } else { canary.to_string() },
+            canary_absent: is_removal(canary),
             weights_bp: weights.to_vec(),
             mechanism: 0,
         });
@@ -272,6 +273,11 @@ pub fn target(object: &Value) -> types::Target {
     }
 }
 
+/// A canary without a spec stands for "the object shall be gone".
+fn is_removal(canary: &Value) -> bool {
+    canary["spec"].is_null()
+}
+
 /// An intent of the deployment "d1".
 pub fn intent(
     canary: &Value,
@@ -285,7 +291,8 @@ pub fn intent(
         generation,
         target: Some(target(canary)),
         baseline: Some(baseline.clone()),
-        canary_json: canary.to_string(),
+        canary_json: if is_removal(canary) { String::new() } else { canary.to_string() },
+        canary_absent: is_removal(canary),
         mechanism: plan.mechanism,
         weight_bp,
     }

@@ -163,6 +163,7 @@ impl Mesh for Peer {
         let message = PlanExposureRequest {
             target: Some(target.clone().into()),
             canary_json: canary.to_string(),
+            canary_absent: false,
             weights_bp: weights.iter().map(|weight| weight.basis_points().into()).collect(),
             mechanism: mechanism.map_or(types::Mechanism::Unspecified, Into::into).into(),
         };

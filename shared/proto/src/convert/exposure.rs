@@ -16,6 +16,7 @@ impl From<model::Baseline> for gateway::Baseline {
             resource_version: version.unwrap_or_default().to_owned(),
             object_json: text(object),
             related: baseline.related.into_iter().map(Into::into).collect(),
+            facts_json: if baseline.facts.is_null() { String::new() } else { baseline.facts.to_string() },
         }
     }
 }
@@ -28,6 +29,10 @@ impl TryFrom<gateway::Baseline> for model::Baseline {
         Ok(Self {
             object: object(baseline.absent, &baseline.object_json)?,
             related: related.map_err(|error| error.within("related"))?,
+            facts: match baseline.facts_json.as_str() {
+                "" => serde_json::Value::Null,
+                facts => json("facts_json", facts)?,
+            },
         })
     }
 }
@@ -57,6 +62,18 @@ fn text(object: Option<&serde_json::Value>) -> String {
     object.map(ToString::to_string).unwrap_or_default()
 }
 
+/// A canary version; null = it is that the object is gone.
+///
+/// # Errors
+/// If it is both gone and there, or no JSON.
+pub fn canary(absent: bool, text: &str) -> Result<serde_json::Value, ConvertError> {
+    match (absent, text) {
+        (true, "") => Ok(serde_json::Value::Null),
+        (true, _) => Err(ConvertError::new("canary_absent", "contradicts canary_json; leave one of them out")),
+        (false, text) => json("canary_json", text),
+    }
+}
+
 fn object(absent: bool, text: &str) -> Result<Option<serde_json::Value>, ConvertError> {
     if absent { Ok(None) } else { json("object_json", text).map(Some) }
 }
@@ -68,7 +85,8 @@ impl From<model::ExposureIntent> for gateway::ExposureIntent {
             generation: i64::try_from(intent.generation).unwrap_or(i64::MAX),
             target: Some(intent.target.into()),
             baseline: Some(intent.baseline.into()),
-            canary_json: intent.canary.to_string(),
+            canary_absent: intent.canary.is_null(),
+            canary_json: text(Some(&intent.canary).filter(|canary| !canary.is_null())),
             mechanism: types::Mechanism::from(intent.mechanism).into(),
             weight_bp: intent.weight.basis_points().into(),
         }
@@ -91,7 +109,7 @@ impl TryFrom<gateway::ExposureIntent> for model::ExposureIntent {
             baseline: required("baseline", intent.baseline)?
                 .try_into()
                 .map_err(|e: ConvertError| e.within("baseline"))?,
-            canary: json("canary_json", &intent.canary_json)?,
+            canary: canary(intent.canary_absent, &intent.canary_json)?,
             mechanism,
             weight: weight("weight_bp", intent.weight_bp)?,
         })

@@ -52,6 +52,7 @@ fn the_vocabulary_survives_the_wire() {
                 RelatedBaseline { target: target(), object: Some(object.clone()) },
                 RelatedBaseline { target: target(), object: None },
             ],
+            facts: json!({"ports": [8080]}),
         },
         canary: object.clone(),
         mechanism: Mechanism::Weight,
@@ -170,6 +171,7 @@ fn what_has_no_meaning_is_refused_with_its_field() {
         canary_json: "{}".into(),
         mechanism: types::Mechanism::Request.into(),
         weight_bp: 1000,
+        canary_absent: false,
     };
     assert!(ExposureIntent::try_from(intent.clone()).is_ok());
     let spoiled = |spoil: fn(&mut gateway::ExposureIntent)| {

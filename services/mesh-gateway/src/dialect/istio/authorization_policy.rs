@@ -47,7 +47,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
         mechanism: Mechanism::Request,
         reason: "By request id: each request is decided by exactly one version, and one id always by the same."
             .to_owned(),
-        steps: planned(question, &[], &wording, render)?,
+        steps: planned(question, (&[], &Value::Null), &wording, render)?,
         not_covered: not_covered(),
         alternatives: alternatives(),
         metrics_target: MetricsTarget {

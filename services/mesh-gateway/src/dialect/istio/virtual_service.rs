@@ -79,7 +79,7 @@ fn by_request(
         mechanism,
         reason: "By request id: each request is governed by exactly one whole version, and one id always by the same."
             .to_owned(),
-        steps: planned(question, &[], &wording, render)?,
+        steps: planned(question, (&[], &Value::Null), &wording, render)?,
         not_covered: request::not_covered(question, stable, canary),
         alternatives: alternatives(Mechanism::Weight, not_weight),
         metrics_target: metrics_target(question, mechanism, request::CANARY_SERIES, request::STABLE_SERIES),
@@ -103,7 +103,7 @@ fn by_weight(
     let plan = ExposurePlan {
         mechanism,
         reason: "By blended weights: the versions differ only in where their routes send and how much.".to_owned(),
-        steps: planned(question, &[], &wording, render)?,
+        steps: planned(question, (&[], &Value::Null), &wording, render)?,
         not_covered: weight::not_covered(stable, canary),
         alternatives: alternatives(Mechanism::Request, not_request),
         // Both versions share their routes, so Envoy's route statistics cannot tell them apart.
