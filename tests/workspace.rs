@@ -39,6 +39,7 @@ fn what_decides_knows_no_transport_no_database_and_no_clock() {
         "services/rollout-orchestrator/src/decide",
         "services/rollout-orchestrator/src/deployment.rs",
         "services/rollout-orchestrator/src/strategy.rs",
+        "services/mesh-gateway/src/cohorts.rs",
         "services/mesh-gateway/src/dialect.rs",
         "services/mesh-gateway/src/dialect",
         "services/metrics-collector/src/judge.rs",

@@ -19,12 +19,19 @@
 //! again and written only where something is missing. An object that stands already as a later phase wants it is left,
 //! so that a repeated call never goes back.
 //!
+//! Pods are divided into cohorts by labels ([`pods`]). The object that the deployment is about is the fence for them as
+//! well: before pods are labelled it carries the generation of who does it. Labels are no objects of their own, so what
+//! is proven live is still the objects: who of the proxies shows them follows from the labels.
+//!
 //! Known gap: after the *absence* of an object was restored nothing is left to carry a generation, so a late writer
 //! that creates it again cannot be told from the first one.
 
 mod decide;
+mod fence;
 mod marks;
+mod newcomers;
 mod patch;
+mod pods;
 mod restore;
 
 use meshward_model::{AppliedObject, ExposureIntent, Target};
@@ -37,6 +44,7 @@ use crate::{
     object,
 };
 use decide::Action;
+use fence::Fence;
 pub use marks::Marks;
 
 /// How often a decision is made anew because somebody else was faster.
@@ -112,7 +120,16 @@ async fn walk(cluster: &dyn Cluster, intent: &ExposureIntent, phases: &[Phase], 
                     outcome.objects.push(applied);
                 }
             }
-            Phase::Pods(_) => return Err(dialect::Unsupported::new("cohorts of pods", "not yet").into()),
+            Phase::Pods(cohorts) => {
+                let fence = Fence { cluster, intent, phases, index };
+                if !fence.is_overtaken().await? {
+                    pods::settle(&fence, cohorts, &mut outcome).await?;
+                }
+                if outcome.objects.is_empty() {
+                    let target = &intent.target;
+                    outcome.objects.push(applied(target, cluster.get(target).await?.as_ref()));
+                }
+            }
         }
     }
     Ok(outcome)

@@ -57,6 +57,8 @@ pub struct Selection {
     /// The resourceVersion of an object of the kind (of one that was just written, say) that the answer must know of.
     /// Empty = a cache may be asked as it is: see [`Cached`] for how far it may be behind.
     pub not_before: String,
+    /// Only the API server itself may answer, as of now.
+    pub exact: bool,
 }
 
 impl Selection {

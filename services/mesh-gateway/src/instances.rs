@@ -12,17 +12,18 @@ use serde_json::{Map, Value};
 
 use crate::{
     cluster::{Cluster, ClusterError, Selection},
+    dialect,
     object::metadata_map,
 };
 
-/// The label that names the cohort of a pod.
+/// How the key of a label begins that names the cohort of a pod; each rollout has its own.
 pub const COHORT_LABEL: &str = "meshward.io/cohort";
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// The containers that are a mesh's proxy.
 const PROXIES: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 /// Pods that have ended are no instances.
-const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
+pub(crate) const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// One instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Instance {
     pub zone: String,
     /// It takes requests.
     pub ready: bool,
-    /// Value of [`COHORT_LABEL`]; empty = none.
+    /// Value of the label whose key begins with [`COHORT_LABEL`], of several the canary's; empty = none.
     pub cohort: String,
     /// The version of its proxy; empty if not known.
     pub proxy_version: String,
@@ -218,8 +219,8 @@ fn of_pod(pod: &Value, zones: &BTreeMap<String, String>) -> Instance {
         namespace: text(&metadata["namespace"]),
         zone: zones.get(&node).cloned().unwrap_or_default(),
         node,
-        ready: condition(pod, "Ready") == Some(true) && metadata["deletionTimestamp"].is_null(),
-        cohort: label(pod, COHORT_LABEL).unwrap_or_default(),
+        ready: is_ready(pod),
+        cohort: cohort(&metadata["labels"]),
         meshed: proxy_container(pod).is_some() || is_marked_as_meshed(pod),
         proxy_version,
     }
@@ -237,10 +238,22 @@ fn of_entry(entry: &Value) -> Instance {
             .map_or_else(String::new, str::to_owned),
         // Who sends no health checks is taken for healthy, as Istio does.
         ready: condition(entry, "Healthy").unwrap_or(true),
-        cohort: text(&labels[COHORT_LABEL]),
+        cohort: cohort(labels),
         meshed: labels["security.istio.io/tlsMode"] == "istio",
         ..Instance::default()
     }
+}
+
+/// Whether a pod takes requests.
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready") == Some(true) && pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+fn cohort(labels: &Value) -> String {
+    let ours = labels.as_object().into_iter().flatten().filter(|(key, _)| key.starts_with(COHORT_LABEL));
+    let values: Vec<_> = ours.filter_map(|(_, value)| value.as_str()).collect();
+    let canary = values.iter().find(|value| **value == dialect::CANARY);
+    canary.or(values.first()).map_or_else(String::new, |value| (*value).to_owned())
 }
 
 /// A condition of the status; `None` if it is not there.

@@ -17,6 +17,7 @@
 pub mod app;
 pub mod apply;
 pub mod cluster;
+pub mod cohorts;
 mod config;
 pub mod dialect;
 pub mod error;

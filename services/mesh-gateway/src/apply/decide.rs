@@ -63,6 +63,16 @@ pub(super) fn is_reached(live: Option<&Value>, case: &Case<'_>, desired: &Desire
     matches!(decide(live, case, desired), Ok(Action::Nothing))
 }
 
+/// The same, if a step of an older generation of ours has brought it about.
+pub(super) fn has_content(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> bool {
+    let is_of_ours = |live: &Value| {
+        let marks = Marks::of(live);
+        object::spec(live) == object::spec(desired.object())
+            && marks.is_some_and(|marks| check_marks(live, &marks, case).is_ok())
+    };
+    is_reached(live, case, desired) || matches!(desired.wanted, Wanted::Step(_)) && live.is_some_and(is_of_ours)
+}
+
 fn expose(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> Result<Action, Error> {
     let Some(live) = live else { return create(case, desired) };
     if is_done(live, case, desired) {
@@ -146,7 +156,7 @@ pub(super) fn has_left(live: &Value, case: &Case<'_>) -> Error {
 }
 
 /// Whether the intent may write an object that no deployment has marked: only as the first to do so.
-fn check_unmarked(live: &Value, case: &Case<'_>) -> Result<(), Error> {
+pub(super) fn check_unmarked(live: &Value, case: &Case<'_>) -> Result<(), Error> {
     let same_spec = |other: &Value| object::spec(other) == object::spec(live);
     match case.baseline {
         Some(baseline) if object::resource_version(baseline) == object::resource_version(live) => Ok(()),

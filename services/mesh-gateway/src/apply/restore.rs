@@ -78,7 +78,8 @@ fn put_back(baseline: &Value, live: &Value, case: &Case<'_>) -> Result<Action, E
     Ok(Action::Patch(patch.build()))
 }
 
-fn mark(live: &Value, case: &Case<'_>) -> Action {
+/// Puts the intent's marks on an object and leaves the rest as it is.
+pub(super) fn mark(live: &Value, case: &Case<'_>) -> Action {
     let mut annotations = object::metadata_map(live, "annotations").cloned().unwrap_or_default();
     Marks::new(case.intent, object::spec(live)).put(&mut annotations);
     Action::Patch(ObjectPatch::new(live).metadata_map("annotations", Some(annotations)).build())

@@ -203,6 +203,9 @@ impl Cluster for Cached {
     }
 
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {
+        if selection.exact {
+            return self.cluster.select(selection).await;
+        }
         // A page that the API server began, only it can go on with.
         let is_theirs = !selection.from.is_empty() && !store::is_ours(&selection.from);
         if let Some(selector) = Selector::parse(&selection.labels, &selection.fields).filter(|_| !is_theirs)

@@ -1,0 +1,81 @@
+//! The fence of pods' labels.
+
+use meshward_model::ExposureIntent;
+
+use super::{Case, Marks, ROUNDS, act, decide, mentions, restore};
+use crate::{
+    cluster::{Cluster, ClusterError},
+    dialect::Phase,
+    error::Error,
+};
+
+/// What holds back a late writer of pods' labels: the object that the deployment is about.
+pub(super) struct Fence<'a> {
+    pub(super) cluster: &'a dyn Cluster,
+    pub(super) intent: &'a ExposureIntent,
+    pub(super) phases: &'a [Phase],
+    /// The phase of pods that it is for.
+    pub(super) index: usize,
+}
+
+impl Fence<'_> {
+    /// The phases that come after it.
+    pub(super) fn later(&self) -> &[Phase] {
+        &self.phases[self.index + 1..]
+    }
+
+    /// Whether the objects of a later phase are as that phase wants them: then the pods are further than this phase.
+    pub(super) async fn is_overtaken(&self) -> Result<bool, Error> {
+        for phase in self.later() {
+            let Phase::Objects(objects) = phase else { continue };
+            let mut all = true;
+            for desired in objects {
+                let live = self.cluster.get(&desired.target).await?;
+                let case = Case::of(self.intent, &desired.target);
+                all = all && decide::has_content(live.as_ref(), &case, desired);
+            }
+            if all {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sees to it that the object carries this intent's generation; refuses if it carries a newer one, or belongs to
+    /// another deployment. Where no phase is about that object there is nothing to go by.
+    pub(super) async fn raise(&self, writes: &mut u32) -> Result<(), Error> {
+        let Self { cluster, intent, phases, index } = *self;
+        let target = &intent.target;
+        let case = Case::of(intent, target);
+        if mentions(phases, target).next().is_none() {
+            return Ok(());
+        }
+        for _ in 0..ROUNDS {
+            let Some(live) = cluster.get(target).await? else {
+                return if case.baseline.is_none() { Ok(()) } else { Err(decide::deleted(target)) };
+            };
+            match Marks::of(&live) {
+                Some(marks) => {
+                    decide::check_marks(&live, &marks, &case)?;
+                    if marks.generation == intent.generation {
+                        return Ok(());
+                    }
+                }
+                None => {
+                    // It has come to its end in an earlier phase.
+                    let mut before = mentions(&phases[..index], target);
+                    if before.any(|desired| decide::is_reached(Some(&live), &case, desired)) {
+                        return Ok(());
+                    }
+                    decide::check_unmarked(&live, &case)?;
+                }
+            }
+            match act(cluster, target, restore::mark(&live, &case)).await {
+                Ok(_) => *writes += 1,
+                Err(ClusterError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ClusterError::Conflict(format!("{target} changes faster than it can be marked")).into())
+    }
+}

@@ -1,0 +1,213 @@
+//! Dividing pods into cohorts by their labels.
+//!
+//! The labels on the pods are the only state. Who shall be the canary is decided anew from them each time ([`cohorts`]),
+//! so that a call which crashed half-way is simply repeated. A pod is changed by a JSON patch of one label, fenced by the
+//! resourceVersion on which it was decided; a conflict means that the pod has moved on, and all is read again.
+//!
+//! What is read from memory may be behind, so it decides only that there is nothing to do. Before a policy is narrowed
+//! to labelled pods not even that: then the API server itself must say that every pod carries its label.
+
+use futures::{StreamExt as _, stream};
+use meshward_model::{Target, Weight};
+use serde_json::{Value, json};
+
+use super::{Fence, Outcome, newcomers};
+use crate::{
+    cluster::{Cluster, ClusterError, Selection},
+    cohorts::{self, Member},
+    dialect::{CANARY, PodCohorts, STABLE},
+    error::Error,
+    instances::{self, NOT_ENDED},
+    object,
+};
+
+/// Pods whose labels are changed between two looks at the fence.
+const BATCH: usize = 64;
+/// Requests at once.
+const PARALLEL: usize = 8;
+/// How often pods are read again because some of them moved on.
+const ROUNDS: u32 = 10;
+
+/// One label of one pod.
+#[derive(Clone, Debug, PartialEq)]
+struct Move {
+    name: String,
+    patch: Value,
+}
+
+/// Gives every pod its label.
+pub(super) async fn settle(fence: &Fence<'_>, wanted: &PodCohorts, outcome: &mut Outcome) -> Result<(), Error> {
+    // Only what comes last may rely on a memory of the cluster: the next call looks again.
+    let may_be_behind = fence.later().is_empty() && wanted.share.is_some();
+    let has_moves = !moves(&read(fence.cluster, wanted, !may_be_behind).await?, wanted).is_empty();
+    fence.raise(&mut outcome.writes).await?;
+    // Once the label is nowhere, it does not matter any more what new pods would get.
+    newcomers::settle(fence, wanted, has_moves || !may_be_behind && wanted.share.is_some(), &mut outcome.writes)
+        .await?;
+    if may_be_behind && !has_moves {
+        return Ok(());
+    }
+    for _ in 0..ROUNDS {
+        let moves = moves(&read(fence.cluster, wanted, true).await?, wanted);
+        if moves.is_empty() {
+            return Ok(());
+        }
+        for batch in moves.chunks(BATCH) {
+            fence.raise(&mut outcome.writes).await?;
+            outcome.pods_moved += label(fence, wanted, batch).await?;
+        }
+    }
+    let why = format!("the pods of namespace {} change faster than they can be labelled", wanted.namespace);
+    Err(ClusterError::Conflict(why).into())
+}
+
+/// The pods: those that the policy is about, or, to take the label away, all that carry it.
+async fn read(cluster: &dyn Cluster, wanted: &PodCohorts, exact: bool) -> Result<Vec<Value>, ClusterError> {
+    let equal = wanted.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    let (labels, fields) = match wanted.share {
+        Some(_) => (equal, NOT_ENDED.to_owned()),
+        None => (wanted.key.clone(), String::new()),
+    };
+    let selection = Selection { labels, fields, exact, ..Selection::of("v1", "pods").within(&wanted.namespace) };
+    Ok(cluster.select(&selection).await?.objects)
+}
+
+/// What must change.
+fn moves(pods: &[Value], wanted: &PodCohorts) -> Vec<Move> {
+    let members: Vec<_> = pods.iter().map(|pod| member(pod, &wanted.key)).collect();
+    let canaries = cohorts::canaries(&members, wanted.share.unwrap_or(Weight::ZERO), &wanted.key);
+    let cohort = |name: &str| match wanted.share {
+        Some(_) if canaries.contains(name) => Some(CANARY),
+        Some(_) if wanted.label_stable => Some(STABLE),
+        _ => None,
+    };
+    let changed = pods.iter().zip(&members).filter_map(|(pod, member)| {
+        let patch = relabel(pod, &wanted.key, cohort(&member.name))?;
+        Some(Move { name: member.name.clone(), patch })
+    });
+    changed.collect()
+}
+
+fn member(pod: &Value, key: &str) -> Member {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Member {
+        name: text(&pod["metadata"]["name"]),
+        node: text(&pod["spec"]["nodeName"]),
+        ready: instances::is_ready(pod),
+        is_canary: pod["metadata"]["labels"][key] == CANARY,
+    }
+}
+
+/// The patch that gives a pod a value of the label, or takes it away; `None` if it is so already.
+fn relabel(pod: &Value, key: &str, value: Option<&str>) -> Option<Value> {
+    let labels = object::metadata_map(pod, "labels");
+    let path = format!("/metadata/labels/{}", key.replace('~', "~0").replace('/', "~1"));
+    let now = labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
+    let change = match value {
+        _ if now == value => return None,
+        Some(value) if labels.is_none() => json!({"op": "add", "path": "/metadata/labels", "value": {key: value}}),
+        Some(value) => json!({"op": "add", "path": path, "value": value}),
+        None => json!({"op": "remove", "path": path}),
+    };
+    let fence = json!({"op": "replace", "path": "/metadata/resourceVersion", "value": object::resource_version(pod)});
+    Some(json!([fence, change]))
+}
+
+/// Changes labels; how many were. A pod that has moved on, or is gone, is left for the next round.
+async fn label(fence: &Fence<'_>, wanted: &PodCohorts, batch: &[Move]) -> Result<u32, Error> {
+    let send = |one: &Move| {
+        let target = pod(&fence.intent.target, &wanted.namespace, &one.name);
+        let patch = one.patch.clone();
+        async move { fence.cluster.patch(&target, &patch).await }
+    };
+    let answers: Vec<_> = stream::iter(batch.iter().map(send)).buffer_unordered(PARALLEL).collect().await;
+    let mut changed = 0;
+    for answer in answers {
+        match answer {
+            Ok(_) => changed += 1,
+            Err(ClusterError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    tracing::info!(key = wanted.key, changed, "pods moved");
+    Ok(changed)
+}
+
+/// A pod in the cluster of the deployment's object.
+pub(super) fn pod(of: &Target, namespace: &str, name: &str) -> Target {
+    Target {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        ..of.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const KEY: &str = "meshward.io/cohort-0123456789";
+
+    fn pod(name: &str, cohort: Option<&str>) -> Value {
+        let mut labels = json!({"app": "a"});
+        if let Some(cohort) = cohort {
+            labels[KEY] = cohort.into();
+        }
+        json!({"metadata": {"name": name, "resourceVersion": "7", "labels": labels}, "spec": {"nodeName": "n"},
+               "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    }
+
+    fn wanted(share: Option<i64>, label_stable: bool) -> PodCohorts {
+        PodCohorts {
+            namespace: "shop".into(),
+            labels: BTreeMap::from([("app".to_owned(), "a".to_owned())]),
+            key: KEY.into(),
+            share: share.map(|share| Weight::from_basis_points(share).unwrap()),
+            label_stable,
+        }
+    }
+
+    /// The pods after all moves, as "name=cohort".
+    fn after(pods: &[Value], wanted: &PodCohorts) -> Vec<String> {
+        let mut cohorts: BTreeMap<_, _> = pods
+            .iter()
+            .map(|pod| (pod["metadata"]["name"].as_str().unwrap(), pod["metadata"]["labels"][KEY].as_str()))
+            .collect();
+        let moves = moves(pods, wanted);
+        for one in &moves {
+            assert_eq!(one.patch[0], json!({"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}));
+            assert_eq!(one.patch[1]["path"], "/metadata/labels/meshward.io~1cohort-0123456789");
+            *cohorts.get_mut(&*one.name).unwrap() = one.patch[1]["value"].as_str();
+        }
+        cohorts.into_iter().map(|(name, cohort)| format!("{name}={}", cohort.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn only_what_must_change_is_changed() {
+        let pods = [pod("a", Some("canary")), pod("b", None), pod("c", Some("stable")), pod("d", Some("else"))];
+        for (name, share, label_stable, expected) in [
+            ("all stable", Some(0), true, ["a=stable", "b=stable", "c=stable", "d=stable"]),
+            ("who is the canary stays so", Some(2500), true, ["a=canary", "b=stable", "c=stable", "d=stable"]),
+            ("no label is the stable cohort", Some(2500), false, ["a=canary", "b=", "c=", "d="]),
+            ("everybody", Some(10_000), true, ["a=canary", "b=canary", "c=canary", "d=canary"]),
+            ("taken away", None, true, ["a=", "b=", "c=", "d="]),
+        ] {
+            assert_eq!(after(&pods, &wanted(share, label_stable)), expected, "{name}");
+        }
+        let done = [pod("a", Some("canary")), pod("b", Some("stable"))];
+        assert_eq!(moves(&done, &wanted(Some(5000), true)), [], "nothing to do");
+        assert_eq!(moves(&[pod("a", None)], &wanted(None, true)), [], "nothing to take away");
+    }
+
+    #[test]
+    fn a_pod_without_labels_gets_its_first() {
+        let mut bare = pod("a", None);
+        bare["metadata"].as_object_mut().unwrap().remove("labels");
+        let patch = relabel(&bare, KEY, Some(STABLE)).unwrap();
+        assert_eq!(patch[1], json!({"op": "add", "path": "/metadata/labels", "value": {KEY: "stable"}}));
+    }
+}
