@@ -47,4 +47,12 @@ pub struct Args {
     /// Keep it shorter than the callers' own deadlines.
     #[arg(long, env = "MESHWARD_QUERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     pub query_timeout: Duration,
+
+    /// How many verdicts ExplainVerdict can tell of, over all deployments; some 50 KB each.
+    #[arg(long, env = "MESHWARD_KEPT_VERDICTS", default_value_t = 1000)]
+    pub kept_verdicts: usize,
+
+    /// How long a verdict can be told of.
+    #[arg(long, env = "MESHWARD_KEPT_FOR", default_value = "24h", value_parser = parse_duration)]
+    pub kept_for: Duration,
 }

@@ -1,6 +1,7 @@
-//! The RPCs: parse and check, ask [`Collector`], encode. What the contract has and nobody built yet says so.
+//! The RPCs: parse and check, ask [`Collector`], encode. Verdicts get their ids here, and are kept.
 
 mod convert;
+mod explain;
 mod watch;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use meshward_chassis::{
     auth::{Identity, Role},
     clock::Clock,
+    ids::Ids,
     problem::Problem,
 };
 use meshward_model::MetricsTarget;
@@ -16,22 +18,30 @@ use proto::metrics_collector_service_server::MetricsCollectorService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::app::{Collector, recorded};
+use crate::app::{Collector, kept::Kept, recorded};
 
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The service's RPCs.
 pub struct Api {
     collector: Collector,
+    kept: Kept,
     clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
     shutdown: CancellationToken,
 }
 
 impl Api {
-    /// Answers with `collector`; `clock` says what "now" is when a request does not name an end. Streams end when
-    /// `shutdown` fires.
-    pub fn new(collector: Collector, clock: Arc<dyn Clock>, shutdown: CancellationToken) -> Self {
-        Self { collector, clock, shutdown }
+    /// Answers with `collector`; `clock` says what "now" is when a request does not name an end, `ids` names verdicts
+    /// and `kept` keeps them. Streams end when `shutdown` fires.
+    pub fn new(
+        collector: Collector,
+        kept: Kept,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { collector, kept, clock, ids, shutdown }
     }
 }
 
@@ -59,10 +69,6 @@ fn namespace(host: &str) -> &str {
     }
 }
 
-fn unimplemented<T>(method: &str) -> Answer<T> {
-    Err(Problem::unimplemented(method).into())
-}
-
 #[tonic::async_trait]
 impl MetricsCollectorService for Api {
     async fn get_traffic_metrics(
@@ -81,8 +87,11 @@ impl MetricsCollectorService for Api {
         let now = self.clock.now();
         let wanted = convert::analysis_request(request.into_inner(), now)?;
         authorize(&identity, &wanted.target)?;
-        let analysis = self.collector.analyse(&wanted, now).await.map_err(Problem::from)?;
-        tracing::info!(verdict = ?analysis.verdict, evidence = analysis.evidence, "{}", analysis.explanation);
+        let mut explanation = self.collector.analyse(&wanted, now).await.map_err(Problem::from)?;
+        explanation.analysis.id = self.ids.uuid();
+        let analysis = explanation.analysis.clone();
+        self.kept.keep(explanation, now);
+        tracing::info!(verdict = ?analysis.verdict, evidence = analysis.evidence, id = analysis.id, "{}", analysis.explanation);
         Ok(Response::new(proto::RunAnalysisResponse { analysis: Some(analysis.into()) }))
     }
 
@@ -104,8 +113,17 @@ impl MetricsCollectorService for Api {
         Ok(Response::new(convert::compare_response(judgement, &wanted.options)))
     }
 
-    async fn explain_verdict(&self, _: Request<proto::ExplainVerdictRequest>) -> Answer<proto::ExplainVerdictResponse> {
-        unimplemented("ExplainVerdict")
+    async fn explain_verdict(
+        &self,
+        request: Request<proto::ExplainVerdictRequest>,
+    ) -> Answer<proto::ExplainVerdictResponse> {
+        let identity = Identity::of(&request)?.clone();
+        authorize_anywhere(&identity)?;
+        let which = explain::request(request.into_inner())?;
+        let found = self.kept.find(&which, self.clock.now());
+        let explanation = found.map_err(|why| explain::not_kept(&which, &why))?;
+        authorize(&identity, &explanation.target)?;
+        Ok(Response::new(explain::response(&explanation)))
     }
 
     type WatchTrafficMetricsStream = watch::TrafficStream;

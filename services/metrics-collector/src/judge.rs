@@ -19,28 +19,35 @@
 //! [`evidence`] accumulates over ticks of all steps, because the share of each tick is part of its own null
 //! hypothesis; the other rules look at the current step alone. Ticks at weight 0 before the first step are the time
 //! before the change: they are learnt from ([`control`], [`before`]) and are no evidence. Where histograms of
-//! latencies come with the ticks, [`latency`] puts them to the same test and has a quarter of the money. NO_DATA and
-//! PROVIDER_ERROR are said by the caller, who knows what the source did.
+//! latencies come with the ticks, [`latency`] puts them to the same test and has a quarter of the money; what else is
+//! counted ([`counts`]) has an eighth. Limits that hold whatever the control does ([`objective`]) are a rule beside it
+//! all, with its own bound. NO_DATA and PROVIDER_ERROR are said by the caller, who knows what the source did.
 //!
 //! [`Judge`] takes one tick after the other; [`judge()`] gives it all of them at once.
 
 pub mod before;
 pub mod control;
+pub mod counts;
 pub mod evidence;
 pub mod guard;
 pub mod latency;
+pub mod objective;
 pub mod sample;
 mod sentence;
 mod state;
 pub mod stream;
 
 use jiff::Timestamp;
-use meshward_model::{JudgeOptions, TickSample, Verdict, WeightPeriod};
+use meshward_model::{JudgeOptions, TickSample, Verdict, Weight, WeightPeriod};
 
+use counts::Count;
+use latency::SlowTick;
 pub use state::Judge;
 
 /// Canary errors below which nothing is called a regression, whatever the evidence.
 pub const MIN_ERRORS: u64 = 3;
+/// Share of slow requests that is allowed where only the latency is promised.
+pub const MAX_SLOW_RATE: f64 = 0.01;
 /// The largest evidence that is reported; beyond it the number says nothing more, and it must stay finite.
 pub const MAX_EVIDENCE: f64 = 1e300;
 
@@ -54,10 +61,16 @@ pub struct Tick {
 }
 
 /// What is judged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Question<'a> {
-    /// All ticks since the deployment began, ascending.
+    /// All ticks, ascending: those before the change, and those since the deployment began.
     pub ticks: &'a [Tick],
+    /// How many of them are of the time before the change.
+    pub before: usize,
+    /// Latencies of the ticks; empty, or as many as there are ticks.
+    pub slow: &'a [Option<SlowTick>],
+    /// What else was counted in the ticks; empty, or as many as there are ticks.
+    pub counts: &'a [Vec<Count>],
     /// Weights since then, ascending; the last is the current step.
     pub periods: &'a [WeightPeriod],
     /// How it is judged.
@@ -84,7 +97,7 @@ impl Judgement {
     /// The evidence as an e-value, finite: capped at [`MAX_EVIDENCE`].
     #[must_use]
     pub fn evidence(&self) -> f64 {
-        self.log_evidence.min(MAX_EVIDENCE.ln()).exp().min(MAX_EVIDENCE)
+        finite(self.log_evidence)
     }
 }
 
@@ -134,22 +147,60 @@ pub fn period_of(tick_start: Timestamp, periods: &[WeightPeriod]) -> Option<usiz
 /// If `periods` is empty.
 #[must_use]
 pub fn judge(question: &Question<'_>) -> Judgement {
-    let Question { ticks, periods, options, weight_is_share } = *question;
+    trace(question).judgement
+}
+
+/// What the judge says, and how it came to that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// What it says.
+    pub judgement: Judgement,
+    /// The evidence after each tick.
+    pub evidence: Vec<f64>,
+    /// The latencies at which the arms were compared, milliseconds.
+    pub edges_ms: Vec<f64>,
+    /// How many times as often as the control a canary may fail that is still called equal.
+    pub tolerated_ratio: f64,
+}
+
+/// The same, with the way to it.
+///
+/// # Panics
+/// If `periods` is empty.
+#[must_use]
+pub fn trace(question: &Question<'_>) -> Trace {
+    let Question { ticks, before, periods, options, weight_is_share, .. } = *question;
     let current = periods.last().expect("a deployment has a current step");
     let mut judge = Judge::new(options, weight_is_share);
     let mut at = None;
-    for tick in ticks {
-        let period = period_of(tick.start, periods);
+    let mut evidence = Vec::with_capacity(ticks.len());
+    if before > 0 {
+        judge.begin_step(Weight::ZERO);
+    }
+    for (index, tick) in ticks.iter().enumerate() {
+        if index == before && before > 0 {
+            // What comes before the first period was exposed already, and belongs to it.
+            judge.begin_step(periods[0].weight);
+        }
+        let period = period_of(tick.start, periods).filter(|_| index >= before);
         if let Some(index) = period.filter(|_| period != at) {
             judge.begin_step(periods[index].weight);
             at = period;
         }
-        judge.observe(tick, None);
+        let slow = question.slow.get(index).and_then(Option::as_ref);
+        judge.observe_all(tick, slow, question.counts.get(index).map_or(&[], Vec::as_slice));
+        evidence.push(finite(judge.log_evidence()));
     }
     if at != periods.len().checked_sub(1) {
         judge.begin_step(current.weight);
     }
-    judge.judgement()
+    let (edges_ms, tolerated_ratio) = (judge.edges_ms(), judge.tolerated_ratio());
+    Trace { judgement: judge.judgement(), evidence, edges_ms, tolerated_ratio }
+}
+
+/// An e-value from its logarithm, capped at [`MAX_EVIDENCE`].
+fn finite(log_evidence: f64) -> f64 {
+    log_evidence.min(MAX_EVIDENCE.ln()).exp().min(MAX_EVIDENCE)
 }
 
 fn seconds_of(tick: &Tick) -> f64 {

@@ -9,8 +9,9 @@
 //! 5. [`traffic`] and [`histogram`] sum them up for people: rates, shares, latencies;
 //! 6. [`judge`] weighs the ticks: a verdict, its evidence, and one sentence that says why.
 //!
-//! [`app`] puts them in this order. There is no state: every answer is computed from the source alone, so restarts
-//! lose nothing and any number of replicas say the same. What is not known stays unknown: no series is NO_DATA, a
+//! [`app`] puts them in this order. No verdict depends on any state: it is computed from the source alone, so restarts
+//! lose nothing and any number of replicas say the same. What led to a verdict is kept for a while, for those who ask
+//! why ([`app::kept`]). What is not known stays unknown: no series is NO_DATA, a
 //! source that fails is PROVIDER_ERROR, a sample that is too small is WATCHING, and none of them is a pass.
 
 pub mod app;
@@ -29,11 +30,15 @@ use std::sync::Arc;
 
 use meshward_chassis::{
     clock::Clock,
+    ids::RandomIds,
     server::{ConfigError, Server},
 };
 use meshward_proto::metrics::v1::metrics_collector_service_server::MetricsCollectorServiceServer;
 
-use app::Collector;
+use app::{
+    Collector,
+    kept::{Kept, Retention},
+};
 pub use config::Args;
 use grpc::Api;
 use queries::Catalog;
@@ -51,7 +56,8 @@ use source::{
 /// If the address of Prometheus or the file with query templates cannot be used.
 pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Server, ConfigError> {
     let collector = Collector::new(sources(args, &clock)?, catalog(args)?, args.query_timeout);
-    let api = Api::new(collector, clock, server.shutdown_token());
+    let kept = Kept::new(Retention { most: args.kept_verdicts, age: args.kept_for });
+    let api = Api::new(collector, kept, clock, Arc::new(RandomIds), server.shutdown_token());
     let limit = server.max_message_bytes();
     Ok(server.add_service(MetricsCollectorServiceServer::new(api).max_decoding_message_size(limit)))
 }

@@ -30,17 +30,26 @@ use std::{collections::HashSet, sync::Mutex};
 
 use meshward_model::{Mechanism, Mesh, MetricsTarget};
 
-use crate::window::Series;
+use crate::{judge::counts::Kind, window::Series};
 use promql::{InvalidQuery, MAX_QUERY_BYTES};
 use templates::{InvalidTemplates, Template};
 
 /// Labels that mark what a series counts, where its own labels do not say so for every template alike.
-const ARM_LABEL: &str = "meshward_arm";
+pub(crate) const ARM_LABEL: &str = "meshward_arm";
 const COUNTS_LABEL: &str = "meshward_counts";
 const CANARY: &str = "canary";
 const CONTROL: &str = "control";
 const REQUESTS: &str = "requests";
 const ERRORS: &str = "errors";
+
+/// How a series of [`Queries::failures`] is marked.
+fn mark_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::ConnectionFailures => "connection_failures",
+        Kind::CircuitBreakerTrips => "circuit_breaker_trips",
+        Kind::Denials => "denials",
+    }
+}
 
 /// Why a target cannot be asked for.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -124,7 +133,9 @@ impl Catalog {
             .ok_or(QueryError::Unsupported { mesh, mechanism });
         // What is wrong with the target is said even where there is no template.
         check(target, template.as_ref().ok().copied())?;
-        let queries = Queries::fill(template?, target)?;
+        let mut queries = Queries::fill(template?, target)?;
+        // Names of many hosts may fit into one query and not into the longer one, which nothing depends on.
+        queries.failures.take_if(|query| query.len() > MAX_QUERY_BYTES);
         queries.texts().into_iter().try_for_each(|query| self.check(query))?;
         Ok(queries)
     }
@@ -151,6 +162,10 @@ pub struct Queries {
     pub traffic: String,
     /// Latency histogram buckets of both arms.
     pub latency: String,
+    /// What else is counted of both arms; `None` if that is nothing.
+    pub failures: Option<String>,
+    /// Kinds that [`Queries::failures`] brings, in their order.
+    pub kinds: Vec<Kind>,
     /// Milliseconds in one unit of the buckets' edges.
     pub latency_unit_ms: f64,
     reading: Reading,
@@ -166,10 +181,12 @@ enum Reading {
 
 impl Queries {
     fn fill(template: &Template, target: &MetricsTarget) -> Result<Self, QueryError> {
+        let failures = fill::failures(&template.failures, target)?;
+        let kinds = template.failures.counted().map(|(kind, _)| kind).collect();
         if let Some(by_arm) = &template.by_arm {
             let (traffic, latency) = fill::both(by_arm, target)?;
             let latency_unit_ms = by_arm.latency_unit.milliseconds();
-            return Ok(Self { traffic, latency, latency_unit_ms, reading: Reading::Marks });
+            return Ok(Self { traffic, latency, failures, kinds, latency_unit_ms, reading: Reading::Marks });
         }
         let Some(by_name) = &template.by_name else {
             return Err(QueryError::Unsupported { mesh: target.mesh, mechanism: target.mechanism });
@@ -178,15 +195,25 @@ impl Queries {
         Ok(Self {
             traffic: fill::by_name(by_name, |layout| &layout.traffic, target),
             latency: fill::by_name(by_name, |layout| &layout.latency, target),
+            failures,
+            kinds,
             latency_unit_ms: 1.0,
             reading: Reading::Names { canary: ending(&target.canary_series), control: ending(&target.control_series) },
         })
     }
 
-    /// Both, as they are sent.
+    /// All of them, as they are sent.
     #[must_use]
-    pub fn texts(&self) -> [&str; 2] {
-        [&self.traffic, &self.latency]
+    pub fn texts(&self) -> Vec<&str> {
+        [self.traffic.as_str(), &self.latency].into_iter().chain(self.failures.as_deref()).collect()
+    }
+
+    /// Which arm a series of [`Queries::failures`] belongs to, and what it counts.
+    #[must_use]
+    pub fn failure(&self, series: &Series) -> Option<(Arm, Kind)> {
+        let arm = marked_arm(series)?;
+        let counts = series.label(COUNTS_LABEL);
+        self.kinds.iter().find(|kind| mark_of(**kind) == counts).map(|kind| (arm, *kind))
     }
 
     /// Which arm a series belongs to; `None` if it is none of ours.
@@ -194,11 +221,7 @@ impl Queries {
     pub fn arm(&self, series: &Series) -> Option<Arm> {
         match &self.reading {
             Reading::Names { canary, control } => arm_by_name(series.name(), canary, control),
-            Reading::Marks => match series.label(ARM_LABEL) {
-                CANARY => Some(Arm::Canary),
-                CONTROL => Some(Arm::Control),
-                _ => None,
-            },
+            Reading::Marks => marked_arm(series),
         }
     }
 
@@ -209,6 +232,14 @@ impl Queries {
             Reading::Names { .. } => series.name().ends_with("_completed"),
             Reading::Marks => series.label(COUNTS_LABEL) == REQUESTS,
         }
+    }
+}
+
+fn marked_arm(series: &Series) -> Option<Arm> {
+    match series.label(ARM_LABEL) {
+        CANARY => Some(Arm::Canary),
+        CONTROL => Some(Arm::Control),
+        _ => None,
     }
 }
 

@@ -1,13 +1,14 @@
-//! What canary and control did in a window, from the series that a target's queries bring.
+//! What canary and control did in each tick, from the series that a target's queries bring; for people, and for the judge.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-use meshward_model::CohortTraffic;
+use meshward_model::{CohortTraffic, TickSample};
 
 use crate::{
     histogram::Histogram,
-    queries::{Arm, Queries},
-    window::{Grid, Series, increases},
+    judge::{Tick, counts::Kind, latency::SlowTick},
+    queries::{ARM_LABEL, Arm, Queries},
+    window::{Counter, Grid, Series, continued, increases},
 };
 
 /// One arm, tick by tick.
@@ -19,25 +20,76 @@ pub struct ArmCounts {
     pub errors: Vec<u64>,
 }
 
-impl ArmCounts {
-    /// Reads one arm from the answer to [`Queries::traffic`].
+/// Reads the answers to a target's queries.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// What was asked.
+    pub queries: &'a Queries,
+    /// At which moments.
+    pub grid: &'a Grid,
+    /// In how many of the first ticks the birth of a series is no increase.
+    pub quiet: usize,
+}
+
+impl Reader<'_> {
+    /// Requests and errors of one arm, from the answer to [`Queries::traffic`].
     #[must_use]
-    pub fn read(queries: &Queries, arm: Arm, series: &[Series], grid: &Grid) -> Self {
-        let counts = |of_requests: bool| {
-            let picked = series
-                .iter()
-                .filter(|one| queries.arm(one) == Some(arm) && queries.counts_requests(one) == of_requests);
-            // A float beyond the range of u64 becomes its maximum.
-            increases(picked, grid).into_iter().map(|count| count.round() as u64)
+    pub fn counts(&self, arm: Arm, series: &[Series]) -> ArmCounts {
+        let queries = self.queries;
+        let counters = continued(series, ARM_LABEL, self.grid);
+        let of = |of_requests: bool| {
+            let is_of = |one: &Series| queries.arm(one) == Some(arm) && queries.counts_requests(one) == of_requests;
+            self.whole(counters.iter().filter(|one| is_of(one.series)))
         };
-        let requests: Vec<u64> = counts(true).collect();
-        let errors = counts(false).zip(&requests).map(|(errors, requests)| errors.min(*requests)).collect();
-        Self { requests, errors }
+        let requests = of(true);
+        let errors = of(false).into_iter().zip(&requests).map(|(errors, requests)| errors.min(*requests)).collect();
+        ArmCounts { requests, errors }
     }
 
+    /// What else was counted in one arm, tick by tick, from the answer to [`Queries::failures`]: as many as there are
+    /// ticks, for each kind that the target's mesh counts. No series is no failure.
+    #[must_use]
+    pub fn failures(&self, arm: Arm, series: &[Series]) -> Vec<(Kind, Vec<u64>)> {
+        let counters = continued(series, ARM_LABEL, self.grid);
+        let of_kind = |kind: &Kind| {
+            let is_of = |one: &Series| self.queries.failure(one) == Some((arm, *kind));
+            (*kind, self.whole(counters.iter().filter(|one| is_of(one.series))))
+        };
+        self.queries.kinds.iter().map(of_kind).collect()
+    }
+
+    /// Latencies of one arm, from the answer to [`Queries::latency`].
+    #[must_use]
+    pub fn latencies(&self, arm: Arm, series: &[Series]) -> ArmLatencies {
+        // Edges are 0 or more, so their bits are in their order; "10" and "10.0" are one.
+        let mut by_edge: BTreeMap<u64, Vec<Counter<'_>>> = BTreeMap::new();
+        let mut first_ms: Option<i64> = None;
+        let counters = continued(series, ARM_LABEL, self.grid);
+        for one in counters.into_iter().filter(|one| self.queries.arm(one.series) == Some(arm)) {
+            let Some(edge) = one.series.label("le").parse().ok().filter(|edge: &f64| *edge >= 0.0) else { continue };
+            by_edge.entry(edge.to_bits()).or_default().push(one);
+            let begin = one.series.points.iter().find(|(_, value)| value.is_finite()).map(|(time, _)| *time);
+            first_ms = first_ms.into_iter().chain(begin).min();
+        }
+        let bucket = |(edge, counters)| {
+            (f64::from_bits(edge) * self.queries.latency_unit_ms, increases(counters, self.grid, self.quiet))
+        };
+        let buckets = by_edge.into_iter().map(bucket).collect();
+        let since =
+            first_ms.and_then(|first| (0..self.grid.ticks).find(|tick| self.grid.boundary_ms(tick + 1) >= first));
+        ArmLatencies { buckets, since }
+    }
+
+    /// A float beyond the range of u64 becomes its maximum.
+    fn whole<'a>(&self, counters: impl Iterator<Item = &'a Counter<'a>>) -> Vec<u64> {
+        increases(counters.copied(), self.grid, self.quiet).into_iter().map(|count| count.round() as u64).collect()
+    }
+}
+
+impl ArmCounts {
     /// The sums over a range of ticks. Latencies are left empty.
     #[must_use]
-    pub fn total(&self, ticks: std::ops::Range<usize>, seconds: f64) -> CohortTraffic {
+    pub fn total(&self, ticks: Range<usize>, seconds: f64) -> CohortTraffic {
         let sum = |counts: &[u64]| counts[ticks.clone()].iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
         let requests = sum(&self.requests);
         CohortTraffic {
@@ -58,23 +110,82 @@ pub fn has_data(queries: &Queries, arm: Arm, series: &[Series], after_ms: i64) -
         .any(|one| one.points.iter().any(|(time, value)| *time > after_ms && value.is_finite()))
 }
 
-/// Fills in the latencies of one arm from the answer to [`Queries::latency`].
-pub fn add_latencies(traffic: &mut CohortTraffic, queries: &Queries, arm: Arm, series: &[Series], grid: &Grid) {
-    let histogram = latencies(queries, arm, series, grid);
-    traffic.latency_p50_ms = histogram.quantile(0.50);
-    traffic.latency_p95_ms = histogram.quantile(0.95);
-    traffic.latency_p99_ms = histogram.quantile(0.99);
+/// Fills in what else was counted in some ticks.
+pub fn add_failures(traffic: &mut CohortTraffic, failures: &[(Kind, Vec<u64>)], ticks: Range<usize>) {
+    for (kind, counts) in failures {
+        let sum = counts[ticks.clone()].iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
+        match kind {
+            Kind::ConnectionFailures => traffic.connection_failures = Some(sum),
+            Kind::CircuitBreakerTrips => traffic.circuit_breaker_trips = Some(sum),
+            Kind::Denials => traffic.denials = Some(sum),
+        }
+    }
 }
 
-/// The buckets of one arm's latencies in the whole window, in milliseconds.
-fn latencies(queries: &Queries, arm: Arm, series: &[Series], grid: &Grid) -> Histogram {
-    let mut by_edge: BTreeMap<&str, Vec<&Series>> = BTreeMap::new();
-    for one in series.iter().filter(|one| queries.arm(one) == Some(arm)) {
-        by_edge.entry(one.label("le")).or_default().push(one);
+/// One arm's latency buckets, tick by tick.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ArmLatencies {
+    /// Upper edges in milliseconds, ascending, and what was counted at or below each in each tick.
+    buckets: Vec<(f64, Vec<f64>)>,
+    /// The first tick at whose end there was a series.
+    since: Option<usize>,
+}
+
+impl ArmLatencies {
+    /// Fills in the latencies of some ticks.
+    pub fn add_to(&self, traffic: &mut CohortTraffic, ticks: Range<usize>) {
+        let sum = |(edge, counts): &(f64, Vec<f64>)| (*edge, counts[ticks.clone()].iter().sum());
+        let histogram = Histogram::new(self.buckets.iter().map(sum).collect());
+        traffic.latency_p50_ms = histogram.quantile(0.50);
+        traffic.latency_p95_ms = histogram.quantile(0.95);
+        traffic.latency_p99_ms = histogram.quantile(0.99);
     }
-    let bucket = |(edge, series): (&str, Vec<&Series>)| {
-        let edge: f64 = edge.parse().ok()?;
-        Some((edge * queries.latency_unit_ms, increases(series, grid).into_iter().sum()))
+
+    /// Requests in a tick that were timed.
+    fn timed(&self, tick: usize) -> f64 {
+        self.buckets.last().filter(|(edge, _)| *edge == f64::INFINITY).map_or(0.0, |(_, counts)| counts[tick])
+    }
+
+    /// Requests in a tick that took longer than an edge; `None` if this arm has no such bucket.
+    fn beyond(&self, edge_ms: f64, tick: usize) -> Option<u64> {
+        let (_, counts) = self.buckets.iter().find(|(edge, _)| *edge == edge_ms)?;
+        Some((self.timed(tick) - counts[tick]).max(0.0).round() as u64)
+    }
+}
+
+/// What the judge needs of the latencies of each tick. `None` for ticks before the first histogram, whichever arm it is
+/// of: whether there is one in a tick does not change when it is asked for again later.
+#[must_use]
+pub fn slow_ticks(ticks: &[Tick], canary: &ArmLatencies, control: &ArmLatencies) -> Vec<Option<SlowTick>> {
+    let since = canary.since.into_iter().chain(control.since).min();
+    // An arm without any histogram has no edges of its own.
+    let edges: Vec<f64> = match (canary.buckets.is_empty(), control.buckets.is_empty()) {
+        (true, _) => finite(control).collect(),
+        (false, true) => finite(canary).collect(),
+        (false, false) => finite(control).filter(|edge| finite(canary).any(|other| other == *edge)).collect(),
     };
-    Histogram::new(by_edge.into_iter().filter_map(bucket).collect())
+    let slow = |index: usize, tick: &Tick| SlowTick {
+        requests: TickSample {
+            canary_requests: canary.timed(index).round() as u64,
+            control_requests: control.timed(index).round() as u64,
+            ..tick.sample
+        },
+        canary: edges.iter().map(|edge| canary.beyond(*edge, index).unwrap_or(0)).collect(),
+        control: edges.iter().map(|edge| control.beyond(*edge, index).unwrap_or(0)).collect(),
+        edges_ms: edges.clone(),
+    };
+    let of_tick = |(index, tick): (usize, &Tick)| since.filter(|since| *since <= index).map(|_| slow(index, tick));
+    ticks.iter().enumerate().map(of_tick).collect()
+}
+
+fn finite(latencies: &ArmLatencies) -> impl Iterator<Item = f64> {
+    latencies.buckets.iter().map(|(edge, _)| *edge).filter(|edge| edge.is_finite())
+}
+
+/// Latencies that were not told although they are measured: the judge keeps their stake and learns nothing from it.
+#[must_use]
+pub fn unknown_latencies(ticks: &[Tick]) -> Vec<Option<SlowTick>> {
+    let nothing =
+        |tick: &Tick| SlowTick { requests: tick.sample, edges_ms: Vec::new(), canary: Vec::new(), control: Vec::new() };
+    ticks.iter().map(|tick| Some(nothing(tick))).collect()
 }

@@ -7,7 +7,12 @@
 //!   at the window's start has a past, and only what comes on top counts;
 //! - a missing point is no decrease and no increase: the next point that is there brings what was missed;
 //! - NaN, infinite and negative values are no counter values, so they are missing points;
-//! - a series that is told twice counts once.
+//! - a series that is told twice counts once;
+//! - where births do not count (the time before the change), the first value of a series is its past, whenever it
+//!   appears: Prometheus may have begun to look only then;
+//! - a pod that is given the canary's label goes on counting where it was, under new labels. So a series that appears in
+//!   one arm where one of the other arm has just ended, with the same labels but for one, and that does not begin lower,
+//!   goes on from there ([`continued`]).
 //!
 //! What a counter counted between its last reading and its restart is lost; nobody knows it.
 
@@ -83,34 +88,90 @@ impl Series {
     }
 }
 
-/// What several series together counted in each tick: one number per tick, none negative.
+/// What several series together counted in each tick: one number per tick, none negative. In the first `quiet` ticks
+/// births do not count.
 #[must_use]
-pub fn increases<'a>(series: impl IntoIterator<Item = &'a Series>, grid: &Grid) -> Vec<f64> {
-    let distinct: BTreeMap<_, _> = series.into_iter().map(|one| (&one.labels, one)).collect();
+pub fn increases<'a>(series: impl IntoIterator<Item = Counter<'a>>, grid: &Grid, quiet: usize) -> Vec<f64> {
+    let distinct: BTreeMap<_, _> = series.into_iter().map(|one| (&one.series.labels, one)).collect();
     let mut sums = vec![0.0; grid.ticks];
     for one in distinct.into_values() {
-        add_increases(one, grid, &mut sums);
+        add_increases(&one, grid, quiet, &mut sums);
     }
     sums
 }
 
-fn add_increases(series: &Series, grid: &Grid, sums: &mut [f64]) {
+/// A series, and the value that it goes on from, if it is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter<'a> {
+    /// What was read.
+    pub series: &'a Series,
+    /// Where it began.
+    pub past: Option<f64>,
+}
+
+impl<'a> From<&'a Series> for Counter<'a> {
+    fn from(series: &'a Series) -> Self {
+        Self { series, past: None }
+    }
+}
+
+fn is_count(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
+
+fn add_increases(counter: &Counter<'_>, grid: &Grid, quiet: usize, sums: &mut [f64]) {
     let mut values = vec![None; grid.ticks + 1];
-    for (time, value) in &series.points {
-        let is_count = value.is_finite() && *value >= 0.0;
-        if let Some(index) = grid.index_of(*time).filter(|_| is_count) {
+    for (time, value) in &counter.series.points {
+        if let Some(index) = grid.index_of(*time).filter(|_| is_count(*value)) {
             values[index] = Some(*value);
         }
     }
-    let mut before = values[0];
-    for (sum, value) in sums.iter_mut().zip(&values[1..]) {
+    let mut before = values[0].or(counter.past);
+    for (tick, (sum, value)) in sums.iter_mut().zip(&values[1..]).enumerate() {
         let Some(value) = *value else { continue };
         *sum += match before {
             Some(before) if value >= before => value - before,
+            None if tick < quiet => 0.0,
             _ => value,
         };
         before = Some(value);
     }
+}
+
+/// Each series with the value that it goes on from: those of one arm that appear where one of the other arm ended.
+/// `arm` names the label that tells the arms apart; without it, no series goes on from another.
+#[must_use]
+pub fn continued<'a>(series: &'a [Series], arm: &str, grid: &Grid) -> Vec<Counter<'a>> {
+    let bounds = |one: &Series| {
+        let mut counts = one.points.iter().filter(|(_, value)| is_count(*value));
+        let first = *counts.next()?;
+        Some((first, *counts.next_back().unwrap_or(&first)))
+    };
+    let ended: Vec<(&Series, (i64, f64))> = series
+        .iter()
+        .filter_map(|one| bounds(one).map(|(_, last)| (one, last)))
+        .filter(|(_, (time, _))| *time <= grid.end_ms() - grid.step_ms / 2)
+        .collect();
+    let past = |one: &Series| {
+        let ((time, value), _) = bounds(one)?;
+        if one.label(arm).is_empty() || time <= grid.start_ms + grid.step_ms / 2 {
+            return None;
+        }
+        let has_just_ended = |end: i64| end < time && time - end <= 2 * grid.step_ms;
+        let goes_on = |(other, (end, last)): &&(&Series, (i64, f64))| {
+            has_just_ended(*end) && *last <= value && differ_in_one(&one.labels, &other.labels, arm)
+        };
+        ended.iter().find(goes_on).map(|(_, (_, last))| *last)
+    };
+    series.iter().map(|one| Counter { series: one, past: past(one) }).collect()
+}
+
+/// Of two arms, and equal but for one more label.
+fn differ_in_one(one: &BTreeMap<String, String>, two: &BTreeMap<String, String>, arm: &str) -> bool {
+    let value = |labels: &BTreeMap<String, String>, name: &str| labels.get(name).cloned().unwrap_or_default();
+    let names: std::collections::BTreeSet<&String> = one.keys().chain(two.keys()).collect();
+    let differing = names.into_iter().filter(|name| *name != arm && value(one, name) != value(two, name)).count();
+    value(one, arm) != value(two, arm) && differing == 1
 }
 
 #[cfg(test)]
@@ -146,15 +207,60 @@ mod tests {
             ("never there", &[], [0.0; 4]),
         ];
         for (name, values, expected) in cases {
-            assert_eq!(increases([&series("a", values)], &GRID), expected, "{name}");
+            assert_eq!(increases([(&series("a", values)).into()], &GRID, 0), expected, "{name}");
         }
     }
 
     #[test]
     fn series_are_summed_and_repeated_ones_counted_once() {
         let (a, b) = (series("a", &[0.0, 1.0, 2.0, 3.0, 4.0]), series("b", &[50.0, 60.0, 5.0, 5.0, 5.0]));
-        assert_eq!(increases([&a, &b, &a], &GRID), [11.0, 6.0, 1.0, 1.0]);
-        assert_eq!(increases([], &GRID), [0.0; 4]);
+        assert_eq!(increases([&a, &b, &a].map(Counter::from), &GRID, 0), [11.0, 6.0, 1.0, 1.0]);
+        assert_eq!(increases([], &GRID, 0), [0.0; 4]);
+    }
+
+    #[test]
+    fn births_in_quiet_ticks_are_no_increase() {
+        let born = series("a", &[GAP, 500.0, 507.0, 509.0, 3.0]);
+        assert_eq!(increases([(&born).into()], &GRID, 0), [500.0, 7.0, 2.0, 3.0]);
+        assert_eq!(increases([(&born).into()], &GRID, 2), [0.0, 7.0, 2.0, 3.0]);
+        let later = series("a", &[GAP, GAP, GAP, 9.0, 9.0]);
+        assert_eq!(increases([(&later).into()], &GRID, 2), [0.0, 0.0, 9.0, 0.0]);
+    }
+
+    #[test]
+    fn a_pod_that_changes_its_arm_goes_on_counting() {
+        let labelled = |labels: &[(&str, &str)], values: &[f64]| {
+            let mut one = series("a", values);
+            one.labels.extend(labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            one
+        };
+        let control = labelled(&[("arm", "control"), ("pod", "x")], &[1000.0, 1010.0, GAP, GAP, GAP]);
+        let moved: &[(&str, &str)] = &[("arm", "canary"), ("pod", "x"), ("cohort", "canary")];
+        type Labels<'a> = &'a [(&'a str, &'a str)];
+        let cases: &[(&str, Labels<'_>, &[f64], [f64; 4])] = &[
+            ("relabelled", moved, &[GAP, GAP, 1025.0, 1030.0, 1030.0], [0.0, 15.0, 5.0, 0.0]),
+            ("relabelled and seen late", moved, &[GAP, GAP, GAP, 1030.0, 1031.0], [0.0, 0.0, 20.0, 1.0]),
+            ("began lower, so it restarted", moved, &[GAP, GAP, 7.0, 9.0, 9.0], [0.0, 7.0, 2.0, 0.0]),
+            (
+                "another pod",
+                &[("arm", "canary"), ("pod", "y"), ("cohort", "canary")],
+                &[GAP, GAP, 1025.0, 1030.0, 1030.0],
+                [0.0, 1025.0, 5.0, 0.0],
+            ),
+            (
+                "of the same arm",
+                &[("arm", "control"), ("pod", "x"), ("cohort", "canary")],
+                &[GAP, GAP, 1025.0, 1030.0, 1030.0],
+                [0.0, 1025.0, 5.0, 0.0],
+            ),
+            ("there before the other ended", moved, &[GAP, 1025.0, 1025.0, 1030.0, 1030.0], [1025.0, 0.0, 5.0, 0.0]),
+        ];
+        for (name, labels, values, expected) in cases {
+            let all = [control.clone(), labelled(labels, values)];
+            let counters = continued(&all, "arm", &GRID);
+            assert_eq!(increases([counters[1]], &GRID, 0), *expected, "{name}");
+            assert_eq!(increases([counters[0]], &GRID, 0), [10.0, 0.0, 0.0, 0.0], "{name}: the other arm");
+        }
     }
 
     #[test]
@@ -163,7 +269,7 @@ mod tests {
         a.points.iter_mut().for_each(|point| point.0 += 1);
         a.points.extend([(0, 99.0), (9000, 99.0), (i64::MAX, 99.0), (i64::MIN, 99.0)]);
         a.points.push((GRID.boundary_ms(4), 4.0));
-        assert_eq!(increases([&a], &GRID), [1.0; 4]);
+        assert_eq!(increases([(&a).into()], &GRID, 0), [1.0; 4]);
     }
 
     #[test]

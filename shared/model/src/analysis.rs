@@ -103,7 +103,7 @@ pub struct Objectives {
     pub max_slow_rate: Option<f64>,
     /// Latency up to which no request is called slow.
     pub negligible_latency_ms: Option<f64>,
-    /// The change is meant to deny requests: they are counted and shown, and are no errors.
+    /// The change is meant to deny requests: they are counted and shown, and not judged.
     pub denials_are_meant: bool,
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use meshward_model::MetricsTarget;
 
-use super::{Collector, milliseconds, nothing_counts, readings};
+use super::{Collector, milliseconds, nothing_counts, other_failures, readings};
 use crate::{
     error::Error,
     queries::Arm,
@@ -32,7 +32,7 @@ pub enum QueryState {
 /// One query and what it gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryCheck {
-    /// "traffic" or "latency".
+    /// "traffic", "latency" or "failures".
     pub name: &'static str,
     /// As it was sent.
     pub query: String,
@@ -65,18 +65,31 @@ impl Collector {
         let (queries, source) = self.plan(target)?;
         let grid = readings(now.as_millisecond(), milliseconds(LOOK_BACK));
         let deadline = Instant::now() + self.timeout;
-        let (traffic, latency) = futures::join!(
+        let (traffic, latency, failures) = futures::join!(
             source.range(&queries.traffic, &grid, deadline),
             source.range(&queries.latency, &grid, deadline),
+            other_failures(&queries, source.as_ref(), &grid, deadline),
         );
         let requests = |series: &Series| queries.counts_requests(series);
-        let checks = vec![
+        let mut checks = vec![
             check("traffic", &queries.traffic, &traffic, target, |one| queries.arm(one).filter(|_| requests(one))),
             check("latency", &queries.latency, &latency, target, |one| queries.arm(one)),
         ];
+        if let Some(query) = &queries.failures {
+            let arm = |one: &Series| queries.failure(one).map(|(arm, _)| arm);
+            checks.push(without_failures(check("failures", query, &failures, target, arm)));
+        }
         let problem = |check: &QueryCheck| format!("{}: {}", check.name, check.reason);
         let problems = checks.iter().filter(|check| check.state != QueryState::Data).map(problem).collect();
         Ok(Preflight { checks, problems })
+    }
+}
+
+/// Series of failures are made by the first failure: without them the query is as good as with them.
+fn without_failures(check: QueryCheck) -> QueryCheck {
+    match check.state {
+        QueryState::NoSeries => QueryCheck { state: QueryState::Data, reason: String::new(), ..check },
+        _ => check,
     }
 }
 

@@ -21,7 +21,13 @@ pub const PARTS: u32 = 12;
 pub fn compare(baseline: &CohortTraffic, current: &CohortTraffic, options: JudgeOptions) -> Judgement {
     let ticks = parts(baseline, current);
     let periods = [unknown_weight(ticks[0].start, &ticks.iter().map(|tick| tick.sample).collect::<Vec<_>>())];
-    let judgement = judge::judge(&Question { ticks: &ticks, periods: &periods, options, weight_is_share: false });
+    let judgement = judge::judge(&Question {
+        ticks: &ticks,
+        periods: &periods,
+        options,
+        weight_is_share: false,
+        ..Question::default()
+    });
     let (verdict, explanation) = match (current.requests, baseline.requests) {
         (0, _) => (Verdict::NoTraffic, "current has no requests: there is nothing to judge".to_owned()),
         (_, 0) => (Verdict::Watching, "baseline has no requests: there is nothing to compare with".to_owned()),
@@ -244,8 +250,13 @@ mod tests {
         let ticks = ticks(&samples);
         for (index, replayed) in replay(&samples, &periods, options).iter().enumerate() {
             let known = periods.iter().take_while(|period| period.start < samples[index].end).count().max(1);
-            let question =
-                Question { ticks: &ticks[..=index], periods: &periods[..known], options, weight_is_share: true };
+            let question = Question {
+                ticks: &ticks[..=index],
+                periods: &periods[..known],
+                options,
+                weight_is_share: true,
+                ..Question::default()
+            };
             let judgement = judge::judge(&question);
             assert_eq!(replayed.verdict, judgement.verdict, "tick {index}");
             assert_eq!(replayed.explanation, judgement.explanation, "tick {index}");

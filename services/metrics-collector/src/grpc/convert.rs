@@ -24,6 +24,8 @@ const DEFAULT_TICK: Duration = Duration::from_secs(15);
 const LEAST_TICK: Duration = Duration::from_secs(1);
 const LONGEST_TICK: Duration = Duration::from_secs(300);
 const MAX_PERIODS: usize = 1000;
+const DEFAULT_HISTORY: Duration = Duration::from_secs(15 * 60);
+const MAX_ID_BYTES: usize = 200;
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(300);
 const DEFAULT_WATCH_WINDOW: Duration = Duration::from_secs(60);
@@ -152,7 +154,33 @@ pub(super) fn analysis_request(request: proto::RunAnalysisRequest, now: Timestam
         tick: tick(request.tick)?,
         periods: periods(request.periods)?,
         options,
+        history: history(request.history)?,
+        deployment_id: deployment_id(request.deployment_id)?,
+        step: step(request.step)?,
     })
+}
+
+fn history(history: Option<prost_types::Duration>) -> Result<Duration, Problem> {
+    let history = history.map(|history| from_duration("history", history)).transpose().map_err(invalid)?;
+    let history = history.unwrap_or(DEFAULT_HISTORY);
+    if history > LONGEST_WINDOW {
+        return Err(Problem::invalid_argument("history", "is 0 s to 24 h"));
+    }
+    Ok(history)
+}
+
+fn deployment_id(id: String) -> Result<String, Problem> {
+    if id.len() > MAX_ID_BYTES {
+        return Err(Problem::invalid_argument("deployment_id", format!("has at most {MAX_ID_BYTES} bytes")));
+    }
+    Ok(id)
+}
+
+fn step(step: i32) -> Result<i32, Problem> {
+    if step < 0 {
+        return Err(Problem::invalid_argument("step", "is counted from 0"));
+    }
+    Ok(step)
 }
 
 pub(super) fn traffic_response(report: TrafficReport) -> proto::GetTrafficMetricsResponse {

@@ -1,7 +1,8 @@
 //! Latencies, put to the same test as errors: a request "fails" if it took longer than an edge.
 //!
 //! The edges are those buckets' of the histogram that lie nearest to the control's 50th, 90th and 99th percentile,
-//! chosen from what was seen before the first tick that is weighed on them, and never changed. Each edge is a
+//! chosen from what was seen before the first tick that is weighed on them, and never changed; and the edge at the
+//! latency that is promised ([`Objectives::latency_ms`](meshward_model::Objectives::latency_ms)). Each edge is a
 //! [`Stream`] of its own with its own past; their e-values are averaged, which is an e-value again. Errors keep three
 //! quarters of all money and latencies get one, if there were histograms when the canary got its first weight;
 //! otherwise errors have everything. No quantile is interpolated in the decision.
@@ -33,6 +34,17 @@ pub struct SlowTick {
     pub canary: Vec<u64>,
     /// Control requests beyond each edge.
     pub control: Vec<u64>,
+}
+
+impl SlowTick {
+    /// The requests that took longer than the first edge which is not below `latency_ms`, as if they were errors; `None`
+    /// if there is no such edge. Those certainly took longer than `latency_ms`.
+    #[must_use]
+    pub fn beyond(&self, latency_ms: f64) -> Option<TickSample> {
+        let index = self.edges_ms.iter().position(|edge_ms| *edge_ms >= latency_ms)?;
+        let (canary_errors, control_errors) = (*self.canary.get(index)?, *self.control.get(index)?);
+        Some(TickSample { canary_errors, control_errors, ..self.requests })
+    }
 }
 
 /// All edges.
@@ -111,6 +123,12 @@ impl Latencies {
         Some(sentence::beyond(worst.edge_ms, worst.weighed[0], worst.weighed[1]))
     }
 
+    /// The edges that are tested, in milliseconds; none until they are chosen.
+    #[must_use]
+    pub fn edges_ms(&self) -> Vec<f64> {
+        self.edges.iter().filter(|_| self.chosen).map(|edge| edge.edge_ms).collect()
+    }
+
     /// The mean of the edges' e-values; 1 without edges.
     fn log_value(&self) -> f64 {
         if !self.chosen {
@@ -131,7 +149,8 @@ impl Latencies {
             control: (0, 0),
             weighed: [(0, 0); 2],
         };
-        self.edges = tick.edges_ms.iter().map(edge).collect();
+        let least = self.options.objectives.negligible_latency_ms.unwrap_or_default();
+        self.edges = tick.edges_ms.iter().filter(|edge_ms| **edge_ms >= least).map(edge).collect();
     }
 
     /// Keeps the edges that are nearest to the tails, once enough was seen.
@@ -145,7 +164,10 @@ impl Latencies {
             let by_distance = |a: &&Edge, b: &&Edge| distance(a, tail).total_cmp(&distance(b, tail));
             self.edges.iter().min_by(by_distance).map(|edge| edge.edge_ms)
         };
-        let kept: Vec<f64> = TAILS.into_iter().filter_map(nearest).collect();
+        let promised = self.options.objectives.latency_ms;
+        let promised =
+            self.edges.iter().map(|edge| edge.edge_ms).find(|edge_ms| promised.is_some_and(|ms| *edge_ms >= ms));
+        let kept: Vec<f64> = TAILS.into_iter().filter_map(nearest).chain(promised).collect();
         self.edges.retain(|edge| kept.contains(&edge.edge_ms));
         self.chosen = true;
     }

@@ -2,15 +2,15 @@
 
 use meshward_model::{JudgeOptions, Weight};
 
-use super::{Sum, guard::Window, sample::UNREACHABLE, stream::Stream};
+use super::{Sum, guard::Window, objective::Objective, sample::UNREACHABLE, stream::Stream};
 
 pub(super) fn regression(sum: &Sum, log_evidence: f64, options: &JudgeOptions) -> String {
     format!("{}; {}", counts(sum), evidence(log_evidence, options))
 }
 
-/// `slow` says which edge, and who was beyond it.
-pub(super) fn slow(slow: &str, log_evidence: f64, options: &JudgeOptions) -> String {
-    format!("{slow}; {}", evidence(log_evidence, options))
+/// `what` says what it was instead of errors.
+pub(super) fn other(what: &str, log_evidence: f64, options: &JudgeOptions) -> String {
+    format!("{what}; {}", evidence(log_evidence, options))
 }
 
 /// Requests beyond an edge.
@@ -22,6 +22,40 @@ pub(super) fn beyond(edge_ms: f64, canary: (u64, u64), control: (u64, u64)) -> S
         number(control.1),
         number(control.0),
     )
+}
+
+/// More of something else than of errors.
+pub(super) fn counted(name: &str, sum: &Sum) -> String {
+    format!(
+        "{} {name} in {} canary requests, {} in {} control requests; at this share {:.1} were expected",
+        number(sum.canary_errors),
+        number(sum.canary_requests),
+        number(sum.control_errors),
+        number(sum.control_requests),
+        sum.expected_errors,
+    )
+}
+
+/// `slower_ms` is the latency that is promised; `None` = errors.
+pub(super) fn objective_broken(objective: &Objective, slower_ms: Option<f64>) -> String {
+    let (limit, canary, control) = objective.seen();
+    let what = slower_ms.map_or("failed".to_owned(), |edge_ms| format!("took longer than {edge_ms} ms"));
+    format!(
+        "{} of {} canary requests {what} in this step, {} of {} control requests did: the objective is at most {}",
+        number(canary.1),
+        number(canary.0),
+        number(control.1),
+        number(control.0),
+        percent(limit),
+    )
+}
+
+pub(super) fn negligible(step: &Sum, limit: f64) -> String {
+    format!("{}; up to {} is called negligible", counts(step), percent(limit))
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{} %", (fraction * 1e6).round() / 1e4)
 }
 
 pub(super) fn nothing_exposed(step: &Sum) -> String {

@@ -58,7 +58,13 @@ fn periods(weights: &[(i64, i64)]) -> Vec<WeightPeriod> {
 
 fn judge_ticks(ticks: &[Tick], weights: &[(i64, i64)]) -> Judgement {
     let periods = periods(weights);
-    judge(&Question { ticks, periods: &periods, options: JudgeOptions::default(), weight_is_share: true })
+    judge(&Question {
+        ticks,
+        periods: &periods,
+        options: JudgeOptions::default(),
+        weight_is_share: true,
+        ..Question::default()
+    })
 }
 
 /// Ticks before the change in which the control fails evenly, so that the judge need not fear clusters of errors.
@@ -220,8 +226,13 @@ fn a_share_that_is_off_by_little_or_by_chance_holds_nothing() {
     let few = judge_ticks(&[tick(0, (8, 0), (32, 0))], &[(0, 1000)]);
     assert!(few.explanation.contains("are needed"), "20 % of 40 is chance: {}", few.explanation);
     let (ticks, periods) = ([tick(0, (4000, 0), (6000, 0))], periods(&[(0, 1000)]));
-    let by_header =
-        Question { ticks: &ticks, periods: &periods, options: JudgeOptions::default(), weight_is_share: false };
+    let by_header = Question {
+        ticks: &ticks,
+        periods: &periods,
+        options: JudgeOptions::default(),
+        weight_is_share: false,
+        ..Question::default()
+    };
     assert_eq!(judge(&by_header).verdict, Verdict::Healthy, "a header's cohort has no weight to compare with");
 }
 
@@ -240,8 +251,13 @@ fn run(chance: &mut Chance, requests: f64, rates: impl Fn(i64) -> (f64, f64)) ->
         ticks.push(tick(index, canary, control));
     }
     let periods = periods(&weights);
-    let question =
-        Question { ticks: &ticks, periods: &periods, options: JudgeOptions::default(), weight_is_share: true };
+    let question = Question {
+        ticks: &ticks,
+        periods: &periods,
+        options: JudgeOptions::default(),
+        weight_is_share: true,
+        ..Question::default()
+    };
     // A decision is final, so the whole run and every prefix from the deciding tick on agree: only then look for the
     // tick.
     if judge(&question).verdict != Verdict::Regression {
@@ -332,7 +348,13 @@ fn the_evidence_is_finite_whatever_is_counted() {
         let tolerance = [1e-12, 0.0005, 0.5][round % 3];
         let options = JudgeOptions { tolerance, ..JudgeOptions::default() };
         let periods = periods(&[(0, 1 + i64::try_from(round).expect("small"))]);
-        let judgement = judge(&Question { ticks: &ticks, periods: &periods, options, weight_is_share: true });
+        let judgement = judge(&Question {
+            ticks: &ticks,
+            periods: &periods,
+            options,
+            weight_is_share: true,
+            ..Question::default()
+        });
         assert!(judgement.log_evidence.is_finite(), "round {round}");
         assert!((0.0..=MAX_EVIDENCE).contains(&judgement.evidence()), "round {round}: {}", judgement.evidence());
         assert!(judgement.required_requests > 0, "round {round}");

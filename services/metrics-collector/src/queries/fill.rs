@@ -4,7 +4,7 @@ use meshward_model::MetricsTarget;
 
 use super::{
     QueryError,
-    templates::{ByArm, ByName, Layout},
+    templates::{ByArm, ByName, Failures, Layout},
 };
 
 /// Every selector that the layouts make of the hosts, joined by `or`.
@@ -47,7 +47,7 @@ fn sanitized(text: &str) -> String {
 
 /// One query for both arms and for all `parts` (what is counted, and its template); each series is marked with its arm
 /// and with what it counts.
-pub(super) fn by_arm(parts: &[(&str, &str)], target: &MetricsTarget) -> Result<String, QueryError> {
+fn by_arm(parts: &[(&str, &str)], target: &MetricsTarget) -> Result<String, QueryError> {
     let arms = [(super::CANARY, &target.canary_series), (super::CONTROL, &target.control_series)];
     let mut marked = Vec::new();
     for (arm, series) in arms {
@@ -65,6 +65,13 @@ fn mark(query: &str, label: &str, value: &str) -> String {
 
 fn one_arm(template: &str, series: &str, hosts: &[String]) -> Result<String, QueryError> {
     let mut query = template.replace("$SERIES", series);
+    if query.contains("$VHOSTS") {
+        let names: Vec<String> = hosts.iter().map(|host| sanitized(host)).collect();
+        query = query.replace("$VHOSTS", &format!("({})_[0-9]+_", names.join("|")));
+    }
+    if query.contains("$VHOST") || query.contains("$FIRST") {
+        query = one_per_host(&query, hosts).join(" or ");
+    }
     if query.contains("$HOSTS") {
         query = query.replace("$HOSTS", &alternatives(hosts.iter().map(String::as_str)));
     }
@@ -100,4 +107,10 @@ fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 pub(super) fn both(template: &ByArm, target: &MetricsTarget) -> Result<(String, String), QueryError> {
     let traffic = [(super::REQUESTS, template.requests.as_str()), (super::ERRORS, template.errors.as_str())];
     Ok((by_arm(&traffic, target)?, by_arm(&[("latency", template.latency.as_str())], target)?))
+}
+
+/// One query for everything that a template counts beside requests and errors; `None` if that is nothing.
+pub(super) fn failures(template: &Failures, target: &MetricsTarget) -> Result<Option<String>, QueryError> {
+    let parts: Vec<(&str, &str)> = template.counted().map(|(kind, query)| (super::mark_of(kind), query)).collect();
+    if parts.is_empty() { Ok(None) } else { by_arm(&parts, target).map(Some) }
 }

@@ -9,6 +9,11 @@
 //! - `by_name`: the arm is a part of the series' *name*, as Envoy has it for routes. Placeholders: `$VHOST`, the virtual
 //!   host in the name; `$FIRST`, its first part as a label; `$SERIES`, the alternatives of both arms.
 //!
+//! Beside either form, `failures` may say where connection failures, circuit breaker trips and denials **of one arm** are
+//! counted, as in `by_arm`; `$VHOSTS` are the alternatives of all virtual hosts as they stand in a name, and `$VHOST` and
+//! `$FIRST` make one copy of the query per host. They are sent together in a query of their own: the judge can do without
+//! it.
+//!
 //! All queries give plain counters: no `rate`, no quantile. Placeholders stand within strings. When the parts of a
 //! template are joined by `or`, series with equal labels but different names would hide each other: name several
 //! metrics in one selector instead.
@@ -17,6 +22,7 @@ use meshward_model::{Mechanism, Mesh};
 use serde::Deserialize;
 
 use super::promql::{self, InvalidQuery};
+use crate::judge::counts::Kind;
 
 /// Longest file, bytes.
 pub const MAX_FILE_BYTES: usize = 256 * 1024;
@@ -37,6 +43,36 @@ pub struct Template {
     /// Each arm is asked for by itself.
     #[serde(default)]
     pub by_arm: Option<ByArm>,
+    /// What else is counted.
+    #[serde(default)]
+    pub failures: Failures,
+}
+
+/// Queries for what else is counted in one arm; what nothing counts is left out.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failures {
+    /// Connections that could not be made or broke.
+    #[serde(default)]
+    pub connection_failures: Option<String>,
+    /// Requests that a circuit breaker turned away, or times that one opened.
+    #[serde(default)]
+    pub circuit_breaker_trips: Option<String>,
+    /// Requests that an authorization policy denied.
+    #[serde(default)]
+    pub denials: Option<String>,
+}
+
+impl Failures {
+    /// What is counted, and by which query.
+    pub fn counted(&self) -> impl Iterator<Item = (Kind, &str)> {
+        let all = [
+            (Kind::ConnectionFailures, &self.connection_failures),
+            (Kind::CircuitBreakerTrips, &self.circuit_breaker_trips),
+            (Kind::Denials, &self.denials),
+        ];
+        all.into_iter().filter_map(|(kind, query)| Some((kind, query.as_deref()?)))
+    }
 }
 
 /// Counters whose names hold virtual host, arm and kind, as Envoy's routes have them; latencies in milliseconds.
@@ -66,7 +102,7 @@ pub struct ByArm {
     pub control_without_label: bool,
     /// Everything that was answered, failed or was denied.
     pub requests: String,
-    /// Of those, what failed.
+    /// Of those, what failed; denials are told by themselves.
     pub errors: String,
     /// Latency buckets, with `le`.
     pub latency: String,
@@ -154,6 +190,10 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
         return form("mechanisms: name at least one");
     }
     let wrong = |key: String, error| InvalidTemplates::Query { index, key, error };
+    for (kind, query) in template.failures.counted() {
+        check_query(query, &["SERIES", "HOSTS", "SERVICES", "NAMESPACES", "VHOSTS", "VHOST", "FIRST"], &["SERIES"])
+            .map_err(|error| wrong(format!("failures ({})", kind.name()), error))?;
+    }
     match (&template.by_name, &template.by_arm) {
         (Some(by_name), None) => {
             if by_name.layouts.is_empty() || by_name.layouts.len() > 10 {

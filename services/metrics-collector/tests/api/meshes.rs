@@ -157,7 +157,7 @@ async fn every_mesh_counts_requests_errors_and_denials_its_own_way() {
         (
             "Linkerd's Servers",
             ledger(Mesh::Linkerd, Mechanism::Instance, "ledger-http-v2", "ledger-http"),
-            (20 * 114, 20 * 16),
+            (20 * 114, 20 * 9),
             (20 * 900, 20),
             Some(25.0),
         ),

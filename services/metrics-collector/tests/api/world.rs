@@ -182,6 +182,8 @@ fn args(issuer: &TestIssuer, prometheus: &str, query_timeout: Duration) -> Args 
         queries: None,
         query_cache: Duration::from_secs(1),
         query_timeout,
+        kept_verdicts: 1000,
+        kept_for: Duration::from_secs(3600),
     }
 }
 
