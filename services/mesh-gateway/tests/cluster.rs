@@ -1,7 +1,7 @@
 //! The gateway against a real kube-apiserver, istiod and Envoys, over gRPC in process.
 //!
-//! One stack serves all scenarios, one after the other, each on an object of its own. Run `deploy/local/install stack`
-//! once before.
+//! One stack serves all scenarios of a test, one after the other, each on an object of its own; the tests have a stack
+//! each and run one after the other too. Run `deploy/local/install stack` once before.
 
 #[path = "cluster/authorization.rs"]
 mod authorization;
@@ -12,10 +12,15 @@ mod scenarios;
 #[path = "cluster/world.rs"]
 mod world;
 
+use tokio::sync::Mutex;
 use world::World;
+
+/// One stack at a time: two cores are soon busy.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_on_a_real_control_plane() {
+    let _alone = ALONE.lock().await;
     let world = World::start().await;
     scenarios::exposed_step_by_step_and_restored_byte_for_byte(&world).await;
     scenarios::aborted_before_the_first_write_came(&world).await;
@@ -34,7 +39,19 @@ async fn the_gateway_on_a_real_control_plane() {
     scenarios::callers_are_held_to_their_roles(&world).await;
     instances::a_service_is_listed_page_by_page(&world).await;
     instances::what_cannot_be_listed_is_told(&world).await;
-    authorization::requests_are_decided_by_the_version_of_their_id(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authorization_policies_with_requests_through_an_envoy() {
+    let _alone = ALONE.lock().await;
+    let world = World::start().await;
     authorization::what_would_hit_connections_is_refused(&world).await;
+    let server = authorization::Caller::start(&world).await;
+    authorization::requests_are_decided_by_the_version_of_their_id(&world, &server).await;
+    authorization::a_first_policy_comes(&world, &server).await;
+    authorization::the_last_policy_goes_and_comes_back(&world, &server).await;
+    authorization::an_action_changes(&world, &server).await;
+    server.stop().await;
     world.stop().await;
 }

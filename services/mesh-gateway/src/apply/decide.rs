@@ -99,7 +99,17 @@ fn create(case: &Case<'_>, desired: &Desired) -> Result<Action, Error> {
     if case.baseline.is_some() {
         return Err(deleted(case.target));
     }
-    Ok(Action::Create(desired.object().clone()))
+    let object = desired.object();
+    Ok(Action::Create(if desired.is_final() { object.clone() } else { marked(object, case) }))
+}
+
+/// The object with the marks of its spec.
+fn marked(object: &Value, case: &Case<'_>) -> Value {
+    let mut annotations = object::metadata_map(object, "annotations").cloned().unwrap_or_default();
+    Marks::new(case.intent, object::spec(object)).put(&mut annotations);
+    let mut object = object.clone();
+    object["metadata"]["annotations"] = annotations.into();
+    object
 }
 
 pub(super) fn deleted(target: &Target) -> Error {
@@ -214,16 +224,12 @@ fn replace(live: &Value, case: &Case<'_>, desired: &Desired) -> Value {
 }
 
 fn help(live: Option<&Value>, case: &Case<'_>, wanted: &Value) -> Result<Action, Error> {
-    let marks = Marks::new(case.intent, object::spec(wanted));
-    let mut object = wanted.clone();
-    let mut annotations = object::metadata_map(wanted, "annotations").cloned().unwrap_or_default();
-    marks.put(&mut annotations);
-    object["metadata"]["annotations"] = annotations.into();
+    let object = marked(wanted, case);
     let Some(live) = live else { return Ok(Action::Create(object)) };
     let Some(found) = Marks::of(live) else { return Err(taken(case.target)) };
     check_marks(live, &found, case)?;
     // A helper that need not change keeps the generation that made it: one write less at each step.
-    if found.spec_digest == marks.spec_digest {
+    if object::spec(live) == object::spec(wanted) {
         return Ok(Action::Nothing);
     }
     let patch = ObjectPatch::new(live)

@@ -88,11 +88,14 @@ impl Dialect for Istio {
     }
 
     fn needs(&self, question: &Question<'_>) -> Vec<Need> {
-        if direct::is_all_at_once(question) || question.baseline.object.is_none() {
+        if direct::is_all_at_once(question) {
             return Vec::new();
         }
         match Kind::of_target(question.target) {
-            Some(Kind::VirtualService) => vec![Need::all(&question.target.api_version, "VirtualService")],
+            Some(Kind::AuthorizationPolicy) => authorization_policy::needs(question),
+            Some(Kind::VirtualService) if question.baseline.object.is_some() => {
+                vec![Need::all(&question.target.api_version, "VirtualService")]
+            }
             _ => Vec::new(),
         }
     }
@@ -130,7 +133,10 @@ impl Dialect for Istio {
     }
 
     fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
-        Ok(direct::undo(intent))
+        Ok(match (intent.mechanism, Kind::of_target(&intent.target)) {
+            (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::undo(intent),
+            _ => direct::undo(intent),
+        })
     }
 }
 

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use super::{Desired, Phase, PodCohorts, Question, Unsupported, Wanted};
 use crate::object;
 
+/// Ends the name of a helper.
+const HELPER: &str = "-meshward-canary";
+
 /// What would work for a change that no share of the traffic can be given.
 pub(super) const ALL_AT_ONCE: &str = "release it all at once (mechanism NONE, 100 %)";
 
@@ -109,6 +112,22 @@ fn cohorts(phases: &[Phase]) -> Vec<PlannedCohort> {
 /// The object of a step, carrying marks.
 pub(super) fn step(target: &Target, spec: Value) -> Desired {
     Desired { target: target.clone(), wanted: Wanted::Step(with_spec(target, spec)) }
+}
+
+/// An object of Meshward's own.
+pub(super) fn helper(target: &Target, spec: Value) -> Desired {
+    Desired { target: target.clone(), wanted: Wanted::Helper(with_spec(target, spec)) }
+}
+
+/// The helper is taken away.
+pub(super) fn gone(target: &Target) -> Desired {
+    Desired { target: target.clone(), wanted: Wanted::Gone }
+}
+
+/// The name of the helper that stands beside an object. A name of Kubernetes has at most 253 bytes.
+pub(super) fn helper_name(name: &str) -> String {
+    let kept = &name[..name.len().min(253 - HELPER.len())];
+    format!("{}{HELPER}", kept.trim_end_matches(['-', '.']))
 }
 
 /// What stood there before.

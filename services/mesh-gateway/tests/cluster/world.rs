@@ -247,6 +247,26 @@ impl Gateway {
         }
         unreachable!("there is a last phase")
     }
+
+    /// The way back, phase by phase, each proven live.
+    pub async fn undo(
+        &self,
+        what: &str,
+        intent: &pb::ExposureIntent,
+    ) -> (pb::RestoreBaselineResponse, pb::PropagationProof) {
+        let start = std::time::Instant::now();
+        let (mut writes, mut pods_moved) = (0, 0);
+        for phase in 0.. {
+            let restored = self.restore_phase(intent, phase).await.expect("it is restored");
+            (writes, pods_moved) = (writes + restored.writes, pods_moved + restored.pods_moved);
+            let proof = self.verify(intent, &restored.objects).await;
+            println!("{what}, phase {phase} of the way back: {} ({:?})", proof.message, start.elapsed());
+            if !restored.more || proof.state() != pb::PropagationState::Live {
+                return (pb::RestoreBaselineResponse { writes, pods_moved, ..restored }, proof);
+            }
+        }
+        unreachable!("there is a last phase")
+    }
 }
 
 pub fn authorized<T>(message: T, token: &str) -> Request<T> {

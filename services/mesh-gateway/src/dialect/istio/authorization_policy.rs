@@ -6,22 +6,30 @@
 //! each request is decided by exactly one version, whatever the action is. A rule that both versions have stays as it
 //! is.
 //!
+//! A version that comes (there was no policy), goes (there shall be none) or changes its action is exposed too: see
+//! [`compose`]. Versions of different actions take an object each, since an object has one action: the new one stands
+//! in a helper until the end.
+//!
 //! That holds for requests. Connections have no id, and what Istio does with a condition that only requests can meet is
-//! another matter, and the reason of most refusals here: see [`tcp`].
+//! another matter, and the reason of most refusals here: see [`tcp`]. Where it is known which ports of the selected
+//! workloads take HTTP ([`workload`]), connections are left with the live version until the end.
 
+mod compose;
 mod tcp;
+mod workload;
 
-use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Weight};
-use serde_json::{Value, json};
+use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
+use serde_json::Value;
 
 use super::{cohort::Cohort, differing_fields};
 use crate::{
     dialect::{
-        Phase, Planned, Question, Unsupported, direct,
-        steps::{ALL_AT_ONCE, Wording, planned, step},
+        Need, Phase, Planned, Question, Unsupported, direct,
+        steps::{ALL_AT_ONCE, Wording, baseline, gone, helper, helper_name, planned, step},
     },
     object,
 };
+use compose::Workload;
 
 /// The condition on the id.
 const REQUEST_ID: &str = "request.headers[x-request-id]";
@@ -29,13 +37,65 @@ const REQUEST_ID: &str = "request.headers[x-request-id]";
 const MOST_RULES: usize = 512;
 const DRY_RUN: &str = "istio.io/dry-run";
 
-pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
-    let stable = question.baseline.object.as_ref().ok_or_else(|| no_version_yet(question))?;
-    for object in [stable, question.canary] {
-        check_dry_run(object)?;
+/// How two versions differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Both have the same action.
+    Rules,
+    /// There was no policy.
+    Comes,
+    /// There shall be none.
+    Goes,
+    /// They have different actions.
+    Action,
+}
+
+impl Change {
+    fn of(stable: Option<&Value>, canary: &Value) -> Self {
+        match stable.map(object::spec) {
+            None => Self::Comes,
+            Some(_) if canary.is_null() => Self::Goes,
+            Some(stable) if action(stable) != action(object::spec(canary)) => Self::Action,
+            Some(_) => Self::Rules,
+        }
     }
-    let (stable, canary) = (object::spec(stable), object::spec(question.canary));
-    check(stable, canary)?;
+}
+
+/// The workloads must be known unless both versions ask about requests only.
+pub(super) fn needs(question: &Question<'_>) -> Vec<Need> {
+    let stable = question.baseline.object.as_ref();
+    let is_about_requests = stable.is_some_and(|stable| {
+        Change::of(Some(stable), question.canary) == Change::Rules
+            && check_connections(object::spec(stable), object::spec(question.canary)).is_ok()
+    });
+    if is_about_requests { Vec::new() } else { workload::needs(question) }
+}
+
+pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
+    let stable = question.baseline.object.as_ref();
+    for (version, object) in stable.map(|stable| ("live", stable)).into_iter().chain([("new", question.canary)]) {
+        check_dry_run(object)?;
+        check_rules(version, object::spec(object))?;
+    }
+    let change = Change::of(stable, question.canary);
+    let (before, after) = (stable.map_or(&Value::Null, object::spec), object::spec(question.canary));
+    let workload = match change {
+        Change::Rules => {
+            check_same(before, after)?;
+            match check_connections(before, after) {
+                Ok(()) => None,
+                Err(refusal) => Some(workload::read(question, before).map_err(|_| refusal)?),
+            }
+        }
+        Change::Comes => Some(only_requests(after).and_then(|()| workload::read(question, after))?),
+        Change::Goes => Some(only_requests(before).and_then(|()| workload::read(question, before))?),
+        Change::Action => {
+            check_same(before, after)?;
+            only_requests(before).and_then(|()| only_requests(after))?;
+            Some(workload::read(question, before)?)
+        }
+    };
+    let facts = workload.as_ref().map_or(Value::Null, Workload::to_facts);
     let exposed = |weight: Weight| {
         let cohort = Cohort::of(weight);
         let ends = cohort.suffixes().join(", ");
@@ -43,12 +103,14 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
     };
     let share = |weight| Cohort::of(weight).nominal_share();
     let wording = Wording { mechanism: Mechanism::Request, share: &share, exposed: &exposed };
+    let steps = planned(question, (&[], &facts), &wording, render)?;
+    check_size(steps.iter().flat_map(|step| step.writes.iter().map(|write| &write.object)))?;
     let plan = ExposurePlan {
         mechanism: Mechanism::Request,
         reason: "By request id: each request is decided by exactly one version, and one id always by the same."
             .to_owned(),
-        steps: planned(question, (&[], &Value::Null), &wording, render)?,
-        not_covered: not_covered(),
+        steps,
+        not_covered: not_covered(change),
         alternatives: alternatives(),
         metrics_target: MetricsTarget {
             mesh: question.target.mesh,
@@ -60,42 +122,59 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
             control_series: String::new(),
         },
     };
-    Ok(plan.into())
+    Ok(Planned { facts, ..plan.into() })
 }
 
 /// The phases of a step.
 pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
-    if intent.weight == Weight::FULL {
-        return Ok(direct::at_the_end(intent));
-    }
-    let Some(baseline) = &intent.baseline.object else { return Err(direct::only_full()) };
-    let spec = compose(object::spec(baseline), object::spec(&intent.canary), Cohort::of(intent.weight));
-    Ok(vec![Phase::Objects(vec![step(&intent.target, spec)])])
+    let change = Change::of(intent.baseline.object.as_ref(), &intent.canary);
+    let before = intent.baseline.object.as_ref().map_or(&Value::Null, object::spec);
+    let after = object::spec(&intent.canary);
+    let (target, cohort) = (&intent.target, Cohort::of(intent.weight));
+    let workload = Workload::of_facts(&intent.baseline.facts);
+    let known = || workload.as_ref().ok_or_else(direct::only_full);
+    let objects = match (change, intent.weight) {
+        (Change::Action, Weight::FULL) => {
+            // The helper first: for a moment both versions decide, and the stricter one wins.
+            let mut phases = vec![Phase::Objects(vec![helper(&twin(target), after.clone())])];
+            phases.extend(direct::at_the_end(intent));
+            phases.push(Phase::Objects(vec![gone(&twin(target))]));
+            return Ok(phases);
+        }
+        (_, Weight::FULL) => return Ok(direct::at_the_end(intent)),
+        (Change::Rules, _) => vec![step(target, compose::both(before, after, cohort, workload.as_ref()))],
+        (Change::Comes, _) => vec![step(target, compose::coming(after, cohort, known()?))],
+        (Change::Goes, _) => vec![step(target, compose::going(before, cohort, known()?))],
+        (Change::Action, _) => vec![
+            helper(&twin(target), compose::coming(after, cohort, known()?)),
+            step(target, compose::going(before, cohort, known()?)),
+        ],
+    };
+    Ok(vec![Phase::Objects(objects)])
 }
 
-fn no_version_yet(question: &Question<'_>) -> Unsupported {
-    let target = question.target;
-    if action(object::spec(question.canary)) == "ALLOW" {
-        return Unsupported::new(
-            format!(
-                "{target} does not exist, and a first ALLOW denies whatever it does not name, to TCP connections and \
-                 to requests outside the cohort as well"
-            ),
-            "first create it with the one rule {to: [{operation: {methods: [\"*\"]}}]}, which allows every request, if \
-             its workloads serve no plain TCP, and release yours as the next version; or create it all at once \
-             (mechanism NONE, 100 %)",
-        );
+/// The way back: what was there before first, so that nothing is decided by nobody.
+pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
+    let mut phases = vec![Phase::Objects(vec![baseline(&intent.target)])];
+    if Change::of(intent.baseline.object.as_ref(), &intent.canary) == Change::Action {
+        phases.push(Phase::Objects(vec![gone(&twin(&intent.target))]));
     }
-    Unsupported::new(
-        format!("{target} does not exist, so there is no object that could hold both versions"),
-        "create it all at once (mechanism NONE, 100 %)",
-    )
+    phases
+}
+
+/// The helper that holds a version of another action.
+fn twin(target: &Target) -> Target {
+    Target { name: helper_name(&target.name), ..target.clone() }
+}
+
+fn is_dry_run(object: &Value) -> bool {
+    let annotation = object::metadata_map(object, "annotations").and_then(|map| map.get(DRY_RUN)?.as_str());
+    // As Go reads a truth value.
+    annotation.is_some_and(|value| ["1", "t", "T", "true", "TRUE", "True"].contains(&value))
 }
 
 fn check_dry_run(object: &Value) -> Result<(), Unsupported> {
-    let annotation = object::metadata_map(object, "annotations").and_then(|map| map.get(DRY_RUN)?.as_str());
-    // As Go reads a truth value.
-    if !annotation.is_some_and(|value| ["1", "t", "T", "true", "TRUE", "True"].contains(&value)) {
+    if !is_dry_run(object) {
         return Ok(());
     }
     Err(Unsupported::new(
@@ -113,48 +192,58 @@ fn rules(spec: &Value) -> &[Value] {
     spec["rules"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Whether the pair can be exposed like this.
-fn check(stable: &Value, canary: &Value) -> Result<(), Unsupported> {
-    check_same(stable, canary)?;
-    for (version, spec) in [("live", stable), ("new", canary)] {
-        if !spec["rules"].is_null() && !spec["rules"].is_array() || !rules(spec).iter().all(Value::is_object) {
-            return Err(Unsupported::new(
-                format!("spec.rules of the {version} version is no list of rules"),
-                "write it as the schema asks",
-            ));
-        }
-        if let Some(index) = rules(spec).iter().position(asks_for_the_id) {
-            return Err(Unsupported::new(
-                format!(
-                    "spec.rules[{index}] of the {version} version has a condition on x-request-id itself, so the \
-                     requests that it governs are no random part of the ids"
-                ),
-                format!("use another header, or {ALL_AT_ONCE}"),
-            ));
-        }
-    }
-    tcp::check(action(stable), rules(stable), rules(canary))?;
-    // Any cohort that is not empty makes as many rules.
-    let composed = compose(stable, canary, Cohort::of(Weight::FULL));
-    let count = rules(&composed).len();
-    if count > MOST_RULES {
+fn check_rules(version: &str, spec: &Value) -> Result<(), Unsupported> {
+    if !spec["rules"].is_null() && !spec["rules"].is_array() || !rules(spec).iter().all(Value::is_object) {
         return Err(Unsupported::new(
-            format!("both versions together have {count} rules, and a policy has at most {MOST_RULES}"),
-            format!("change fewer rules at once, or {ALL_AT_ONCE}"),
+            format!("spec.rules of the {version} version is no list of rules"),
+            "write it as the schema asks",
         ));
     }
-    Ok(())
+    match rules(spec).iter().position(asks_for_the_id) {
+        None => Ok(()),
+        Some(index) => Err(Unsupported::new(
+            format!(
+                "spec.rules[{index}] of the {version} version has a condition on x-request-id itself, so the requests \
+                 that it governs are no random part of the ids"
+            ),
+            format!("use another header, or {ALL_AT_ONCE}"),
+        )),
+    }
 }
 
-/// All but the rules must be the same.
-fn check_same(stable: &Value, canary: &Value) -> Result<(), Unsupported> {
-    let (before, after) = (action(stable), action(canary));
-    if before != after {
-        return Err(Unsupported::new(
-            format!("the versions differ in spec.action ({before}, {after}), and one object has one action"),
-            format!("release a second policy with the action {after} and then remove this one, or {ALL_AT_ONCE}"),
-        ));
+/// Whether two versions of one action leave every connection as it is, wherever it goes.
+fn check_connections(stable: &Value, canary: &Value) -> Result<(), Unsupported> {
+    tcp::check(action(stable), rules(stable), rules(canary))
+}
+
+/// A version that comes, goes or changes its action must have one of the actions that decide by themselves.
+fn only_requests(spec: &Value) -> Result<(), Unsupported> {
+    if action(spec) != "CUSTOM" {
+        return Ok(());
     }
+    Err(Unsupported::new(
+        "one of the versions has the action CUSTOM and the other has not, and what a provider decides for a part of \
+         the requests is not known here",
+        ALL_AT_ONCE,
+    ))
+}
+
+fn check_size<'a>(mut objects: impl Iterator<Item = &'a Value>) -> Result<(), Unsupported> {
+    let size = |object: &&Value| rules(object::spec(object)).len() > MOST_RULES;
+    match objects.find(size) {
+        None => Ok(()),
+        Some(object) => Err(Unsupported::new(
+            format!(
+                "both versions together have {} rules, and a policy has at most {MOST_RULES}",
+                rules(object::spec(object)).len()
+            ),
+            format!("change fewer rules at once, or {ALL_AT_ONCE}"),
+        )),
+    }
+}
+
+/// All but the rules and the action must be the same.
+fn check_same(stable: &Value, canary: &Value) -> Result<(), Unsupported> {
     if stable["provider"] != canary["provider"] {
         return Err(Unsupported::new(
             "the versions differ in spec.provider, and two providers on one workload deny everything unless istiod has \
@@ -179,37 +268,8 @@ fn asks_for_the_id(rule: &Value) -> bool {
     conditions.filter_map(|condition| condition["key"].as_str()).any(|key| key.eq_ignore_ascii_case(REQUEST_ID))
 }
 
-/// The spec of a step: each request is decided by exactly one version.
-fn compose(stable: &Value, canary: &Value, cohort: Cohort) -> Value {
-    let suffixes = cohort.suffixes();
-    if suffixes.is_empty() {
-        return stable.clone();
-    }
-    let (before, after) = (rules(stable), rules(canary));
-    let stable_rules = before.iter().map(|rule| match after.contains(rule) {
-        true => rule.clone(),
-        false => narrow(rule, "notValues", &suffixes),
-    });
-    let canary_rules = after.iter().filter(|rule| !before.contains(rule)).map(|rule| narrow(rule, "values", &suffixes));
-    let mut spec = stable.clone();
-    let rules: Vec<_> = stable_rules.chain(canary_rules).collect();
-    if !rules.is_empty() {
-        spec["rules"] = rules.into();
-    }
-    spec
-}
-
-/// The rule for the ids of the cohort only (`values`), or for all others (`notValues`; also those without an id).
-fn narrow(rule: &Value, field: &str, suffixes: &[String]) -> Value {
-    let mut rule = rule.clone();
-    let mut conditions = rule["when"].as_array().cloned().unwrap_or_default();
-    conditions.push(json!({"key": REQUEST_ID, field: suffixes}));
-    rule["when"] = conditions.into();
-    rule
-}
-
 /// What a plan must admit.
-fn not_covered() -> Vec<String> {
+fn not_covered(change: Change) -> Vec<String> {
     let sentences = [
         "It cannot be judged: Envoy's RBAC counters are not split by cohort. Compare denials (status 403) in the access \
          log, which has the request id.",
@@ -217,9 +277,12 @@ fn not_covered() -> Vec<String> {
          a new one.",
         "Requests on a connection that is open already are decided as before until the proxy has drained it: tens of \
          milliseconds with Istio's own settings, seconds with others.",
-        "TCP connections are decided as before: what differs is about requests only.",
+        "TCP connections are decided by the live version until the deployment ends.",
     ];
-    sentences.map(str::to_owned).to_vec()
+    let two_objects = "Between the two writes of a step, requests that change their version meet both: the stricter one \
+                       wins.";
+    let more = (change == Change::Action).then_some(two_objects);
+    sentences.into_iter().chain(more).map(str::to_owned).collect()
 }
 
 fn alternatives() -> Vec<Alternative> {

@@ -69,7 +69,7 @@ fn check_others(action: &str, stable: &[Value], canary: &[Value]) -> Result<(), 
 }
 
 /// Whether a rule asks for something that only a request has.
-fn is_about_requests(rule: &Value) -> bool {
+pub(super) fn is_about_requests(rule: &Value) -> bool {
     let asks = |field: &str, inner: &str, names: &[&str]| {
         let mut parts = rule[field].as_array().into_iter().flatten();
         parts.any(|part| names.iter().any(|name| has_any(&part[inner][*name])))

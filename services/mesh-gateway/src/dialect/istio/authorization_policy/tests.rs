@@ -1,8 +1,11 @@
 //! What is refused with which words, and that what is composed decides every request and connection as it must.
 
 mod evaluate;
+mod situations;
 
 use meshward_model::{Baseline, Target};
+
+use serde_json::json;
 
 use super::*;
 use crate::dialect::{Dialect as _, Istio, only_object};
@@ -22,11 +25,19 @@ fn bp(value: i64) -> Weight {
 }
 
 fn ask(stable: Option<&Value>, canary: &Value, wanted: Option<Mechanism>) -> Result<ExposurePlan, Unsupported> {
+    ask_among(&[], stable, canary, wanted).map(|planned| planned.plan)
+}
+
+fn ask_among(
+    neighbours: &[Value],
+    stable: Option<&Value>,
+    canary: &Value,
+    wanted: Option<Mechanism>,
+) -> Result<Planned, Unsupported> {
     let (target, baseline) = (target(), Baseline::of(stable.cloned()));
     let weights = [bp(1000), bp(5000), Weight::FULL];
-    let question =
-        Question { target: &target, baseline: &baseline, canary, weights: &weights, wanted, neighbours: &[] };
-    Istio.plan(&question).map(|planned| planned.plan)
+    let question = Question { target: &target, baseline: &baseline, canary, weights: &weights, wanted, neighbours };
+    Istio.plan(&question)
 }
 
 fn get(path: &str) -> Value {
@@ -102,10 +113,11 @@ fn what_cannot_be_exposed_is_refused_with_the_way_out() {
     let many = |prefix: &str| (0..300).map(|index| get(&format!("/{prefix}/{index}"))).collect::<Vec<_>>();
     let by_id = json!([{"when": [{"key": "request.headers[X-Request-Id]", "values": ["a*"]}]}]);
     for (stable, canary, reason) in [
-        (None, plain(), "does not exist, and a first ALLOW denies"),
-        (None, of("DENY", json!([get("/a")])), "no object that could hold both"),
-        (Some(plain()), with("action", json!("DENY")), "differ in spec.action (ALLOW, DENY)"),
-        (Some(of("AUDIT", json!([get("/a")]))), of("CUSTOM", json!([get("/a")])), "differ in spec.action"),
+        (None, plain(), "selects no pod now"),
+        (None, of("DENY", json!([get("/a")])), "selects no pod now"),
+        (Some(plain()), with("action", json!("DENY")), "selects no pod now"),
+        (Some(plain()), Value::Null, "selects no pod now"),
+        (Some(of("AUDIT", json!([get("/a")]))), of("CUSTOM", json!([get("/a")])), "has the action CUSTOM"),
         (Some(custom("a")), custom("b"), "differ in spec.provider"),
         (Some(plain()), with("selector", json!({"matchLabels": {"app": "b"}})), "differ in spec.selector"),
         (Some(plain()), with("targetRefs", json!([])), "differ in spec.targetRefs"),
@@ -173,7 +185,7 @@ fn each_request_is_decided_by_one_version_and_each_connection_as_before() {
         planned += 1;
         let weight = bp([1, 1000, 2500, 3000, 5000, 9000, 9999][rolls.below(7)]);
         let cohort = Cohort::of(weight);
-        let composed = compose(&before, &after, cohort);
+        let composed = compose::both(&before, &after, cohort, None);
         let expression = evaluate::expression(cohort);
         for id in request_ids() {
             let request = rolls.request(id.clone());
