@@ -6,6 +6,7 @@
 
 mod istiod;
 mod judge;
+mod linkerd;
 mod wait;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use meshward_model::Target;
 use serde_json::Value;
 
 pub use istiod::Istiod;
+pub use linkerd::Linkerd;
 pub use wait::wait;
 pub(crate) use wait::{answer, unknown};
 

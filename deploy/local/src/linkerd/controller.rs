@@ -48,7 +48,6 @@ use self::index::{Index, Key, Kind};
 pub struct Controller {
     address: SocketAddr,
     state: Arc<State>,
-    shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
 
@@ -58,6 +57,8 @@ struct State {
     changes: watch::Sender<u64>,
     /// Whether it may read on.
     open: watch::Sender<bool>,
+    /// Ends everything, the streams of clients too.
+    shutdown: CancellationToken,
 }
 
 impl Controller {
@@ -69,11 +70,11 @@ impl Controller {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (changes, open) = (watch::Sender::new(0), watch::Sender::new(true));
-        let state = Arc::new(State { index: Mutex::default(), changes, open });
         let shutdown = CancellationToken::new();
+        let state = Arc::new(State { index: Mutex::default(), changes, open, shutdown: shutdown.clone() });
         let mut tasks = JoinSet::new();
         for kind in Kind::ALL {
-            tasks.spawn(Arc::clone(&state).follow(client.clone(), kind, shutdown.clone()));
+            tasks.spawn(Arc::clone(&state).follow(client.clone(), kind));
         }
         let service = Service(Arc::clone(&state));
         let server = tonic::transport::Server::builder()
@@ -81,14 +82,10 @@ impl Controller {
             .add_service(OutboundPoliciesServer::new(service));
         let stop = shutdown.clone().cancelled_owned();
         tasks.spawn(async move {
-            // A client that keeps its stream open does not keep the server.
-            let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
-            tokio::select! {
-                served = serving => served.expect("it serves"),
-                () = stop => {}
-            }
+            let served = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await;
+            served.expect("it serves");
         });
-        Ok(Self { address, state, shutdown, tasks })
+        Ok(Self { address, state, tasks })
     }
 
     /// `http://127.0.0.1:PORT`; 8090 in a cluster.
@@ -109,22 +106,23 @@ impl Controller {
 
     /// Ends it: from now on its port is closed.
     pub async fn stop(mut self) {
-        self.shutdown.cancel();
+        self.state.shutdown.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
 impl State {
     /// Keeps the index as the API server says, for one kind.
-    async fn follow(self: Arc<Self>, client: kube::Client, kind: Kind, shutdown: CancellationToken) {
+    async fn follow(self: Arc<Self>, client: kube::Client, kind: Kind) {
         let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
         let events = watcher(api, watcher::Config::default());
-        let mut events = std::pin::pin!(events.take_until(shutdown.cancelled_owned()));
+        let mut events = std::pin::pin!(events.take_until(self.shutdown.clone().cancelled_owned()));
         let mut open = self.open.subscribe();
         let mut listed = BTreeSet::new();
         while let Some(event) = events.next().await {
-            if open.wait_for(|open| *open).await.is_err() {
-                return;
+            tokio::select! {
+                _ = open.wait_for(|open| *open) => {}
+                () = self.shutdown.cancelled() => return,
             }
             match event {
                 Ok(event) => self.take(kind, event, &mut listed),
@@ -163,6 +161,7 @@ impl State {
         T: Clone + PartialEq + Send + 'static,
     {
         let changes = self.changes.subscribe();
+        let end = self.shutdown.clone().cancelled_owned();
         let start = (self, changes, look, None::<T>);
         futures::stream::unfold(start, |(state, mut changes, look, last)| async move {
             loop {
@@ -175,6 +174,7 @@ impl State {
                 changes.changed().await.ok()?;
             }
         })
+        .take_until(end)
     }
 }
 

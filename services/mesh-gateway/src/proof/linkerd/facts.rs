@@ -1,0 +1,175 @@
+//! The live objects that a proof of one object needs: what the controller should have read.
+//!
+//! They are read from the API server past any cache, each time anew: a label that was put on a pod a moment ago decides
+//! which server speaks for it, and a view that is behind, held against a controller that is behind too, would call
+//! live what is not.
+
+use std::collections::BTreeMap;
+
+use meshward_model::Target;
+use serde_json::Value;
+
+use crate::{
+    cluster::{Cluster, ClusterError, Selection},
+    proof::Expected,
+};
+
+/// Pods that the controller knows: those with a proxy.
+const MESHED: &str = "linkerd.io/control-plane-ns";
+
+/// A kind that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Pod,
+    Client,
+    Service,
+    Server,
+    Policy,
+    MeshTls,
+    Network,
+    RateLimit,
+    Egress,
+    Profile,
+}
+
+impl Kind {
+    /// API version, plural, and the kind if it is one of Linkerd's.
+    fn selection(self) -> Selection {
+        let of = Selection::of;
+        match self {
+            Self::Pod => Selection { labels: MESHED.to_owned(), ..of("v1", "pods") },
+            Self::Client => Selection { labels: MESHED.to_owned(), only_metadata: true, ..of("v1", "pods") },
+            Self::Service => of("v1", "services"),
+            Self::Server => of("policy.linkerd.io/v1beta3", "servers"),
+            Self::Policy => of("policy.linkerd.io/v1alpha1", "authorizationpolicies"),
+            Self::MeshTls => of("policy.linkerd.io/v1alpha1", "meshtlsauthentications"),
+            Self::Network => of("policy.linkerd.io/v1alpha1", "networkauthentications"),
+            Self::RateLimit => of("policy.linkerd.io/v1alpha1", "httplocalratelimitpolicies"),
+            Self::Egress => of("policy.linkerd.io/v1alpha1", "egressnetworks"),
+            Self::Profile => of("linkerd.io/v1alpha2", "serviceprofiles"),
+        }
+    }
+
+    /// The kind that an object of Linkerd's is of, where it is one of these.
+    pub(super) fn of(expected: &Expected) -> Option<Self> {
+        Some(match expected.target.kind.as_str() {
+            "Server" => Self::Server,
+            "AuthorizationPolicy" => Self::Policy,
+            "MeshTLSAuthentication" => Self::MeshTls,
+            "NetworkAuthentication" => Self::Network,
+            "HTTPLocalRateLimitPolicy" => Self::RateLimit,
+            "EgressNetwork" => Self::Egress,
+            "ServiceProfile" => Self::Profile,
+            _ => return None,
+        })
+    }
+}
+
+/// The objects by kind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts(BTreeMap<Kind, Vec<Value>>);
+
+impl Facts {
+    /// Reads what a proof of this object needs.
+    ///
+    /// # Errors
+    /// If the API server does not answer.
+    pub(super) async fn read(cluster: &dyn Cluster, expected: &Expected) -> Result<Self, ClusterError> {
+        let namespace = Some(expected.target.namespace.as_str());
+        let mut facts = Self::default();
+        for (kind, everywhere) in needs(expected) {
+            let selection =
+                Selection { namespace: namespace.filter(|_| !everywhere).map(str::to_owned), ..kind.selection() };
+            facts.0.insert(kind, cluster.select(&selection).await?.objects);
+        }
+        facts.put(expected);
+        Ok(facts)
+    }
+
+    /// The target as it was just read, instead of what a list says of it.
+    fn put(&mut self, expected: &Expected) {
+        if let Some(kind) = Kind::of(expected)
+            && let Some(objects) = self.0.get_mut(&kind)
+        {
+            objects.retain(|object| !is_named(object, &expected.target));
+            objects.extend(expected.object.clone());
+        }
+    }
+
+    /// The same where the target says something else.
+    pub(super) fn with_spec(&self, expected: &Expected, spec: &Value) -> Self {
+        let mut facts = self.clone();
+        let mut object = expected.object.clone().unwrap_or_else(|| {
+            let target = &expected.target;
+            serde_json::json!({"metadata": {"name": target.name, "namespace": target.namespace}})
+        });
+        object["spec"] = spec.clone();
+        facts.put(&Expected { object: Some(object), ..expected.clone() });
+        facts
+    }
+
+    /// Of pods and the like, one for tests.
+    #[cfg(test)]
+    pub(super) fn of(objects: impl IntoIterator<Item = (Kind, Vec<Value>)>) -> Self {
+        Self(objects.into_iter().collect())
+    }
+
+    pub(super) fn all(&self, kind: Kind) -> &[Value] {
+        self.0.get(&kind).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn within<'a>(&'a self, kind: Kind, namespace: &str) -> impl Iterator<Item = &'a Value> {
+        let namespace = namespace.to_owned();
+        self.all(kind).iter().filter(move |object| object["metadata"]["namespace"] == namespace.as_str())
+    }
+
+    pub(super) fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Value> {
+        self.within(kind, namespace).find(|object| object["metadata"]["name"] == name)
+    }
+
+    /// The oldest of some objects in a namespace, then by name: which one the controller takes.
+    pub(super) fn oldest_first(&self, kind: Kind, namespace: &str) -> Vec<&Value> {
+        let mut all: Vec<_> = self.within(kind, namespace).collect();
+        all.sort_by_key(|object| {
+            let metadata = &object["metadata"];
+            let part = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+            (part("creationTimestamp"), part("name"))
+        });
+        all
+    }
+
+    /// One pod of each namespace that has any with a proxy: (namespace, pod).
+    pub(super) fn clients(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        for pod in self.all(Kind::Client) {
+            let part = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
+            found.entry(part("namespace")).or_insert_with(|| part("name"));
+        }
+        found
+    }
+}
+
+/// Among objects of one kind: is it the target?
+pub(super) fn is_named(object: &Value, target: &Target) -> bool {
+    object["metadata"]["namespace"] == *target.namespace && object["metadata"]["name"] == *target.name
+}
+
+/// The kinds, each with whether all namespaces count.
+fn needs(expected: &Expected) -> Vec<(Kind, bool)> {
+    use Kind::{Client, Egress, MeshTls, Network, Pod, Policy, Profile, RateLimit, Server, Service};
+    match expected.target.kind.as_str() {
+        "Server" | "ServerAuthorization" => vec![(Pod, false), (Server, false)],
+        "AuthorizationPolicy" => {
+            vec![(Pod, false), (Server, false), (MeshTls, true), (Network, true)]
+        }
+        // Whoever refers to it may be anywhere.
+        "MeshTLSAuthentication" | "NetworkAuthentication" => {
+            vec![(Pod, true), (Server, true), (Policy, true), (MeshTls, true), (Network, true)]
+        }
+        "HTTPLocalRateLimitPolicy" => vec![(Pod, false), (Server, false), (RateLimit, false)],
+        "EgressNetwork" => vec![(Client, true), (Egress, true)],
+        "ServiceProfile" => vec![(Client, true), (Service, true), (Profile, true)],
+        // A route: on servers of its namespace, on services of any.
+        _ => vec![(Pod, false), (Server, false), (Client, true), (Service, true)],
+    }
+}

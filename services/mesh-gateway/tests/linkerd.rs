@@ -1,0 +1,27 @@
+//! Linkerd's kinds on a real kube-apiserver, proven through a policy stream.
+//!
+//! Linkerd's controllers are in no registry: `meshward_local::linkerd` serves the stream that they serve, from the
+//! objects in the API server. Run `deploy/local/install stack` once before.
+
+#[path = "linkerd/proof.rs"]
+mod proof;
+#[path = "linkerd/world.rs"]
+mod world;
+
+use world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_is_proven_through_the_policy_stream() {
+    let mut world = World::start().await;
+    proof::a_partition_of_servers(&world).await;
+    proof::who_is_let_in(&world).await;
+    proof::limits_and_routes_on_a_server(&world).await;
+    proof::weights_of_a_service(&world).await;
+    proof::what_the_controller_ignores_is_never_live(&world).await;
+    proof::connections(&world).await;
+    proof::networks_outside(&world).await;
+    proof::a_controller_that_is_behind_is_waited_for(&world).await;
+    proof::every_replica_counts(&world).await;
+    proof::a_controller_that_is_down_is_unknown(&mut world).await;
+    world.stop().await;
+}
