@@ -26,6 +26,15 @@ pub struct Args {
     #[arg(long, env = "MESHWARD_ISTIOD", value_delimiter = ',')]
     pub istiod: Vec<String>,
 
+    /// Policy stream of each replica of Linkerd's policy-controller, e.g. http://10.0.0.7:8090; likewise. Its proxies ask
+    /// it too: in a mesh that lets nobody in without an identity, the gateway needs a proxy of its own for this.
+    #[arg(long, env = "MESHWARD_LINKERD_POLICY", value_delimiter = ',')]
+    pub linkerd_policy: Vec<String>,
+
+    /// Each replica of Linkerd's destination controller, e.g. http://10.0.0.7:8086; needed for ServiceProfiles only.
+    #[arg(long, env = "MESHWARD_LINKERD_DESTINATION", value_delimiter = ',')]
+    pub linkerd_destination: Vec<String>,
+
     /// Longest time for one operation on the API server, with all its retries.
     #[arg(long, env = "MESHWARD_CLUSTER_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
     pub cluster_timeout: Duration,

@@ -40,7 +40,7 @@ use crate::{
     app::Gateway,
     cluster::{CacheOptions, Cached, Cluster as _, KubeCluster, KubeOptions},
     grpc::Service,
-    proof::Istiod,
+    proof::{Istiod, Linkerd, Planes},
 };
 
 /// Adds the service to a server.
@@ -51,7 +51,9 @@ pub async fn build(args: &Args, server: Server) -> anyhow::Result<Server> {
     let options = KubeOptions { kubeconfig: args.kubeconfig.clone(), timeout: args.cluster_timeout };
     let cluster = KubeCluster::new(&options).await;
     let cluster = Arc::new(cluster.map_err(|error| ConfigError(format!("--kubeconfig: {error:#}")))?);
-    let plane = Arc::new(Istiod::new(&args.istiod)?);
+    let linkerd = Linkerd::new(&args.linkerd_policy, &args.linkerd_destination, Arc::clone(&cluster) as _);
+    let linkerd = linkerd.map_err(|error| ConfigError(format!("--linkerd-policy, --linkerd-destination: {error}")))?;
+    let plane = Arc::new(Planes { istio: Istiod::new(&args.istiod)?, linkerd });
     let cached = Arc::new(Cached::new(Arc::clone(&cluster) as _, CacheOptions::default()));
     let gateway = Gateway::new(&args.cluster_name, cached, plane, Arc::new(SystemClock));
     let service = MeshGatewayServiceServer::new(Service::new(gateway, args.server.request_timeout))

@@ -12,7 +12,7 @@ mod wait;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use meshward_model::Target;
+use meshward_model::{Mesh, Target};
 use serde_json::Value;
 
 pub use istiod::Istiod;
@@ -82,6 +82,24 @@ pub trait Plane: Send + Sync {
     /// # Errors
     /// If one of them cannot be asked: why, for people.
     async fn look(&self, expected: &Expected) -> Result<Look, String>;
+}
+
+/// The planes of one cluster, by the mesh of what is proven.
+pub struct Planes {
+    /// Istio's.
+    pub istio: Istiod,
+    /// Linkerd's.
+    pub linkerd: Linkerd,
+}
+
+#[async_trait]
+impl Plane for Planes {
+    async fn look(&self, expected: &Expected) -> Result<Look, String> {
+        match expected.target.mesh {
+            Mesh::Istio => self.istio.look(expected).await,
+            Mesh::Linkerd => self.linkerd.look(expected).await,
+        }
+    }
 }
 
 /// How long to wait, and how often to ask.
