@@ -142,7 +142,7 @@ fn clients(authentication: Option<&Authn>) -> Value {
 
 fn network(network: &Network) -> Value {
     let range = |range: &linkerd2_proxy_api::net::IpNetwork| {
-        ipnet::IpNet::try_from(range.clone()).map_or_else(|_| String::new(), |range| range.to_string())
+        ipnet::IpNet::try_from(*range).map_or_else(|_| String::new(), |range| range.to_string())
     };
     let except: Vec<_> = network.except.iter().map(range).collect();
     json!([network.net.as_ref().map(range), except])
