@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use meshward_chassis::clock::{Clock as _, SystemClock};
 use meshward_local::{linkerd::Linkerd as Stack, tools::Tools};
 use meshward_mesh_gateway::{
     cluster::{Cluster, KubeCluster, KubeOptions, Mode},
@@ -79,7 +79,7 @@ impl World {
         let others = before.into_iter().map(object::spec).filter(|other| Some(*other) != spec).cloned().collect();
         let rebinds = before.is_none();
         let expected = Expected { target: target.clone(), object: live.cloned(), others, rebinds };
-        proof::wait(plane, &expected, Patience { timeout }, Timestamp::now).await
+        proof::wait(plane, &expected, Patience { timeout }, || SystemClock.now()).await
     }
 
     /// Removes an object and proves that it is gone.
