@@ -229,6 +229,7 @@ mod tests {
             at: None,
             message: "ü".repeat(5000),
             suggestion: String::new(),
+            details: Box::default(),
         };
         let findings = vec![finding; 1000];
         for error in [

@@ -208,6 +208,7 @@ mod tests {
             at: Some(SourceRange { line: 3, column: 5, ..SourceRange::default() }),
             message: "the key \"spec\" is there twice".into(),
             suggestion: "remove one".into(),
+            details: Box::default(),
         };
         assert_eq!(sentence(&finding), "line 3, column 5: MW1003 the key \"spec\" is there twice (remove one)");
         finding.at = None;

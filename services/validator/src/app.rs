@@ -1,8 +1,12 @@
 //! Validate: text in, report out. Pure: no cluster, no clock, no I/O.
 
+mod batch;
+mod cross;
+mod suppress;
+
 use meshward_model::{Mesh, ObjectRef, Target};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::{
     path::Path,
@@ -17,6 +21,40 @@ const NO_CATALOGUE: &str = "schema: no CRD catalogue is configured; set --crds";
 /// Kinds to name when no catalogue tells them.
 const EXAMPLES: [&str; 4] = ["VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"];
 
+pub use batch::{BatchReport, MAX_BATCH_FINDINGS, Warm, batch, pieces};
+pub use suppress::{Accepted, Suppressed};
+
+/// A text and what findings call it; the judged one has no name.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The text.
+    pub text: &'a [u8],
+    /// E.g. "context[2]".
+    pub source: &'a str,
+}
+
+/// Judges every object of a text among others: what is there already (`surroundings`), and one another.
+#[must_use]
+pub fn validate_among(
+    text: &[u8],
+    cluster: &str,
+    surroundings: &mut Warm,
+    accepted: &Accepted<'_>,
+    catalogue: &Catalogue,
+) -> Report {
+    let mut report = validate(text, cluster, catalogue);
+    let mut findings = Findings::default();
+    let skipped = surroundings.judge(&report, &mut findings);
+    report.skipped.extend(skipped);
+    report.findings.extend(surroundings.findings.iter().cloned());
+    report.findings.extend(findings.into_sorted());
+    accepted.apply(&mut report);
+    report
+        .findings
+        .sort_by_cached_key(|finding| (finding.details.source.clone(), finding.at.map(|at| (at.line, at.column))));
+    report
+}
+
 /// Judges every object of a text for a cluster (empty = the default one).
 #[must_use]
 pub fn validate(text: &[u8], cluster: &str, catalogue: &Catalogue) -> Report {
@@ -27,7 +65,7 @@ pub fn validate(text: &[u8], cluster: &str, catalogue: &Catalogue) -> Report {
     }
     for document in text::load(text, &mut findings) {
         let head = head(&document.value);
-        let skipped = judge(&document, &head, catalogue, &mut findings);
+        let skipped = judge(&document, &head, "", catalogue, &mut findings);
         report
             .skipped
             .extend(skipped.into_iter().filter(|reason| !report.skipped.contains(reason)).collect::<Vec<_>>());
@@ -57,7 +95,13 @@ pub(crate) fn head(object: &Value) -> ObjectRef {
 }
 
 /// All rules on one object; returns the reasons of those that did not run.
-fn judge(document: &Document, head: &ObjectRef, catalogue: &Catalogue, findings: &mut Findings) -> Vec<String> {
+fn judge(
+    document: &Document,
+    head: &ObjectRef,
+    source: &str,
+    catalogue: &Catalogue,
+    findings: &mut Findings,
+) -> Vec<String> {
     let mut skipped = Vec::new();
     let mut hits = identity(&document.value, head);
     let nameless = head.api_version.is_empty() || head.kind.is_empty();
@@ -67,7 +111,8 @@ fn judge(document: &Document, head: &ObjectRef, catalogue: &Catalogue, findings:
         hits.push(not_a_policy(head, catalogue));
     } else if !nameless {
         hits.extend(schema(&document.value, head, catalogue, &mut skipped));
-        let known: HashSet<String> = hits.iter().map(|hit| hit.path.to_string()).collect();
+        let known: HashMap<String, usize> =
+            hits.iter().enumerate().map(|(index, hit)| (hit.path.to_string(), index)).collect();
         match rules::check(&subject) {
             Some(semantic) => {
                 let defined = matches!(catalogue.find(&head.api_version, &head.kind), Lookup::Schema(_));
@@ -75,15 +120,19 @@ fn judge(document: &Document, head: &ObjectRef, catalogue: &Catalogue, findings:
                 if semantic.iter().any(|hit| hit.rule == rule::UNKNOWN_VERSION && superseded(hit)) {
                     skipped.push(format!("semantic rules: those for {} do not know {}", head.kind, head.api_version));
                 }
-                // What the schema says of a field is said once.
-                let is_new = |hit: &Hit| !known.contains(&hit.path.to_string()) && !superseded(hit);
-                hits.extend(semantic.into_iter().filter(is_new));
+                // What the schema says of a field is said once, under the names of both.
+                for hit in semantic.into_iter().filter(|hit| !superseded(hit)) {
+                    match known.get(&hit.path.to_string()) {
+                        Some(first) => hits[*first].also.extend(hit.rule.aliases),
+                        None => hits.push(hit),
+                    }
+                }
             }
             None => skipped.push(format!("semantic rules: there are none for {} yet", head.kind)),
         }
     }
     for hit in hits {
-        findings.hit(hit, head, &document.places);
+        findings.hit_in(hit, head, &document.places, source);
     }
     skipped
 }

@@ -4,6 +4,9 @@
 //! order), or `expect_valid` beside `yaml`. In both, a text like `@@REPEAT("s",N)@@` stands for s, N times. A case agrees if
 //! the validator has an error exactly when the object was refused.
 
+mod analyzers;
+mod routes;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -21,6 +24,9 @@ use crate::{
     rules::catalogue as rule,
     schema::Catalogue,
 };
+
+pub use analyzers::{AnalyzerCase, PairAgreement, compare_pairs};
+pub use routes::{StatusCase, compare_status};
 
 static REPEAT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"@@REPEAT\("((?:[^"\\]|\\.)*)",(\d+)\)@@"#).expect("a constant"));
@@ -71,25 +77,30 @@ impl Case {
     #[must_use]
     pub fn of(line: &Value) -> Option<Self> {
         let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-        let (documents, admitted): (Vec<&str>, _) = match (&line["documents"], &line["yaml"]) {
-            (_, Value::String(yaml)) => (vec![yaml], line["expect_valid"].as_bool()?),
-            (Value::Array(documents), _) => {
-                (documents.iter().filter_map(Value::as_str).collect(), line["expect"]["admitted"].as_bool()?)
-            }
-            _ => return None,
+        let (text_of_all, admitted) = match (&line["documents"], &line["yaml"]) {
+            (_, Value::String(yaml)) => (written_out(yaml), line["expect_valid"].as_bool()?),
+            (documents, _) => (joined(documents)?, line["expect"]["admitted"].as_bool()?),
         };
-        let whole = |found: &Captures<'_>| found[1].repeat(found[2].parse().unwrap_or_default());
-        let joined = documents.join("\n---\n");
-        let text_of_all = REPEAT.replace_all(&joined, whole).into_owned();
         Some(Self { id: text("id"), corpus: text("corpus"), kind: text("kind"), text: text_of_all, admitted })
     }
 }
 
-/// The cases of a file, in its order. Lines without a verdict are left out.
+/// All documents of a list as one text.
+fn joined(documents: &Value) -> Option<String> {
+    let documents: Vec<&str> = documents.as_array()?.iter().filter_map(Value::as_str).collect();
+    Some(written_out(&documents.join("\n---\n")))
+}
+
+fn written_out(text: &str) -> String {
+    let whole = |found: &Captures<'_>| found[1].repeat(found[2].parse().unwrap_or_default());
+    REPEAT.replace_all(text, whole).into_owned()
+}
+
+/// The cases of one sort of a file, in its order. Lines of which `of` makes none are left out.
 ///
 /// # Errors
 /// If the file cannot be read, or a line is not JSON.
-pub fn read(path: &Path) -> Result<Vec<Case>, CorpusError> {
+pub fn read<C>(path: &Path, of: impl Fn(&Value) -> Option<C>) -> Result<Vec<C>, CorpusError> {
     let text = std::fs::read_to_string(path).map_err(|source| CorpusError::Io { path: path.into(), source })?;
     let mut cases = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -98,7 +109,7 @@ pub fn read(path: &Path) -> Result<Vec<Case>, CorpusError> {
             line: index + 1,
             message: error.to_string(),
         })?;
-        cases.extend(Case::of(&value));
+        cases.extend(of(&value));
     }
     Ok(cases)
 }

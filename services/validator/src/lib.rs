@@ -25,6 +25,7 @@ pub mod report;
 pub mod rules;
 pub mod schema;
 pub mod text;
+pub mod world;
 
 use meshward_chassis::server::{ConfigError, Server};
 use meshward_proto::validator::v1::validator_service_server::ValidatorServiceServer;

@@ -79,6 +79,16 @@ impl Path {
         })
     }
 
+    /// As a JSON pointer (RFC 6901).
+    #[must_use]
+    pub fn pointer(&self) -> String {
+        let token = |step: &Step| match step {
+            Step::Index(index) => index.to_string(),
+            Step::Field(name) => name.replace('~', "~0").replace('/', "~1"),
+        };
+        self.steps().iter().fold(String::new(), |text, step| text + "/" + &token(step))
+    }
+
     /// From a JSON pointer ("/spec/http/0") into `object`, whose lists tell an index from a field named by digits.
     #[must_use]
     pub fn from_pointer(pointer: &str, object: &serde_json::Value) -> Self {
@@ -152,6 +162,7 @@ mod tests {
         let object = serde_json::json!({"spec": {"http": [{"route": {}}], "0": 1}});
         assert_eq!(Path::from_pointer("/spec/http/0/route", &object), route);
         assert_eq!(Path::from_pointer("/spec/0", &object), Path::root().field("spec").field("0"));
+        assert_eq!(route.field("a/b~c").pointer(), "/spec/http/0/route/a~1b~0c");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use meshward_model::{Confidence, Finding, ObjectRef, Severity, SourceRange, Target};
+use meshward_model::{Confidence, Details, Finding, Impact, ObjectRef, Related, Severity, SourceRange, Target};
 use serde_json::Value;
 
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
 
 /// Most findings of one severity in one answer. A text can be made to break a rule in every line.
 pub const MAX_FINDINGS: usize = 200;
+
+/// Most other objects that one finding names.
+const MAX_RELATED: usize = 20;
 
 /// What a rule says: the object and the text are known to the caller.
 #[derive(Debug, Clone)]
@@ -27,12 +30,88 @@ pub struct Hit {
     pub message: String,
     /// How to mend it; may be empty.
     pub suggestion: String,
+    /// Whether it depends on objects that may not be at hand.
+    pub confidence: Confidence,
+    /// The other objects that take part.
+    pub related: Vec<Related>,
+    /// Whom it concerns at run time.
+    pub impact: Option<Impact>,
+    /// A JSON patch of the object that mends it.
+    pub patch: Option<Value>,
+    /// Names that other tools have for it, beyond those of the rule.
+    pub also: Vec<&'static str>,
 }
 
 impl Hit {
     /// A hit at a path.
     pub fn new(rule: &'static Rule, path: &Path, message: impl Into<String>) -> Self {
-        Self { rule, path: path.clone(), on_key: false, message: message.into(), suggestion: String::new() }
+        Self {
+            rule,
+            path: path.clone(),
+            on_key: false,
+            message: message.into(),
+            suggestion: String::new(),
+            confidence: Confidence::Definite,
+            related: Vec::new(),
+            impact: None,
+            patch: None,
+            also: Vec::new(),
+        }
+    }
+
+    /// The same with another object that takes part.
+    #[must_use]
+    pub fn with(mut self, related: Related) -> Self {
+        if self.related.len() < MAX_RELATED {
+            self.related.push(related);
+        }
+        self
+    }
+
+    /// The same with other objects that take part.
+    #[must_use]
+    pub fn with_all(self, related: impl IntoIterator<Item = Related>) -> Self {
+        related.into_iter().fold(self, Self::with)
+    }
+
+    /// The same, as sure as the objects at hand allow.
+    #[must_use]
+    pub fn sure(mut self, confidence: Confidence) -> Self {
+        self.confidence = confidence;
+        self
+    }
+
+    /// The same with what happens to the requests for a host.
+    #[must_use]
+    pub fn hosts(self, effect: &str, host: impl Into<String>) -> Self {
+        self.concerns(effect, vec![host.into()], Vec::new())
+    }
+
+    /// The same with what happens to the requests of workloads.
+    #[must_use]
+    pub fn workloads(self, effect: &str, workloads: Vec<String>) -> Self {
+        self.concerns(effect, Vec::new(), workloads)
+    }
+
+    fn concerns(mut self, effect: &str, mut services: Vec<String>, mut workloads: Vec<String>) -> Self {
+        services.truncate(MAX_RELATED);
+        workloads.truncate(MAX_RELATED);
+        self.impact = Some(Impact { services, workloads, effect: effect.to_owned() });
+        self
+    }
+
+    /// The same with the advice to put a value at a path, as a patch too.
+    #[must_use]
+    pub fn replace(mut self, path: &Path, value: Value) -> Self {
+        self.patch = Some(serde_json::json!([{"op": "replace", "path": path.pointer(), "value": value}]));
+        self
+    }
+
+    /// The same with the advice to take something out, as a patch too.
+    #[must_use]
+    pub fn remove(mut self, path: &Path) -> Self {
+        self.patch = Some(serde_json::json!([{"op": "remove", "path": path.pointer()}]));
+        self
     }
 
     /// The same with advice.
@@ -50,31 +129,65 @@ impl Hit {
     }
 }
 
-/// The findings of one text, bounded.
-#[derive(Debug, Default)]
+/// The findings of one answer, bounded.
+#[derive(Debug)]
 pub struct Findings {
     list: Vec<Finding>,
+    most: usize,
     /// Of errors, warnings and infos: how many were not listed.
     dropped: usize,
     counts: [usize; 3],
 }
 
+impl Default for Findings {
+    fn default() -> Self {
+        Self::at_most(MAX_FINDINGS)
+    }
+}
+
 impl Findings {
+    /// Room for so many findings of one severity.
+    #[must_use]
+    pub fn at_most(most: usize) -> Self {
+        Self { list: Vec::new(), most, dropped: 0, counts: [0; 3] }
+    }
+
     /// Whether an error was found.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.counts[0] > 0
     }
 
+    /// How many are listed.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Says of what was found from some point on in which text it is.
+    pub(crate) fn name_from(&mut self, start: usize, source: &str) {
+        self.list[start..].iter_mut().for_each(|finding| finding.details.source = source.to_owned());
+    }
+
+    /// What was found first, for a sentence about all of it.
+    pub(crate) fn first_message(&self) -> &str {
+        self.list.first().map_or("", |finding| &finding.message)
+    }
+
     /// A finding about the text.
     pub fn at(&mut self, rule: &'static Rule, at: SourceRange, message: String, suggestion: &str) {
-        self.push(finding(rule, ObjectRef::default(), String::new(), Some(at), message, suggestion.to_owned()));
+        let hit = Hit::new(rule, &Path::root(), message).suggest(suggestion);
+        self.push(finding(hit, ObjectRef::default(), Some(at), ""));
     }
 
     /// A finding about an object.
     pub fn hit(&mut self, hit: Hit, object: &ObjectRef, places: &Places) {
+        self.hit_in(hit, object, places, "");
+    }
+
+    /// A finding about an object of a text that has a name.
+    pub fn hit_in(&mut self, hit: Hit, object: &ObjectRef, places: &Places, source: &str) {
         let at = if hit.on_key { places.key_of(&hit.path) } else { places.of(&hit.path) };
-        self.push(finding(hit.rule, object.clone(), hit.path.to_string(), Some(at), hit.message, hit.suggestion));
+        self.push(finding(hit, object.clone(), Some(at), source));
     }
 
     /// The text has no object.
@@ -90,42 +203,51 @@ impl Findings {
     fn push(&mut self, finding: Finding) {
         let count = &mut self.counts[finding.severity as usize];
         *count += 1;
-        if *count <= MAX_FINDINGS { self.list.push(finding) } else { self.dropped += 1 }
+        if *count <= self.most { self.list.push(finding) } else { self.dropped += 1 }
     }
 
     /// All of them in the order of their position.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<Finding> {
-        self.list.sort_by_key(|finding| finding.at.map(|at| (at.line, at.column)));
+        self.list
+            .sort_by_cached_key(|finding| (finding.details.source.clone(), finding.at.map(|at| (at.line, at.column))));
         if self.dropped > 0 {
             let message = format!("{} further findings are not listed", self.dropped);
             let last = self.list.last().and_then(|finding| finding.at);
-            let more = finding(rule::MORE_FINDINGS, ObjectRef::default(), String::new(), last, message, String::new());
+            let more = finding(Hit::new(rule::MORE_FINDINGS, &Path::root(), message), ObjectRef::default(), last, "");
             self.list.push(more);
         }
         self.list
     }
 }
 
-fn finding(
-    rule: &Rule,
-    object: ObjectRef,
-    path: String,
-    at: Option<SourceRange>,
-    message: String,
-    suggestion: String,
-) -> Finding {
+fn finding(hit: Hit, object: ObjectRef, at: Option<SourceRange>, source: &str) -> Finding {
+    let Hit { rule, path, message, suggestion, confidence, related, impact, patch, also, on_key: _ } = hit;
+    // What depends on objects that may not be at hand blocks nobody.
+    let severity = match (rule.severity, confidence) {
+        (Severity::Error, Confidence::Possible) => Severity::Warning,
+        (severity, _) => severity,
+    };
+    let details = Details {
+        source: source.to_owned(),
+        related,
+        impact,
+        patch: patch.map(|patch| patch.to_string()).unwrap_or_default(),
+        doc: rule.doc_link(),
+        suppressed: None,
+    };
     Finding {
         id: rule.id.to_owned(),
         slug: rule.slug.to_owned(),
-        aliases: rule.aliases.iter().map(ToString::to_string).collect(),
-        severity: rule.severity,
-        confidence: Confidence::Definite,
+        aliases: rule.aliases.iter().chain(&also).map(ToString::to_string).collect(),
+        severity,
+        confidence,
         object,
-        path,
+        path: path.to_string(),
         at,
         message,
         suggestion,
+        details: Box::new(details),
     }
 }
 
@@ -164,11 +286,18 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.at.map(|at| (at.line, at.column)));
     }
 
-    /// No finding is an error.
+    /// Whether the cluster would take the objects: no error of layers 1 to 3. References and conflicts are advice.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.findings.iter().all(|finding| finding.severity != Severity::Error)
+        is_valid(&self.findings)
     }
+}
+
+/// Whether findings have no error of layers 1 to 3.
+#[must_use]
+pub fn is_valid(findings: &[Finding]) -> bool {
+    let refuses = |finding: &Finding| finding.severity == Severity::Error && finding.id.as_str() < "MW4";
+    !findings.iter().any(refuses)
 }
 
 /// A single character's place in document 0.

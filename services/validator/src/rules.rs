@@ -5,6 +5,7 @@
 //! [`linkerd`]. To add a family: its rules in the catalogue, its file, one line in Istio's or Linkerd's table.
 
 pub mod catalogue;
+pub mod cross;
 pub mod field;
 pub mod istio;
 pub mod linkerd;

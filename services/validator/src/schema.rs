@@ -10,7 +10,7 @@ mod explain;
 
 pub use catalogue::{Catalogue, CatalogueError, Lookup, Schema};
 
-pub(crate) use explain::{described, unknown};
+pub(crate) use explain::{described, nearest, unknown};
 
 #[cfg(test)]
 mod tests;

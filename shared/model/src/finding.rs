@@ -52,6 +52,41 @@ pub struct ObjectRef {
     pub name: String,
 }
 
+/// Another object that takes part in a finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Related {
+    /// Which.
+    pub object: ObjectRef,
+    /// Field path in it; empty for the object as a whole.
+    pub path: String,
+    /// Where in its text, if it can be told.
+    pub at: Option<SourceRange>,
+    /// In which text: empty for the judged one, else a name like "context[2]".
+    pub source: String,
+    /// What it does in the finding, e.g. "wins" or "demands mTLS".
+    pub role: String,
+}
+
+/// Whom a finding concerns at run time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Impact {
+    /// Hosts whose requests are concerned.
+    pub services: Vec<String>,
+    /// Workloads, as `namespace/name`, or `namespace/label=value` for those of a selector.
+    pub workloads: Vec<String>,
+    /// What happens to the requests, or to the object: "denied", "unreachable", "plaintext", "ignored", "allowed" or "failing".
+    pub effect: String,
+}
+
+/// A finding that somebody has accepted for a while.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Suppression {
+    /// Why.
+    pub reason: String,
+    /// The last day on which it holds, as YYYY-MM-DD.
+    pub until: String,
+}
+
 /// One result of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Finding {
@@ -75,4 +110,24 @@ pub struct Finding {
     pub message: String,
     /// How to mend it; may be empty.
     pub suggestion: String,
+    /// What is known beyond that. Boxed, because most findings have little of it.
+    #[serde(default)]
+    pub details: Box<Details>,
+}
+
+/// The rest of a finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Details {
+    /// In which text `at` is: empty for the judged one, else a name like "context[2]".
+    pub source: String,
+    /// The other objects that take part.
+    pub related: Vec<Related>,
+    /// Whom it concerns at run time.
+    pub impact: Option<Impact>,
+    /// A JSON patch (RFC 6902, as JSON text) of the object that mends it; empty where no change is safe.
+    pub patch: String,
+    /// The page that explains the rule, as a path in the repository.
+    pub doc: String,
+    /// Set if somebody accepted the finding; it then blocks nothing.
+    pub suppressed: Option<Suppression>,
 }

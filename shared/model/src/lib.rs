@@ -16,6 +16,6 @@ pub use exposure::{
     Alternative, AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Operation,
     PlannedCohort, PlannedStep, PlannedWrite, PropagationProof, PropagationState, Refusal, RelatedBaseline,
 };
-pub use finding::{Confidence, Finding, ObjectRef, Severity, SourceRange};
+pub use finding::{Confidence, Details, Finding, Impact, ObjectRef, Related, Severity, SourceRange, Suppression};
 pub use target::{InvalidTarget, Mesh, Target};
 pub use weight::{InvalidWeight, Weight};

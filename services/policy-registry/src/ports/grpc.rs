@@ -121,6 +121,7 @@ fn not_run(why: String) -> Finding {
         at: None,
         message: format!("not checked: {why}"),
         suggestion: String::new(),
+        details: Box::default(),
     }
 }
 

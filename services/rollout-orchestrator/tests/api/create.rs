@@ -43,6 +43,7 @@ async fn a_version_that_is_not_valid_any_more_is_refused_with_its_findings() {
         at: Some(SourceRange { document: 0, line: 3, column: 5, end_line: 3, end_column: 9 }),
         message: message.into(),
         suggestion: String::new(),
+        details: Box::default(),
     };
     service.world.state().findings = vec![finding(Severity::Warning, "odd")];
     let validate_only = CreateDeploymentRequest { validate_only: true, ..request("p1") };

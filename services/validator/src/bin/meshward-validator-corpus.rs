@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use meshward_validator::{
-    corpus::{compare, definitions_beside, read},
+    corpus::{AnalyzerCase, Case, StatusCase, compare, compare_pairs, compare_status, definitions_beside, read},
     schema::Catalogue,
 };
 
@@ -34,12 +34,21 @@ fn main() -> anyhow::Result<ExitCode> {
         crds = definitions_beside(if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder });
     }
     let catalogue = Catalogue::read(&crds)?;
-    let mut cases = Vec::new();
+    let (mut cases, mut analyzers, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
     for file in &files {
-        cases.extend(read(file)?);
+        cases.extend(read(file, Case::of)?);
+        analyzers.extend(read(file, AnalyzerCase::of)?);
+        statuses.extend(read(file, StatusCase::of)?);
     }
     cases.retain(|case| kind.as_ref().is_none_or(|kind| *kind == case.kind));
     let agreement = compare(&cases, &catalogue);
     println!("{} versions of kinds are defined by {crds:?}\n{agreement}", catalogue.len());
+    if !analyzers.is_empty() {
+        println!("{}", compare_pairs(&analyzers, &catalogue));
+    }
+    if !statuses.is_empty() {
+        let (tally, differences) = compare_status(&statuses, &catalogue);
+        println!("{}\nstatus of Linkerd's objects: {} of {} cases", differences.join("\n"), tally.agreed, tally.all);
+    }
     Ok(if agreement.disagreements.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

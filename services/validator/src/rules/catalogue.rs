@@ -1,7 +1,7 @@
 //! The one table of all rules: what a finding may be called, how grave it is and what it means.
 //!
-//! An id is "MW" and four digits. The first digit is the layer (1 syntax, 2 schema, 3 semantic and admission), the
-//! second the mesh (0 shared, 1 Istio, 2 Linkerd). Ids and slugs are a promise to scripts and dashboards: they never
+//! An id is "MW" and four digits. The first digit is the layer (1 syntax, 2 schema, 3 semantic and admission, 4 references,
+//! 5 conflicts), the second the mesh (0 shared, 1 Istio, 2 Linkerd; 5 is Istio again, where 31xx is full). Ids and slugs are a promise to scripts and dashboards: they never
 //! change their meaning, and the number of a rule that is gone is not used again.
 
 use meshward_model::Severity::{self, Error, Info, Warning};
@@ -13,13 +13,24 @@ pub struct Rule {
     pub id: &'static str,
     /// Readable name, e.g. "syntax/duplicate-key".
     pub slug: &'static str,
-    /// What other tools call it: istioctl's codes.
+    /// What other tools call it: istioctl's and Kiali's codes, Linkerd's reasons.
     pub aliases: &'static [&'static str],
     /// How grave its findings are.
     pub severity: Severity,
     /// One line for people.
     pub doc: &'static str,
 }
+
+impl Rule {
+    /// The page that explains it, as a path in the repository.
+    #[must_use]
+    pub fn doc_link(&self) -> String {
+        format!("{DOCS}#{}", self.id.to_ascii_lowercase())
+    }
+}
+
+/// The page with all rules.
+pub const DOCS: &str = "services/validator/docs/rules.md";
 
 /// What istioctl calls everything that Istio's own validation refuses.
 const REFUSED: &[&str] = &["IST0106"];
@@ -78,6 +89,10 @@ rules! {
     ADMISSION_REFUSED = "MW3001", "admission/refused", Error, &[], "The cluster refuses the object.";
     ADMISSION_WARNING = "MW3002", "admission/warning", Warning, &[], "The cluster warns of the object.";
     NAMESPACE_MISSING = "MW3003", "object/namespace-missing", Error, &[], "Meshward needs metadata.namespace.";
+
+    SUPPRESSION_MALFORMED = "MW3004", "object/suppression-malformed", Warning, &[], "A suppression has no reason, no day on which it ends, or names a rule that cannot be suppressed.";
+    SUPPRESSION_EXPIRED = "MW3005", "object/suppression-expired", Warning, &[], "A suppression has expired, and no longer hides anything.";
+    CONTEXT_UNREADABLE = "MW3006", "object/context-unreadable", Warning, &[], "A text of the context could not be read to its end, so objects may be missing.";
 
     VS_DELEGATE = "MW3101", "istio/virtual-service/delegate", Error, REFUSED, "A VirtualService without hosts is a delegate, which has no gateways, tls or tcp.";
     VS_HOST = "MW3102", "istio/virtual-service/host", Error, REFUSED, "A host is no DNS name, wildcard or IP address.";
@@ -222,6 +237,97 @@ rules! {
     SP_OPAQUE_PORTS = "MW3245", "linkerd/service-profile/opaque-ports", Error, &[], "The definition and the webhook contradict each other about opaquePorts, so it can have no value.";
     SP_REGEX = "MW3246", "linkerd/service-profile/path-regex", Warning, &[], "A pathRegex is malformed, and the proxy leaves its route out.";
     LD_EXPRESSIONS = "MW3247", "linkerd/too-many-regexes", Error, &[], "The object has more regular expressions than can be checked.";
+
+    VS_OVERLAP = "MW3501", "istio/virtual-service/overlapping-match", Info, &["IST0131"], "A match repeats an earlier one, or is within it.";
+    EF_RELATIVE = "MW3502", "istio/envoy-filter/relative-operation", Warning, &["IST0151"], "A patch is placed relative to others without a priority.";
+    EF_REPLACE = "MW3503", "istio/envoy-filter/replace-ignored", Warning, &["IST0152"], "REPLACE works on HTTP filters, network filters and virtual hosts only.";
+    EF_ADD = "MW3504", "istio/envoy-filter/add-ignored", Warning, &["IST0153"], "ADD does not work on route configurations and HTTP routes.";
+    EF_REMOVE = "MW3505", "istio/envoy-filter/remove-ignored", Warning, &["IST0154"], "REMOVE does not work on route configurations and HTTP routes.";
+    EF_RELATIVE_VERSION = "MW3506", "istio/envoy-filter/relative-operation-with-version", Warning, &["IST0155"], "A patch is placed relative to one that is for some proxy versions only.";
+    DR_NO_CA_PORT = "MW3507", "istio/destination-rule/port-tls-without-ca", Warning, &["IST0129"], "TLS of a port without a CA does not verify whom it talks to.";
+    DEPRECATED = "MW3508", "istio/deprecated", Warning, &["IST0002"], "A field that Istio ignores or has replaced.";
+    VS_RETRY_TIME = "MW3509", "istio/virtual-service/retries-outlast-timeout", Warning, &[], "The retries need longer than the timeout leaves.";
+    VS_DEAD_ROUTE = "MW3510", "istio/virtual-service/dead-route", Warning, &[], "A broader match stands before a route, which is never used.";
+    EF_INTERNAL = "MW3511", "istio/envoy-filter/internal", Info, WARNED, "An EnvoyFilter changes what the next version of Istio may do in another way.";
+
+    GATEWAY_MISSING = "MW4101", "istio/virtual-service/gateway-missing", Error, &["IST0101", "IST0132", "KIA1102"], "A VirtualService is bound to a Gateway that does not exist.";
+    HOST_MISSING = "MW4102", "istio/virtual-service/host-missing", Error, &["IST0101", "KIA1101"], "A destination is a host that nothing defines.";
+    PORT_MISSING = "MW4103", "istio/virtual-service/port-missing", Error, &["IST0101"], "A destination is a port that its host does not have.";
+    SUBSET_MISSING = "MW4104", "istio/virtual-service/subset-missing", Error, &["IST0101", "KIA1107"], "A destination is a subset that no DestinationRule defines.";
+    PORT_AMBIGUOUS = "MW4105", "istio/virtual-service/port-ambiguous", Warning, &["IST0112"], "A destination names no port, and its host has several.";
+    DELEGATE_MISSING = "MW4106", "istio/virtual-service/delegate-missing", Error, &[], "A route is delegated to a VirtualService that does not exist or is none.";
+    HOST_NOT_ON_GATEWAY = "MW4107", "istio/virtual-service/host-not-on-gateway", Warning, &["IST0132"], "No host of a VirtualService is one of its Gateway's.";
+    GATEWAY_INTERNAL = "MW4108", "istio/virtual-service/internal-gateway", Warning, &["IST0165"], "A VirtualService is bound to a Gateway that Istio makes for the Gateway API.";
+    CREDENTIAL_MISSING = "MW4109", "istio/gateway/credential-missing", Error, &["IST0101"], "A Gateway needs a Secret that does not exist where its workload runs.";
+    CREDENTIAL_INVALID = "MW4110", "istio/gateway/credential-invalid", Error, &["IST0161"], "A Gateway's Secret has no usable certificate and key.";
+    SELECTOR_NO_POD = "MW4111", "istio/selector-without-workload", Error, &["IST0101", "KIA0302", "KIA1004"], "A selector selects no workload.";
+    POLICY_NO_WORKLOAD = "MW4112", "istio/authorization-policy/no-workload", Warning, &["IST0127"], "An AuthorizationPolicy has no workload to protect.";
+    SOURCE_NAMESPACE_MISSING = "MW4113", "istio/authorization-policy/namespace-missing", Error, &["IST0101", "KIA0101"], "A source is a namespace that does not exist.";
+    GATEWAY_PORT = "MW4114", "istio/gateway/port-not-on-service", Warning, &["IST0162"], "A Gateway listens on a port that its Service does not have.";
+    SUBSET_NO_POD = "MW4115", "istio/destination-rule/subset-without-workload", Error, &["IST0173", "KIA0203"], "A subset selects no workload.";
+    RULE_HOST_UNKNOWN = "MW4116", "istio/destination-rule/host-unknown", Warning, &["IST0174", "KIA0202"], "A DestinationRule is for a host that nothing defines.";
+    CLAIM_WITHOUT_AUTHENTICATION = "MW4117", "istio/virtual-service/claim-without-authentication", Error, &["IST0149"], "JWT claims are matched on a gateway that authenticates no requests.";
+    ADDRESSES_REQUIRED = "MW4118", "istio/service-entry/addresses-required", Warning, &["IST0134"], "A TCP port of a ServiceEntry without addresses takes the traffic of all hosts.";
+    TELEMETRY_PROVIDER = "MW4119", "istio/telemetry/no-provider", Warning, &["IST0157"], "Access logging has no provider, and the mesh has no default one.";
+    SERVICE_PORT_NAME = "MW4120", "istio/service/port-name", Info, &["IST0118", "KIA0601"], "The name of a Service's port gives no protocol.";
+    EXTERNAL_NAME_PORT = "MW4121", "istio/service/external-name-port", Warning, &["IST0150"], "A TCP port of an ExternalName Service takes the traffic of all hosts.";
+    SELECTOR_INEFFECTIVE = "MW4122", "istio/selector-on-gateway-api", Warning, &["IST0166"], "A selector has no effect on the workload of a Gateway of the Gateway API.";
+    POLICY_INEFFECTIVE = "MW4123", "istio/sidecar/ambient", Warning, &["IST0167"], "A Sidecar is for workloads in ambient mode, which have none.";
+    JWKS_UNRESTRICTED = "MW4124", "istio/istiod/jwks-fetch-unrestricted", Warning, &["IST0175"], "istiod fetches keys from any address.";
+    STATUS_NEGATIVE = "MW4125", "istio/status", Warning, &["IST0171"], "The object's status says that a part of it does not work.";
+    PRINCIPAL_UNKNOWN = "MW4126", "istio/authorization-policy/unknown-service-account", Warning, &["KIA0106"], "A principal is a service account that does not exist.";
+    EGRESS_HOST_UNKNOWN = "MW4127", "istio/sidecar/egress-host-unknown", Warning, &["KIA1004"], "A Sidecar lets through a host that nothing defines.";
+    TARGET_MISSING = "MW4128", "istio/target-missing", Error, &[], "A policy is attached to something that does not exist.";
+    INGRESS_WITHOUT_SUBSET = "MW4129", "istio/virtual-service/ingress-ignores-subsets", Warning, &["IST0140"], "Subsets that another VirtualService routes to are not used by traffic from a gateway.";
+
+    PARENT_MISSING = "MW4201", "linkerd/route/parent-missing", Error, &["NoMatchingParent"], "A route's parent does not exist or cannot have routes.";
+    BACKEND_MISSING = "MW4202", "linkerd/route/backend-missing", Error, &["BackendNotFound"], "A route's backend does not exist.";
+    BACKEND_KIND = "MW4203", "linkerd/route/backend-kind", Error, &["InvalidKind"], "A route's backend is of a kind that it cannot have.";
+    LD_TARGET_MISSING = "MW4204", "linkerd/target-missing", Error, &["NoMatchingTarget"], "A policy's target does not exist.";
+    AUTHENTICATION_MISSING = "MW4205", "linkerd/authorization-policy/authentication-missing", Error, &[], "A required authentication does not exist, so nobody fulfils it.";
+    SERVER_NO_POD = "MW4206", "linkerd/server/no-workload", Warning, &[], "A Server selects no workload.";
+    PROFILE_SERVICE_UNKNOWN = "MW4207", "linkerd/service-profile/service-unknown", Warning, &[], "A ServiceProfile is for a service that does not exist.";
+    NETWORK_OVERLAP = "MW4208", "linkerd/egress-network/cluster-networks", Error, &["EgressReasonNetworkOverlap"], "An EgressNetwork overlaps the networks of the cluster.";
+
+    OBJECT_TWICE = "MW5001", "object/twice", Warning, &[], "The same object is there twice, and the later one counts.";
+    VS_MESH_HOST = "MW5101", "istio/virtual-service/host-twice-on-mesh", Error, &["IST0109", "KIA1106"], "Two VirtualServices of the mesh have one host.";
+    VS_GATEWAY_HOST = "MW5102", "istio/virtual-service/host-twice-on-gateway", Warning, &["KIA1106"], "Two VirtualServices of a gateway have one host; their routes are joined by age.";
+    GATEWAY_CONFLICT = "MW5103", "istio/gateway/conflict", Error, &["IST0145", "KIA0301"], "Two Gateways have one workload, port and host.";
+    TLS_AGAINST_STRICT = "MW5104", "istio/destination-rule/plain-against-mtls", Error, &["KIA0207"], "Clients send plain text or their own TLS to workloads that demand mutual TLS.";
+    TLS_AGAINST_DISABLE = "MW5105", "istio/destination-rule/mtls-against-plain", Error, &["KIA0206", "KIA0501"], "Clients send mutual TLS to workloads that take plain text only.";
+    DR_TWICE = "MW5106", "istio/destination-rule/host-twice", Warning, &["KIA0201"], "Two DestinationRules of a namespace have one host; settings of the younger are dropped.";
+    SUBSET_TWICE = "MW5107", "istio/destination-rule/subset-in-two-rules", Warning, &["KIA0201"], "Two DestinationRules of one host define the same subset.";
+    DR_NOT_SEEN = "MW5108", "istio/destination-rule/not-seen", Warning, &[], "A DestinationRule stands in a namespace where no client looks for it.";
+    DR_WILDCARD_DROPPED = "MW5109", "istio/destination-rule/wildcard-dropped", Warning, &[], "A DestinationRule for one host drops the settings of the one for all of them.";
+    ALLOW_HTTP_ON_TCP = "MW5111", "istio/authorization-policy/allow-http-on-tcp", Error, &[], "An ALLOW rule asks for HTTP on a TCP port, so everything is denied there.";
+    ROOT_DENIES = "MW5112", "istio/authorization-policy/mesh-denied", Warning, &[], "A policy of the root namespace allows nothing, so the whole mesh is denied.";
+    FIRST_ALLOW = "MW5113", "istio/authorization-policy/first-allow", Warning, &[], "The first ALLOW policy of a workload denies all that it does not name.";
+    DENY_COVERS_ALLOW = "MW5114", "istio/authorization-policy/deny-covers-allow", Warning, &[], "A DENY policy denies all that an ALLOW policy allows.";
+    PRINCIPAL_WITHOUT_MTLS = "MW5115", "istio/authorization-policy/identity-without-mtls", Warning, &["KIA0105"], "A rule asks for an identity where plain text is taken, which has none.";
+    TOKENLESS = "MW5116", "istio/request-authentication/tokenless", Warning, &[], "RequestAuthentication alone lets requests without a token in.";
+    PEER_TWICE = "MW5117", "istio/peer-authentication/twice", Warning, &["KIA0003"], "Two PeerAuthentications are for one workload; the older one counts.";
+    PEER_PORT = "MW5118", "istio/peer-authentication/service-port", Warning, &[], "A port of portLevelMtls is the Service's, and not the workload's.";
+    SIDECAR_HIDES = "MW5119", "istio/sidecar/hides-destination", Error, &[], "A Sidecar hides a destination that its workloads are routed to.";
+    SE_PROTOCOL = "MW5120", "istio/service-entry/protocols", Warning, &["IST0177"], "ServiceEntries give one port of one host different protocols.";
+    SE_OVERLAP = "MW5121", "istio/service-entry/overlap", Warning, &[], "ServiceEntries of one host differ in ports or resolution.";
+    SE_SHADOWS = "MW5122", "istio/service-entry/shadows-service", Warning, &[], "A ServiceEntry has the name of a Service.";
+    SE_TCP_ON_HTTP = "MW5123", "istio/service-entry/tcp-on-http-port", Warning, &[], "A TCP port without addresses is an HTTP port of others.";
+    HTTP_ON_TCP = "MW5124", "istio/virtual-service/http-on-tcp-port", Error, &[], "HTTP routes are for a host that has TCP ports only.";
+    INTERNAL_ON_GATEWAY = "MW5125", "istio/virtual-service/internal-host-on-gateway", Warning, &[], "Routes of an internal host are bound to gateways only, so the mesh does not use them.";
+    VS_AND_ROUTE = "MW5126", "istio/virtual-service/and-http-route", Warning, &[], "A VirtualService and an HTTPRoute are for one host.";
+    GATEWAY_WILDCARD = "MW5128", "istio/gateway/overlapping-wildcards", Warning, &["KIA0301"], "HTTPS hosts of two servers overlap, so a browser's connection for one is used for the other.";
+    SIDECAR_OVERLAP = "MW5129", "istio/sidecar/overlap", Error, &["IST0110", "KIA1002"], "Two Sidecars select one workload.";
+    SIDECAR_DEFAULTS = "MW5130", "istio/sidecar/two-defaults", Error, &["IST0111", "KIA1003"], "Two Sidecars of a namespace have no selector.";
+    TELEMETRY_OVERLAP = "MW5131", "istio/telemetry/overlap", Error, &["IST0159"], "Two Telemetries select one workload.";
+    TELEMETRY_DEFAULTS = "MW5132", "istio/telemetry/two-defaults", Error, &["IST0160"], "Two Telemetries of a namespace have no selector.";
+    CERTIFICATE_SHARED = "MW5133", "istio/gateway/certificate-shared", Warning, &["IST0138"], "Two Gateways of one workload have one certificate, so connections for one are used for the other.";
+
+    SERVER_DENIES = "MW5201", "linkerd/server/denies-all", Warning, &[], "A Server without any policy denies everything on its port.";
+    PROBES_CUT = "MW5202", "linkerd/route/probes-cut-off", Warning, &[], "A route of a Server takes away the default that let probes through.";
+    PROFILE_WINS = "MW5203", "linkerd/service-profile/over-route", Warning, &[], "A ServiceProfile makes Linkerd ignore the routes of its Service.";
+    SERVERS_OVERLAP = "MW5204", "linkerd/server/overlap", Error, &[], "Two Servers select one port of one workload.";
+    ROUTE_KINDS = "MW5205", "linkerd/route/kinds", Error, &["RouteReasonConflicted"], "Routes of another kind on the same parent win.";
+    RATE_LIMIT_TWICE = "MW5206", "linkerd/rate-limit/twice", Error, &["RateLimitReasonAlreadyExists"], "Two rate limits are for one Server; the older one counts.";
 }
 
 #[cfg(test)]

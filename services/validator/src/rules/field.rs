@@ -19,6 +19,12 @@ impl<'a> Field<'a> {
         Self { value: Some(value), path: Path::root() }
     }
 
+    /// A cursor at nothing.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { value: None, path: Path::root() }
+    }
+
     /// A field of this mapping. `null` counts as absent, as the API server treats it.
     #[must_use]
     pub fn get(&self, name: &str) -> Self {

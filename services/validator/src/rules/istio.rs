@@ -20,6 +20,7 @@ mod header;
 mod http;
 mod listener;
 mod regexp;
+pub(super) mod route_order;
 mod selector;
 mod server_tls;
 mod tls_settings;

@@ -174,7 +174,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// The known name that a wrong one is most likely meant to be: at most a third of it differs.
-pub(super) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let length = name.chars().count();
     if length > LONGEST_NAME {
         return None;

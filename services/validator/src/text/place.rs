@@ -61,6 +61,12 @@ impl Places {
         }
     }
 
+    /// The places of the value at `path`.
+    #[must_use]
+    pub fn inside(&self, path: &Path) -> Option<Self> {
+        self.find(path).cloned()
+    }
+
     fn find(&self, path: &Path) -> Option<&Self> {
         path.steps().iter().try_fold(self, |here, step| match (&here.inside, step) {
             (Inside::Items(items), Step::Index(index)) => items.get(*index).map(Arc::as_ref),

@@ -16,25 +16,28 @@ impl From<model::Finding> for types::Finding {
             model::Confidence::Definite => types::Confidence::Definite,
             model::Confidence::Possible => types::Confidence::Possible,
         };
-        let model::ObjectRef { api_version, kind, namespace, name } = finding.object;
-        let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+        let model::Details { source, related, impact, patch, doc, suppressed } = *finding.details;
         Self {
             id: finding.id,
             slug: finding.slug,
             aliases: finding.aliases,
             severity: severity.into(),
             confidence: confidence.into(),
-            object: Some(types::ObjectRef { api_version, kind, namespace, name }),
+            object: Some(finding.object.into()),
             path: finding.path,
-            at: finding.at.map(|at| types::SourceRange {
-                line: number(at.line),
-                column: number(at.column),
-                end_line: number(at.end_line),
-                end_column: number(at.end_column),
-                document: number(at.document),
-            }),
+            at: finding.at.map(Into::into),
             message: finding.message,
             suggestion: finding.suggestion,
+            source,
+            related: related.into_iter().map(Into::into).collect(),
+            impact: impact.map(|model::Impact { services, workloads, effect }| types::FindingImpact {
+                services,
+                workloads,
+                effect,
+            }),
+            patch_json: patch,
+            doc,
+            suppressed: suppressed.map(|model::Suppression { reason, until }| types::Suppression { reason, until }),
         }
     }
 }
@@ -53,30 +56,85 @@ impl TryFrom<types::Finding> for model::Finding {
             types::Confidence::Possible => model::Confidence::Possible,
             types::Confidence::Definite | types::Confidence::Unspecified => model::Confidence::Definite,
         };
-        let number = |value: i32| u32::try_from(value).unwrap_or(0);
-        let object = finding.object.unwrap_or_default();
         Ok(Self {
             id: finding.id,
             slug: finding.slug,
             aliases: finding.aliases,
             severity,
             confidence,
-            object: model::ObjectRef {
-                api_version: object.api_version,
-                kind: object.kind,
-                namespace: object.namespace,
-                name: object.name,
-            },
+            object: finding.object.unwrap_or_default().into(),
             path: finding.path,
-            at: finding.at.map(|at| model::SourceRange {
-                document: number(at.document),
-                line: number(at.line),
-                column: number(at.column),
-                end_line: number(at.end_line),
-                end_column: number(at.end_column),
-            }),
+            at: finding.at.map(Into::into),
             message: finding.message,
             suggestion: finding.suggestion,
+            details: Box::new(model::Details {
+                source: finding.source,
+                related: finding.related.into_iter().map(Into::into).collect(),
+                impact: finding.impact.map(|impact| model::Impact {
+                    services: impact.services,
+                    workloads: impact.workloads,
+                    effect: impact.effect,
+                }),
+                patch: finding.patch_json,
+                doc: finding.doc,
+                suppressed: finding
+                    .suppressed
+                    .map(|accepted| model::Suppression { reason: accepted.reason, until: accepted.until }),
+            }),
         })
+    }
+}
+
+impl From<model::Related> for types::RelatedObject {
+    fn from(related: model::Related) -> Self {
+        let model::Related { object, path, at, source, role } = related;
+        Self { object: Some(object.into()), path, at: at.map(Into::into), source, role }
+    }
+}
+
+impl From<types::RelatedObject> for model::Related {
+    fn from(related: types::RelatedObject) -> Self {
+        let types::RelatedObject { object, path, at, source, role } = related;
+        Self { object: object.unwrap_or_default().into(), path, at: at.map(Into::into), source, role }
+    }
+}
+
+impl From<model::ObjectRef> for types::ObjectRef {
+    fn from(object: model::ObjectRef) -> Self {
+        let model::ObjectRef { api_version, kind, namespace, name } = object;
+        Self { api_version, kind, namespace, name }
+    }
+}
+
+impl From<types::ObjectRef> for model::ObjectRef {
+    fn from(object: types::ObjectRef) -> Self {
+        let types::ObjectRef { api_version, kind, namespace, name } = object;
+        Self { api_version, kind, namespace, name }
+    }
+}
+
+impl From<model::SourceRange> for types::SourceRange {
+    fn from(at: model::SourceRange) -> Self {
+        let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+        Self {
+            line: number(at.line),
+            column: number(at.column),
+            end_line: number(at.end_line),
+            end_column: number(at.end_column),
+            document: number(at.document),
+        }
+    }
+}
+
+impl From<types::SourceRange> for model::SourceRange {
+    fn from(at: types::SourceRange) -> Self {
+        let number = |value: i32| u32::try_from(value).unwrap_or(0);
+        Self {
+            document: number(at.document),
+            line: number(at.line),
+            column: number(at.column),
+            end_line: number(at.end_line),
+            end_column: number(at.end_column),
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Every shared type survives the trip to the wire and back.
 
 use meshward_model::{
-    Alternative, Analysis, AppliedObject, Baseline, CohortTraffic, Confidence, ExposureIntent, ExposurePlan, Finding,
-    JudgeOptions, Mechanism, Mesh, MetricsTarget, ObjectRef, Objectives, Operation, PlannedCohort, PlannedStep,
-    PlannedWrite, PropagationProof, PropagationState, Refusal, RelatedBaseline, Severity, SourceRange, Target,
-    TickSample, Verdict, Weight, WeightPeriod,
+    Alternative, Analysis, AppliedObject, Baseline, CohortTraffic, Confidence, Details, ExposureIntent, ExposurePlan,
+    Finding, Impact, JudgeOptions, Mechanism, Mesh, MetricsTarget, ObjectRef, Objectives, Operation, PlannedCohort,
+    PlannedStep, PlannedWrite, PropagationProof, PropagationState, Refusal, Related, RelatedBaseline, Severity,
+    SourceRange, Suppression, Target, TickSample, Verdict, Weight, WeightPeriod,
 };
 use serde_json::json;
 
@@ -157,6 +157,14 @@ fn the_vocabulary_survives_the_wire() {
         at: Some(SourceRange { document: 1, line: 2, column: 3, end_line: 4, end_column: 5 }),
         message: "m".into(),
         suggestion: "s".into(),
+        details: Box::new(Details {
+            source: "context[1]".into(),
+            related: vec![Related { role: "wins".into(), path: "spec.host".into(), ..Related::default() }],
+            impact: Some(Impact { services: vec!["a".into()], workloads: vec![], effect: "denied".into() }),
+            patch: "[]".into(),
+            doc: "d".into(),
+            suppressed: Some(Suppression { reason: "known".into(), until: "2026-12-31".into() }),
+        }),
     });
 }
 

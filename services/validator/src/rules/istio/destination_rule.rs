@@ -28,6 +28,36 @@ pub fn check(object: &Object<'_>) -> Vec<Hit> {
     let audience = if selector.is_set() { Audience::OnlyHere } else { Audience::Anyone };
     hits.extend(common::export_to(&spec.get("exportTo"), namespace, audience));
     hits.extend(selector::by_labels(&selector, "matchLabels"));
+    hits.extend(without_ca(&spec));
+    hits
+}
+
+/// TLS that verifies nobody. Proxies beside workloads read credentialName only in a rule with a workloadSelector.
+fn without_ca(spec: &Field<'_>) -> Vec<Hit> {
+    let selected = spec.get("workloadSelector").is_set();
+    let bare = |tls: &Field<'_>| {
+        let verifies = !tls.get("caCertificates").text().is_empty()
+            || tls.get("insecureSkipVerify").is_true()
+            || (selected && !tls.get("credentialName").text().is_empty());
+        ["SIMPLE", "MUTUAL"].contains(&tls.get("mode").text()) && !verifies
+    };
+    let subsets = spec.get("subsets").items();
+    let policies =
+        [spec.get("trafficPolicy")].into_iter().chain(subsets.iter().map(|subset| subset.get("trafficPolicy")));
+    let mut hits = Vec::new();
+    for policy in policies {
+        let ports = policy.get("portLevelSettings").items();
+        let of_ports = ports.iter().map(|port| (rule::DR_NO_CA_PORT, port.get("tls")));
+        for (id, tls) in [(rule::DR_NO_CA, policy.get("tls"))].into_iter().chain(of_ports).filter(|(_, tls)| bare(tls))
+        {
+            let message =
+                format!("mode {} without caCertificates trusts the system's CAs, or none", tls.get("mode").text());
+            hits.push(
+                Hit::new(id, tls.path(), message)
+                    .suggest("set caCertificates, or credentialName in a rule with a workloadSelector"),
+            );
+        }
+    }
     hits
 }
 

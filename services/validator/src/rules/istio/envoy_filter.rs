@@ -41,7 +41,55 @@ pub fn check(object: &Object<'_>) -> Vec<Hit> {
         hits.extend(waypoint(&patch.get("match")));
         hits.extend(value(&patch));
     }
+    hits.extend(operations(&spec));
+    let message = "an EnvoyFilter changes the inside of Istio, which may be another after an upgrade";
+    hits.push(
+        Hit::new(rule::EF_INTERNAL, object.root().get("kind").path(), message)
+            .suggest("use another kind if one can do it"),
+    );
     hits
+}
+
+/// Operations that Envoy ignores, or whose place depends on other filters.
+fn operations(spec: &Field<'_>) -> Vec<Hit> {
+    const ROUTES: [&str; 2] = ["ROUTE_CONFIGURATION", "HTTP_ROUTE"];
+    const REPLACED: [&str; 3] = ["NETWORK_FILTER", "HTTP_FILTER", "VIRTUAL_HOST"];
+    let prioritized = spec.get("priority").integer().unwrap_or_default() != 0;
+    let mut versioned: Vec<&str> = Vec::new();
+    let mut hits = Vec::new();
+    for patch in spec.get("configPatches").items() {
+        let (target, change, on) = (patch.get("applyTo").text(), patch.get("patch"), patch.get("match"));
+        let (operation, value) = (change.get("operation"), change.get("value"));
+        let matched = on.get("listener").get("filterChain").get("filter").get("name").text();
+        let name = if value.get("name").is_set() { value.get("name").text() } else { matched };
+        let id = match operation.text() {
+            "ADD" if ROUTES.contains(&target) => Some(rule::EF_ADD),
+            "REMOVE" if ROUTES.contains(&target) => Some(rule::EF_REMOVE),
+            "REPLACE" if !REPLACED.contains(&target) => Some(rule::EF_REPLACE),
+            "REMOVE" | "REPLACE" | "INSERT_BEFORE" | "INSERT_AFTER" if !prioritized => {
+                Some(if versioned.contains(&name) { rule::EF_RELATIVE_VERSION } else { rule::EF_RELATIVE })
+            }
+            _ => None,
+        };
+        hits.extend(id.map(|id| operation_hit(id, &operation, target)));
+        if !on.get("proxy").get("proxyVersion").text().is_empty() {
+            versioned.push(name);
+        }
+    }
+    hits
+}
+
+fn operation_hit(id: &'static rule::Rule, operation: &Field<'_>, target: &str) -> Hit {
+    let name = operation.text();
+    let (message, advice) = if [rule::EF_RELATIVE, rule::EF_RELATIVE_VERSION].contains(&id) {
+        (
+            format!("{name} without a priority: what it finds depends on which EnvoyFilter comes first"),
+            "set spec.priority",
+        )
+    } else {
+        (format!("{name} has no effect on {target}"), "use MERGE, or another operation that works there")
+    };
+    Hit::new(id, operation.path(), message).suggest(advice)
 }
 
 fn incomplete(patch: &Field<'_>) -> Option<Hit> {

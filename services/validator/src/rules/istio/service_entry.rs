@@ -93,9 +93,7 @@ impl<'a> Entry<'a> {
             return (!name.starts_with('*')).then_some(message);
         }
         let by_dns = ["DNS", "DNS_ROUND_ROBIN"].contains(&self.resolution) && self.endpoints.is_empty();
-        // Istio looks up what is behind a wildcard label.
-        let plain = name.strip_prefix("*.").unwrap_or(name);
-        let problem = common::dns_name(plain).err().filter(|_| by_dns)?;
+        let problem = common::dns_name(name).err().filter(|_| by_dns)?;
         Some(format!("with the resolution {} and no endpoints it must be a DNS name: {problem}", self.resolution))
     }
 

@@ -226,19 +226,20 @@ fn egress_proxy(policy: &Field<'_>) -> Vec<Hit> {
     if !proxy.is_set() {
         return Vec::new();
     }
+    let old = Hit::new(rule::DEPRECATED, proxy.path(), "Istio ignores egressProxy").at_key().suggest("remove it");
     let hit = |path: &Path, message: String| Hit::new(rule::SC_EGRESS_PROXY, path, message);
     // Nothing said is REGISTRY_ONLY.
     if policy.get("mode").text() != "ALLOW_ANY" {
         let message = "an egressProxy takes unknown hosts, which only the mode ALLOW_ANY lets out".to_owned();
-        return vec![hit(proxy.path(), message).at_key().suggest("set mode: ALLOW_ANY, or remove egressProxy")];
+        return vec![old, hit(proxy.path(), message).at_key().suggest("set mode: ALLOW_ANY, or remove egressProxy")];
     }
     let host = proxy.get("host");
     if let Err(problem) = common::dns_name(host.text()) {
         let message = format!("the host {} cannot be used: {problem}", quote(host.text()));
-        return vec![hit(host.path(), message)];
+        return vec![old, hit(host.path(), message)];
     }
     if !proxy.get("port").is_set() {
-        return vec![hit(proxy.get("port").path(), "the egressProxy needs a port".to_owned())];
+        return vec![old, hit(proxy.get("port").path(), "the egressProxy needs a port".to_owned())];
     }
-    virtual_service::destination(&proxy)
+    virtual_service::destination(&proxy).into_iter().chain([old]).collect()
 }

@@ -33,7 +33,6 @@ pub(super) fn check(tls: &Field<'_>, namespace: &str) -> Vec<Hit> {
             }
         }
     }
-    hits.extend(without_ca(tls, mode));
     hits
 }
 
@@ -61,13 +60,4 @@ fn skipping(tls: &Field<'_>, mode: &str) -> Option<Hit> {
     let first = set.first()?;
     let message = format!("insecureSkipVerify excludes {}", list(&set, " and "));
     Some(Hit::new(rule::DR_TLS, tls.get(first).path(), message).at_key().suggest("remove insecureSkipVerify"))
-}
-
-fn without_ca(tls: &Field<'_>, mode: &str) -> Option<Hit> {
-    let verifies = !tls.get("caCertificates").text().is_empty() || tls.get("insecureSkipVerify").is_true();
-    if verifies || !["SIMPLE", "MUTUAL"].contains(&mode) {
-        return None;
-    }
-    let message = format!("mode {mode} without caCertificates trusts the system's CAs, or none");
-    Some(Hit::new(rule::DR_NO_CA, tls.path(), message).suggest("set caCertificates or credentialName"))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     common::{self, Audience},
-    header, http,
+    header, http, route_order,
 };
 use crate::{
     report::{Hit, quote},
@@ -29,12 +29,16 @@ pub fn check(object: &Object<'_>) -> Vec<Hit> {
     hits.extend(gateway_names(&gateways));
     hits.extend(host_names(&spec, &hosts, bound));
     hits.extend(routes(&spec));
-    for (index, route) in spec.get("http").items().iter().enumerate() {
+    for route in &spec.get("http").items() {
         hits.extend(http::check(route, is_delegate));
         if bound == Bound::Mesh {
             hits.extend(claims(route));
         }
-        hits.extend(unreachable(&spec, route, index));
+        hits.extend(route_order::retries(route));
+        hits.extend(old_percent(route));
+    }
+    for protocol in ["http", "tls", "tcp"] {
+        hits.extend(route_order::check(&spec.get(protocol).items()));
     }
     let served = Served::new(&hosts);
     for route in spec.get("tls").items() {
@@ -184,18 +188,15 @@ fn claims(route: &Field<'_>) -> Vec<Hit> {
     hits
 }
 
-/// A route without a match takes everything: the one after it is never used.
-fn unreachable(spec: &Field<'_>, route: &Field<'_>, index: usize) -> Option<Hit> {
-    if index == 0 || !takes_everything(spec, index - 1) {
-        return None;
-    }
-    let message = format!("http[{}] takes every request, so this route is never used", index - 1);
-    Some(Hit::new(rule::VS_UNREACHABLE, route.path(), message).suggest("put the route without a match last"))
-}
-
-fn takes_everything(spec: &Field<'_>, index: usize) -> bool {
-    let route = spec.get("http").item(index);
-    route.is_set() && route.get("match").items().is_empty()
+/// A share of delays in its old form.
+fn old_percent(route: &Field<'_>) -> Option<Hit> {
+    let percent = route.get("fault").get("delay").get("percent");
+    percent.integer().filter(|percent| *percent > 0).map(|number| {
+        let message = format!("percent: {number} is deprecated");
+        Hit::new(rule::DEPRECATED, percent.path(), message)
+            .at_key()
+            .suggest(format!("write percentage: {{value: {number}}}"))
+    })
 }
 
 /// The hosts of a VirtualService, to look names up in.

@@ -1,0 +1,100 @@
+//! Texts with the objects around them: layers 4 and 5.
+//!
+//! The objects that are judged and those that are only there to be referred to go into one [`Set`]. First the context alone
+//! is judged, then the judged objects are put in: what is then said of them, and what is said of others and was not before,
+//! is the answer. So a change is told what it breaks elsewhere, and is not blamed for what was broken already.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use meshward_model::ObjectRef;
+use serde_json::{Value, json};
+
+use super::{Input, head};
+use crate::{
+    path::Path,
+    report::{Findings, Hit, Report},
+    rules::catalogue as rule,
+    text::{self, Document, Places},
+    world::{Entry, Kind, Set},
+};
+
+/// An object as an entry of the world; `None` if no rule looks at its kind.
+pub(crate) fn entry_of(mut head: ObjectRef, document: Document, source: &Arc<str>) -> Option<Entry> {
+    let Document { value, places } = document;
+    let kind = Kind::of(&head)?;
+    if kind.is_cluster_wide() {
+        head.namespace.clear();
+    }
+    let value = if kind == Kind::MeshConfig { mesh_config(&value)? } else { value };
+    Some(Entry { head, kind, value: Arc::new(value), places: Arc::new(places), source: Arc::clone(source) })
+}
+
+/// Of a ConfigMap only Istio's mesh configuration is of interest, which is YAML within YAML.
+fn mesh_config(value: &Value) -> Option<Value> {
+    let text = value.pointer("/data/mesh")?.as_str()?;
+    let mesh = text::load(text.as_bytes(), &mut Findings::default()).into_iter().next()?.value;
+    Some(json!({"metadata": value.get("metadata"), "mesh": mesh}))
+}
+
+/// The objects of a text that is context. What is wrong with the text itself is told, what its objects say is not judged.
+pub(crate) fn context(input: &Input<'_>, findings: &mut Findings) -> Vec<Entry> {
+    let source: Arc<str> = input.source.into();
+    let mut own = Findings::default();
+    let documents = text::load(input.text, &mut own);
+    if own.has_errors() {
+        let message = format!("{} could not be read to its end: {}", input.source, own.first_message());
+        findings.hit_in(
+            Hit::new(rule::CONTEXT_UNREADABLE, &Path::root(), message),
+            &ObjectRef::default(),
+            &Places::default(),
+            input.source,
+        );
+    }
+    let objects = documents.into_iter().flat_map(|document| list_items(document.value, document.places));
+    objects.filter_map(|(value, places)| entry_of(head(&value), Document { value, places }, &source)).collect()
+}
+
+/// The objects of a `kind: List`, or the object itself.
+pub(crate) fn list_items(value: Value, places: Places) -> Vec<(Value, Places)> {
+    let is_list = value.get("kind").is_some_and(|kind| kind == "List");
+    let Some(items) = value.get("items").and_then(Value::as_array).filter(|_| is_list) else {
+        return vec![(value, places)];
+    };
+    let path = Path::root().field("items");
+    let at = |(index, item): (usize, &Value)| (item.clone(), places.inside(&path.index(index)).unwrap_or_default());
+    items.iter().enumerate().map(at).collect()
+}
+
+/// Judges the objects of a report among others.
+pub(crate) fn judge(report: &Report, context: &mut Set, findings: &mut Findings) -> BTreeSet<String> {
+    let source: Arc<str> = "".into();
+    let mut entries = Vec::new();
+    for object in &report.objects {
+        let document = Document { value: object.value.clone(), places: object.places.clone() };
+        let Some(entry) = entry_of(object.head.clone(), document, &source) else { continue };
+        let same = |other: &Entry| {
+            (other.kind, &other.head.namespace, &other.head.name)
+                == (entry.kind, &entry.head.namespace, &entry.head.name)
+        };
+        if let Some(first) = entries.iter().find(|other| same(other)) {
+            let message = "the same object stands in the text before; the later one counts";
+            let hit = Hit::new(rule::OBJECT_TWICE, entry.name().path(), message);
+            findings.hit(hit.with(first.related(first.name().path(), "is overwritten")), &entry.head, &entry.places);
+        }
+        entries.push(entry);
+    }
+    let outcome = context.what_if(entries.clone());
+    let mut skipped = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    // Of an object that is there twice, the later one was judged.
+    for (entry, judgement) in entries.iter().zip(outcome.changed).rev() {
+        if seen.insert((entry.kind, entry.head.namespace.clone(), entry.head.name.clone())) {
+            judgement.hits.into_iter().for_each(|hit| findings.hit(hit, &entry.head, &entry.places));
+            skipped.extend(judgement.skipped);
+        }
+    }
+    for (entry, hit) in outcome.broken {
+        findings.hit_in(hit, &entry.head, &entry.places, &entry.source);
+    }
+    skipped
+}

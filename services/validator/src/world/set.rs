@@ -1,0 +1,161 @@
+//! A world that is kept judged while it changes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use meshward_model::ObjectRef;
+
+use super::{Entry, Id, Key, Kind, View, World};
+use crate::{report::Hit, rules::cross};
+
+/// What the rules say of one object.
+#[derive(Debug, Clone, Default)]
+pub struct Judgement {
+    /// What they found.
+    pub hits: Vec<Hit>,
+    /// Which could not run.
+    pub skipped: BTreeSet<String>,
+    asked: HashSet<Key>,
+}
+
+/// A world and what the rules say of each of its objects. After a change only those are judged again whose rules had asked
+/// for something that the change touched.
+#[derive(Debug, Default)]
+pub struct Set {
+    world: World,
+    judgements: HashMap<Id, Judgement>,
+    readers: HashMap<Key, HashSet<Id>>,
+    dirty: BTreeSet<Id>,
+}
+
+/// What a change would do.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What the rules say of the changed objects, in the order of the changes.
+    pub changed: Vec<Judgement>,
+    /// What they then say of others and did not say before.
+    pub broken: Vec<(Entry, Hit)>,
+    /// What they said of others and then do not say any more.
+    pub mended: Vec<(ObjectRef, Hit)>,
+    /// How many objects were judged again.
+    pub judged: usize,
+}
+
+impl Set {
+    /// An empty set; see [`World::new`].
+    #[must_use]
+    pub fn new(complete: bool) -> Self {
+        Self { world: World::new(complete), ..Self::default() }
+    }
+
+    /// The objects.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Puts an object in, in the place of the one of the same kind, namespace and name, which is returned.
+    pub fn put(&mut self, entry: Entry) -> (Id, Option<Entry>) {
+        let mut touched = BTreeSet::new();
+        let (id, old) = self.world.put(entry, &mut touched);
+        self.dirty.insert(id);
+        self.touch(&touched);
+        (id, old)
+    }
+
+    /// Puts objects in.
+    pub fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        entries.into_iter().for_each(|entry| drop(self.put(entry)));
+    }
+
+    /// Takes an object out.
+    pub fn remove(&mut self, kind: Kind, namespace: &str, name: &str) -> Option<Entry> {
+        let mut touched = BTreeSet::new();
+        let (id, entry) = self.world.remove(kind, namespace, name, &mut touched)?;
+        self.forget(id);
+        self.dirty.remove(&id);
+        self.touch(&touched);
+        Some(entry)
+    }
+
+    fn touch(&mut self, touched: &BTreeSet<Key>) {
+        let readers = touched.iter().filter_map(|key| self.readers.get(key));
+        self.dirty.extend(readers.flatten().copied());
+    }
+
+    fn forget(&mut self, id: Id) -> Option<Judgement> {
+        let old = self.judgements.remove(&id)?;
+        for key in &old.asked {
+            if let Some(readers) = self.readers.get_mut(key) {
+                readers.remove(&id);
+                if readers.is_empty() {
+                    self.readers.remove(key);
+                }
+            }
+        }
+        Some(old)
+    }
+
+    /// Judges what has changed or asked for what has changed; returns what was said of it before.
+    pub fn settle(&mut self) -> BTreeMap<Id, Option<Judgement>> {
+        let mut before = BTreeMap::new();
+        for id in std::mem::take(&mut self.dirty) {
+            let old = self.forget(id);
+            let Some(entry) = self.world.get(id) else { continue };
+            let view = View::new(&self.world);
+            let hits = cross::check(entry, &view);
+            let (asked, skipped) = view.into_parts();
+            for key in &asked {
+                self.readers.entry(key.clone()).or_default().insert(id);
+            }
+            self.judgements.insert(id, Judgement { hits, skipped, asked });
+            before.insert(id, old);
+        }
+        before
+    }
+
+    /// What the rules say of an object. Call [`Set::settle`] before.
+    #[must_use]
+    pub fn judgement(&self, id: Id) -> Option<&Judgement> {
+        self.judgements.get(&id)
+    }
+
+    /// What would be if these objects were put in. The set is afterwards as it was.
+    pub fn what_if(&mut self, changes: Vec<Entry>) -> Outcome {
+        self.settle();
+        let identities: Vec<(Kind, String, String)> =
+            changes.iter().map(|entry| (entry.kind, entry.head.namespace.clone(), entry.head.name.clone())).collect();
+        let mut before = Vec::new();
+        let mut ids = Vec::new();
+        for entry in changes {
+            let (id, old) = self.put(entry);
+            before.push(old);
+            ids.push(id);
+        }
+        let judged = self.settle();
+        let outcome = self.outcome(&ids, &judged);
+        // The last change goes first, so that an object that was changed twice ends as it was.
+        for ((kind, namespace, name), old) in identities.iter().zip(before).rev() {
+            match old {
+                Some(old) => drop(self.put(old)),
+                None => drop(self.remove(*kind, namespace, name)),
+            }
+        }
+        self.settle();
+        outcome
+    }
+
+    fn outcome(&self, changed: &[Id], judged: &BTreeMap<Id, Option<Judgement>>) -> Outcome {
+        let mut outcome = Outcome { judged: judged.len(), ..Outcome::default() };
+        outcome.changed = changed.iter().map(|id| self.judgements.get(id).cloned().unwrap_or_default()).collect();
+        let same = |one: &Hit, other: &Hit| one.rule.id == other.rule.id && one.path == other.path;
+        for (id, old) in judged.iter().filter(|(id, _)| !changed.contains(id)) {
+            let (Some(entry), Some(new)) = (self.world.get(*id), self.judgements.get(id)) else { continue };
+            let old = old.as_ref().map(|old| old.hits.as_slice()).unwrap_or_default();
+            let appeared = new.hits.iter().filter(|hit| !old.iter().any(|other| same(hit, other)));
+            outcome.broken.extend(appeared.map(|hit| (entry.clone(), hit.clone())));
+            let gone = old.iter().filter(|hit| !new.hits.iter().any(|other| same(hit, other)));
+            outcome.mended.extend(gone.map(|hit| (entry.head.clone(), hit.clone())));
+        }
+        outcome
+    }
+}
