@@ -123,7 +123,7 @@ fn judge(
                 // What the schema says of a field is said once, under the names of both.
                 for hit in semantic.into_iter().filter(|hit| !superseded(hit)) {
                     match known.get(&hit.path.to_string()) {
-                        Some(first) => hits[*first].also.extend(hit.rule.aliases),
+                        Some(first) => hits[*first].more.also.extend(hit.rule.aliases),
                         None => hits.push(hit),
                     }
                 }

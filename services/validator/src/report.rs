@@ -32,6 +32,13 @@ pub struct Hit {
     pub suggestion: String,
     /// Whether it depends on objects that may not be at hand.
     pub confidence: Confidence,
+    /// What is known beyond that; most hits have little of it.
+    pub more: Box<More>,
+}
+
+/// The rest of a hit.
+#[derive(Debug, Clone, Default)]
+pub struct More {
     /// The other objects that take part.
     pub related: Vec<Related>,
     /// Whom it concerns at run time.
@@ -52,18 +59,15 @@ impl Hit {
             message: message.into(),
             suggestion: String::new(),
             confidence: Confidence::Definite,
-            related: Vec::new(),
-            impact: None,
-            patch: None,
-            also: Vec::new(),
+            more: Box::default(),
         }
     }
 
     /// The same with another object that takes part.
     #[must_use]
     pub fn with(mut self, related: Related) -> Self {
-        if self.related.len() < MAX_RELATED {
-            self.related.push(related);
+        if self.more.related.len() < MAX_RELATED {
+            self.more.related.push(related);
         }
         self
     }
@@ -96,21 +100,36 @@ impl Hit {
     fn concerns(mut self, effect: &str, mut services: Vec<String>, mut workloads: Vec<String>) -> Self {
         services.truncate(MAX_RELATED);
         workloads.truncate(MAX_RELATED);
-        self.impact = Some(Impact { services, workloads, effect: effect.to_owned() });
+        self.more.impact = Some(Impact { services, workloads, effect: effect.to_owned() });
         self
     }
 
     /// The same with the advice to put a value at a path, as a patch too.
     #[must_use]
     pub fn replace(mut self, path: &Path, value: Value) -> Self {
-        self.patch = Some(serde_json::json!([{"op": "replace", "path": path.pointer(), "value": value}]));
+        self.more.patch = Some(serde_json::json!([{"op": "replace", "path": path.pointer(), "value": value}]));
+        self
+    }
+
+    /// The same with the advice to add an item to a list, as a patch too.
+    #[must_use]
+    pub fn append(mut self, list: &Path, value: Value) -> Self {
+        let path = format!("{}/-", list.pointer());
+        self.more.patch = Some(serde_json::json!([{"op": "add", "path": path, "value": value}]));
+        self
+    }
+
+    /// The same with further names of other tools.
+    #[must_use]
+    pub fn known_as(mut self, names: &[&'static str]) -> Self {
+        self.more.also.extend(names);
         self
     }
 
     /// The same with the advice to take something out, as a patch too.
     #[must_use]
     pub fn remove(mut self, path: &Path) -> Self {
-        self.patch = Some(serde_json::json!([{"op": "remove", "path": path.pointer()}]));
+        self.more.patch = Some(serde_json::json!([{"op": "remove", "path": path.pointer()}]));
         self
     }
 
@@ -222,7 +241,8 @@ impl Findings {
 }
 
 fn finding(hit: Hit, object: ObjectRef, at: Option<SourceRange>, source: &str) -> Finding {
-    let Hit { rule, path, message, suggestion, confidence, related, impact, patch, also, on_key: _ } = hit;
+    let Hit { rule, path, message, suggestion, confidence, more, on_key: _ } = hit;
+    let More { related, impact, patch, also } = *more;
     // What depends on objects that may not be at hand blocks nobody.
     let severity = match (rule.severity, confidence) {
         (Severity::Error, Confidence::Possible) => Severity::Warning,

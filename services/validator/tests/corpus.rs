@@ -27,8 +27,8 @@ const FLOORS: [(&str, usize, usize); 5] = [
 
 /// Of the pairs of code and object that istioctl's analyzers find, how many in a hundred we find too, and of ours, how many are
 /// theirs. What is missing: an expired certificate, and selectors of Pods without a namespace.
-const RECALL: f64 = 98.0;
-const PRECISION: f64 = 99.0;
+const RECALL: f64 = 98.4;
+const PRECISION: f64 = 99.6;
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::var_os("MESHWARD_CASES").filter(|folder| !folder.is_empty()).map(PathBuf::from) else {

@@ -202,7 +202,11 @@ fn objects_of_istio_with_any_value_anywhere_are_judged_with_places() {
     let mut semantic = 0;
     for seed in ISTIO {
         let report = app::validate(seed.as_bytes(), "", &catalogue);
-        assert_eq!(report.findings, [], "{seed}");
+        assert!(
+            report.findings.iter().all(|finding| finding.severity == Severity::Info),
+            "{seed}: {:?}",
+            report.findings
+        );
         for _ in 0..600 {
             let mut objects: Vec<Value> = report.objects.iter().map(|object| object.value.clone()).collect();
             for object in &mut objects {

@@ -115,14 +115,14 @@ fn many_changes_end_where_a_new_set_begins() {
             ),
         };
         let key = (entry.kind, name.clone());
-        if number / 240 % 3 == 0 {
+        if (number / 240).is_multiple_of(3) {
             changing.remove(entry.kind, "shop", &name);
             last.insert(key, None);
         } else {
             changing.put(entry.clone());
             last.insert(key, Some(entry));
         }
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             changing.settle();
         }
     }

@@ -20,11 +20,10 @@ pub(super) fn service_profile(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     let field = entry.name();
     let Some((service, namespace)) = host::service(name) else { return Vec::new() };
     let mut hits = Vec::new();
-    if view.named(Kind::Service, namespace, service).is_none() {
-        if let Some(sure) = view.absence(&[Kind::Service], "services of ServiceProfiles") {
-            let message = format!("there is no Service {} in {}", quote(service), quote(namespace));
-            hits.push(Hit::new(rule::PROFILE_SERVICE_UNKNOWN, field.path(), message).sure(sure).hosts("ignored", name));
-        }
+    let unknown = view.named(Kind::Service, namespace, service).is_none();
+    if let Some(sure) = unknown.then(|| view.absence(&[Kind::Service], "services of ServiceProfiles")).flatten() {
+        let message = format!("there is no Service {} in {}", quote(service), quote(namespace));
+        hits.push(Hit::new(rule::PROFILE_SERVICE_UNKNOWN, field.path(), message).sure(sure).hosts("ignored", name));
     }
     let kinds = [Kind::LinkerdHttpRoute, Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute];
     let routes = kinds.iter().flat_map(|kind| view.referring_to(*kind, Kind::Service, namespace, service));

@@ -127,7 +127,7 @@ fn covers(outer: &Field<'_>, inner: &Field<'_>) -> bool {
         outer.get(name).entries().iter().all(|(key, wanted)| own.get(key).is_set() && holds(wanted, &own.get(key)))
     };
     let same = |name: &&str| !outer.get(name).is_set() || outer.get(name).value() == inner.get(name).value();
-    TEXTS.iter().all(|name| text(&name)) && MAPS.iter().all(|name| map(&name)) && SAME.iter().all(|name| same(&name))
+    TEXTS.iter().all(text) && MAPS.iter().all(map) && SAME.iter().all(same)
 }
 
 /// Whether every text that `inner` matches is matched by `outer`; an absent match matches everything.

@@ -196,9 +196,7 @@ fn names<'f>(spec: &Field<'f>) -> Vec<(&'f str, Field<'f>)> {
 
 /// A rule for one host takes the place of the wildcard rule beside it; nothing is inherited.
 fn wildcard_dropped(entry: &Entry, name: &str, view: &View<'_>) -> Option<Hit> {
-    if given(&entry.spec().get("host")).is_none() {
-        return None;
-    }
+    given(&entry.spec().get("host"))?;
     let covers = |other: &&Entry| {
         let theirs = other.spec().get("host").text();
         other.namespace() == entry.namespace() && theirs != name && host::covers(theirs, name)

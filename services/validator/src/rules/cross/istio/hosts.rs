@@ -176,8 +176,7 @@ fn internal(entry: &Entry, field: &Field<'_>, name: &str, view: &View<'_>) -> Op
     );
     let hit = Hit::new(rule::INTERNAL_ON_GATEWAY, gateways.path(), message);
     let hit = hit.with(found.related(found.name().path(), "is the service")).hosts("ignored", name);
-    let patch = serde_json::json!([{"op": "add", "path": format!("{}/-", gateways.path().pointer()), "value": MESH}]);
-    Some(Hit { patch: Some(patch), ..hit.suggest("add \"mesh\" to the gateways") })
+    Some(hit.suggest("add \"mesh\" to the gateways").append(gateways.path(), MESH.into()))
 }
 
 fn and_route(field: &Field<'_>, name: &str, view: &View<'_>) -> Option<Hit> {

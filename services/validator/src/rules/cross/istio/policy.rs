@@ -159,7 +159,7 @@ fn tokenless(entry: &Entry, view: &View<'_>) -> Option<Hit> {
         (matches(&theirs, &own) || matches(&own, &theirs) || policy.spec().get("targetRefs").is_set())
             && asks_for_token(policy)
     };
-    if policies.iter().any(|policy| asks(policy)) {
+    if policies.iter().any(asks) {
         return None;
     }
     let sure = view.absence(&[Kind::AuthorizationPolicy], "whether an AuthorizationPolicy asks for tokens")?;

@@ -129,13 +129,13 @@ fn addresses(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     // istiod gives an address to a ServiceEntry that it resolves and that has no wildcard; of the others Istio warns itself.
     let wildcard = spec.get("hosts").items().iter().any(|host| host.text().starts_with('*'));
     let never = wildcard || ["", "NONE"].contains(&spec.get("resolution").text());
-    let also = if never { vec!["IST0133"] } else { Vec::new() };
+    let also: &[&str] = if never { &["IST0133"] } else { &[] };
     let hit = |port: &Field<'_>| {
         let number = port.get("number").integer().unwrap_or_default();
         let message =
             format!("without addresses, TCP port {number} takes the traffic of every host that has no service");
         let hit = Hit::new(rule::ADDRESSES_REQUIRED, port.path(), message);
-        Hit { also: also.clone(), ..hit.suggest("name addresses, or a protocol with host names") }
+        hit.suggest("name addresses, or a protocol with host names").known_as(also)
     };
     tcp.iter().map(hit).collect()
 }

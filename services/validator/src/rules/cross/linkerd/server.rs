@@ -15,14 +15,10 @@ pub(in super::super) fn server(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     let mut hits = Vec::new();
     let own = selected(entry, view);
     let selector = entry.spec().get("podSelector");
-    if own.is_empty() && selector.is_set() {
-        if let Some(sure) = view.absence(&[Kind::Workload], "workloads of Servers") {
-            let message =
-                format!("no workload of {} is selected, so the Server is for nothing", quote(entry.namespace()));
-            hits.push(
-                Hit::new(rule::SERVER_NO_POD, selector.path(), message).sure(sure).workloads("ignored", Vec::new()),
-            );
-        }
+    let nobody = own.is_empty() && selector.is_set();
+    if let Some(sure) = nobody.then(|| view.absence(&[Kind::Workload], "workloads of Servers")).flatten() {
+        let message = format!("no workload of {} is selected, so the Server is for nothing", quote(entry.namespace()));
+        hits.push(Hit::new(rule::SERVER_NO_POD, selector.path(), message).sure(sure).workloads("ignored", Vec::new()));
     }
     hits.extend(overlaps(entry, &own, view));
     hits.extend(denies(entry, &own, view));
