@@ -297,7 +297,8 @@ fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Exp
         spec.is_some_and(|spec| fields.iter().all(|field| spec[*field] == other[*field]))
     };
     let rebinds = before.is_none() || live.is_none() || !others.iter().all(same_binding);
-    Expected { target, object: live, others, rebinds }
+    let through = dialect::of(target.mesh).map_or_else(|_| Vec::new(), |dialect| dialect.through(intent));
+    Expected { target, object: live, others, rebinds, through }
 }
 
 /// The object without what only the API server sets, so that an object that was read can be asked about.

@@ -193,6 +193,11 @@ pub trait Dialect: Send + Sync {
     /// # Errors
     /// As [`Dialect::render`].
     fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>;
+
+    /// Other objects in whose name the control plane configures proxies with the target's content.
+    fn through(&self, _: &ExposureIntent) -> Vec<Target> {
+        Vec::new()
+    }
 }
 
 /// The dialect of a mesh.

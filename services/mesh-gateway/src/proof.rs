@@ -33,6 +33,8 @@ pub struct Expected {
     /// The write can have changed which proxies the object concerns: it was made, removed, or its hosts or gateways
     /// changed.
     pub rebinds: bool,
+    /// Other objects in whose name proxies are configured with the content of this one.
+    pub through: Vec<Target>,
 }
 
 /// What a proxy would be given now, compared with what was written.

@@ -9,6 +9,8 @@ mod authorization;
 mod instances;
 #[path = "cluster/scenarios.rs"]
 mod scenarios;
+#[path = "cluster/virtual_services.rs"]
+mod virtual_services;
 #[path = "cluster/world.rs"]
 mod world;
 
@@ -30,7 +32,8 @@ async fn the_gateway_on_a_real_control_plane() {
     scenarios::a_field_that_apply_would_leave_behind(&world).await;
     scenarios::a_restore_that_crashes_half_way_is_finished(&world).await;
     scenarios::an_absence_is_restored(&world).await;
-    scenarios::a_gateway_host_that_is_shared_is_refused(&world).await;
+    virtual_services::a_gateway_host_that_is_shared_is_refused(&world).await;
+    virtual_services::a_delegate_is_exposed_through_its_root(&world).await;
     scenarios::drift_is_named(&world).await;
     scenarios::a_proxys_refusal_is_reported_in_its_words(&world).await;
     scenarios::dry_runs_say_what_production_would_say(&world).await;

@@ -138,6 +138,10 @@ impl Dialect for Istio {
             _ => direct::undo(intent),
         })
     }
+
+    fn through(&self, intent: &ExposureIntent) -> Vec<Target> {
+        virtual_service::through(intent)
+    }
 }
 
 /// The names of the top-level fields that differ, except one.

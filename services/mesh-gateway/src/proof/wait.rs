@@ -186,7 +186,7 @@ mod tests {
 
     async fn ask(looks: Vec<Result<Look, String>>, timeout_ms: u64) -> PropagationProof {
         let target = Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap();
-        let expected = Expected { target, object: None, others: Vec::new(), rebinds: false };
+        let expected = Expected { target, object: None, others: Vec::new(), rebinds: false, through: Vec::new() };
         let patience = Patience { timeout: Duration::from_millis(timeout_ms) };
         wait(&Script(looks, AtomicUsize::new(0)), &expected, patience, || Timestamp::UNIX_EPOCH).await
     }

@@ -311,30 +311,6 @@ pub async fn an_absence_is_restored(world: &World) {
     assert_eq!(gateway.restore(&undo).await.expect("again").writes, 0);
 }
 
-pub async fn a_gateway_host_that_is_shared_is_refused(world: &World) {
-    let spec = |upstream: &str| json!({"hosts": ["shop.example.com"], "gateways": ["edge"], "http": to(upstream)});
-    world.apply_as("kubectl", &object("edge-a", spec("checkout"))).await;
-    let mut canary = object("edge-a", spec("checkout-next"));
-    // More than destinations, so that blended weights are no way out.
-    canary["spec"]["http"][0]["timeout"] = "3s".into();
-    world.gateway.plan(&canary, &STEPS).await.expect("nobody else serves the host");
-    world.apply_as("kubectl", &object("edge-b", spec("catalog"))).await;
-    // Neighbours are known by a watch, which is told of edge-b within moments.
-    let deadline = std::time::Instant::now() + PATIENCE;
-    let refusal = loop {
-        match world.gateway.plan(&canary, &STEPS).await {
-            Ok(_) => assert!(std::time::Instant::now() < deadline, "edge-b is never seen"),
-            refusal => break refusal,
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
-    let (metadata, message) = refused(refusal, Reason::ExposureUnsupported);
-    assert!(message.contains("shop/edge-b also serves shop.example.com"), "{message}");
-    assert!(metadata["would_work"].contains("one VirtualService"), "{metadata:?}");
-    world.delete("edge-a").await;
-    world.delete("edge-b").await;
-}
-
 pub async fn drift_is_named(world: &World) {
     let gateway = &world.gateway;
     given(world, "drift").await;

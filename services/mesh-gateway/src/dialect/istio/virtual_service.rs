@@ -4,11 +4,12 @@
 //! the older one win whole, and gateways concatenate the routes of both.
 
 mod bindings;
+mod delegates;
 mod request;
 mod weight;
 
 use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{cohort::Cohort, differing_fields};
 use crate::{
@@ -28,7 +29,8 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
     };
     let (stable, canary) = (object::spec(baseline), object::spec(question.canary));
     let request = request::check(stable, canary)
-        .and_then(|()| bindings::check_shared_hosts(question.target, canary, question.neighbours));
+        .and_then(|()| delegates::check(question, stable, canary))
+        .and_then(|()| check_shared_hosts(question, canary));
     let weight = weight::check(stable, canary);
     match question.wanted {
         None | Some(Mechanism::Request) if request.is_ok() => by_request(question, stable, canary, weight.err()),
@@ -36,6 +38,56 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
         Some(Mechanism::Weight) => Err(refused(weight)),
         _ => Err(refused(request)),
     }
+}
+
+/// The hosts whose requests the object governs; those of a delegate are its roots'.
+fn governed(question: &Question<'_>) -> Vec<String> {
+    if !delegates::is_delegate(object::spec(question.canary)) {
+        return hosts(question.target, question.canary);
+    }
+    let of = |root: &Value| hosts(&target_of(question, root), root);
+    let mut all: Vec<_> = delegates::roots(question).into_iter().flat_map(of).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn target_of(question: &Question<'_>, other: &Value) -> Target {
+    let text = |field: &str| other["metadata"][field].as_str().unwrap_or_default().to_owned();
+    Target { namespace: text("namespace"), name: text("name"), ..question.target.clone() }
+}
+
+/// Generated routes name the root that they come from and not the delegate.
+fn facts(question: &Question<'_>) -> Value {
+    if !delegates::is_delegate(object::spec(question.canary)) {
+        return Value::Null;
+    }
+    let roots = delegates::roots(question).into_iter().map(|root| {
+        let target = target_of(question, root);
+        json!({"namespace": target.namespace, "name": target.name})
+    });
+    json!({"roots": roots.collect::<Vec<_>>()})
+}
+
+/// The objects that a delegate's routes are generated from.
+pub(super) fn through(intent: &ExposureIntent) -> Vec<Target> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let root = |root: &Value| Target {
+        namespace: text(&root["namespace"]),
+        name: text(&root["name"]),
+        ..intent.target.clone()
+    };
+    intent.baseline.facts["roots"].as_array().into_iter().flatten().map(root).collect()
+}
+
+/// The hosts of a delegate are those of its roots.
+fn check_shared_hosts(question: &Question<'_>, canary: &Value) -> Result<(), Unsupported> {
+    bindings::check_shared_hosts(question.target, canary, question.neighbours)?;
+    let roots = if delegates::is_delegate(canary) { delegates::roots(question) } else { Vec::new() };
+    let check = |root: &Value| {
+        bindings::check_shared_hosts(&target_of(question, root), object::spec(root), question.neighbours)
+    };
+    roots.into_iter().try_for_each(check)
 }
 
 fn refused(check: Result<(), Unsupported>) -> Unsupported {
@@ -84,7 +136,7 @@ fn by_request(
         alternatives: alternatives(Mechanism::Weight, not_weight),
         metrics_target: metrics_target(question, mechanism, request::CANARY_SERIES, request::STABLE_SERIES),
     };
-    Ok(plan.into())
+    Ok(Planned { facts: facts(question), ..plan.into() })
 }
 
 fn by_weight(
@@ -109,7 +161,7 @@ fn by_weight(
         // Both versions share their routes, so Envoy's route statistics cannot tell them apart.
         metrics_target: metrics_target(question, mechanism, "", ""),
     };
-    Ok(plan.into())
+    Ok(Planned { facts: facts(question), ..plan.into() })
 }
 
 fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, control: &str) -> MetricsTarget {
@@ -117,7 +169,7 @@ fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, c
         mesh: question.target.mesh,
         mechanism,
         cluster: question.target.cluster.clone(),
-        hosts: hosts(question.target, question.canary),
+        hosts: governed(question),
         canary_series: canary.to_owned(),
         control_series: control.to_owned(),
     }
@@ -150,6 +202,10 @@ pub(super) fn hosts(target: &Target, object: &Value) -> Vec<String> {
 /// A host as Istio understands it in an object of this namespace.
 pub(crate) fn qualified(host: &str, namespace: &str) -> String {
     if host == "*" || host.contains('.') { host.to_owned() } else { format!("{host}.{namespace}.svc.cluster.local") }
+}
+
+fn matches(route: &Value) -> &[Value] {
+    route["match"].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// The routes of one protocol ("http", "tcp" or "tls").

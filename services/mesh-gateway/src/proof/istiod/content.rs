@@ -15,6 +15,7 @@ mod traits;
 
 use std::collections::BTreeSet;
 
+use meshward_model::Target;
 use serde_json::Value;
 
 use super::{super::Content, Expected, sync};
@@ -40,9 +41,9 @@ pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen> {
 }
 
 fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen> {
-    let source = source(expected);
-    let routes = routes_of(dump, &source);
-    let in_listeners = section(dump, "ListenersConfigDump").is_some_and(|listeners| mentions(listeners, &source));
+    let sources: Vec<_> = [&expected.target].into_iter().chain(&expected.through).map(source).collect();
+    let routes = routes_of(dump, &sources);
+    let in_listeners = section(dump, "ListenersConfigDump").is_some_and(|listeners| mentions(listeners, &sources));
     let version = version(dump)?.to_owned();
     let mut kinds = Vec::new();
     if !routes.is_empty() {
@@ -71,8 +72,7 @@ fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen> {
 }
 
 /// How generated configuration names its source.
-fn source(expected: &Expected) -> String {
-    let target = &expected.target;
+fn source(target: &Target) -> String {
     format!("/namespaces/{}/{}/{}", target.namespace, kebab(&target.kind), target.name)
 }
 
@@ -100,12 +100,12 @@ fn version(dump: &Value) -> Option<&str> {
     clusters.or_else(routes)
 }
 
-/// Whether any part of a section names the source.
-fn mentions(value: &Value, source: &str) -> bool {
+/// Whether any part of a section names one of the sources.
+fn mentions(value: &Value, sources: &[String]) -> bool {
     match value {
-        Value::String(text) => text.starts_with("/apis/") && text.ends_with(source),
-        Value::Array(items) => items.iter().any(|item| mentions(item, source)),
-        Value::Object(fields) => fields.values().any(|field| mentions(field, source)),
+        Value::String(text) => text.starts_with("/apis/") && sources.iter().any(|source| text.ends_with(source)),
+        Value::Array(items) => items.iter().any(|item| mentions(item, sources)),
+        Value::Object(fields) => fields.values().any(|field| mentions(field, sources)),
         _ => false,
     }
 }
@@ -117,10 +117,10 @@ fn virtual_hosts(dump: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// The routes that come from the object, one list for each virtual host that has any.
-fn routes_of<'a>(dump: &'a Value, source: &str) -> Vec<Vec<&'a Value>> {
+fn routes_of<'a>(dump: &'a Value, sources: &[String]) -> Vec<Vec<&'a Value>> {
     let of_host = |host: &'a Value| {
         let routes = host["routes"].as_array().into_iter().flatten();
-        routes.filter(|route| mentions(&route["metadata"], source)).collect::<Vec<_>>()
+        routes.filter(|route| mentions(&route["metadata"], sources)).collect::<Vec<_>>()
     };
     virtual_hosts(dump).map(of_host).filter(|routes| !routes.is_empty()).collect()
 }

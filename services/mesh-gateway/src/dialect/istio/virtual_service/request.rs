@@ -8,9 +8,9 @@
 //! Every match also names its series: Envoy then counts requests by version without any other setting. A user's own
 //! `statPrefix` gives way until the deployment ends.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{ALL_AT_ONCE, bindings, differing_fields, routes};
+use super::{ALL_AT_ONCE, bindings, differing_fields, matches, routes};
 use crate::dialect::{Question, Unsupported, istio::Cohort};
 
 /// `statPrefix` of the canary's routes.
@@ -38,12 +38,6 @@ pub(super) fn check(stable: &Value, canary: &Value) -> Result<(), Unsupported> {
             format!("leave {names} as it is, or {ALL_AT_ONCE}"),
         ));
     }
-    if stable["hosts"].as_array().is_none_or(Vec::is_empty) {
-        return Err(Unsupported::new(
-            "the VirtualService has no hosts: it is a delegate, and its matches are merged with those of others",
-            ALL_AT_ONCE,
-        ));
-    }
     for (version, spec) in [("live", stable), ("new", canary)] {
         for (index, route) in routes(spec, "http").iter().enumerate() {
             check_route(version, index, route)?;
@@ -53,24 +47,25 @@ pub(super) fn check(stable: &Value, canary: &Value) -> Result<(), Unsupported> {
 }
 
 fn check_route(version: &str, index: usize, route: &Value) -> Result<(), Unsupported> {
-    if !route["delegate"].is_null() {
-        return Err(Unsupported::new(
-            format!("spec.http[{index}] of the {version} version delegates to another VirtualService"),
-            "change the VirtualService that it delegates to, or put its routes here",
-        ));
-    }
     for (number, one) in matches(route).iter().enumerate() {
-        for field in HEADER_FIELDS {
-            let names = one[field].as_object().into_iter().flat_map(Map::keys);
-            if names.into_iter().any(|name| name.eq_ignore_ascii_case(REQUEST_ID)) {
-                return Err(Unsupported::new(
-                    format!("spec.http[{index}].match[{number}].{field} of the {version} version uses {REQUEST_ID}"),
-                    format!("match another header, or {ALL_AT_ONCE}"),
-                ));
-            }
+        if let Some(field) = asks_for_the_id(one) {
+            return Err(Unsupported::new(
+                format!("spec.http[{index}].match[{number}].{field} of the {version} version uses {REQUEST_ID}"),
+                format!("match another header, or {ALL_AT_ONCE}"),
+            ));
         }
     }
     Ok(())
+}
+
+/// The field of a match that asks for the request id, if any does.
+pub(super) fn asks_for_the_id(one: &Value) -> Option<&'static str> {
+    let asks = |field: &str| one[field].as_object().is_some_and(|map| map.keys().any(is_the_id));
+    HEADER_FIELDS.into_iter().find(|field| asks(field))
+}
+
+fn is_the_id(name: &String) -> bool {
+    name.eq_ignore_ascii_case(REQUEST_ID)
 }
 
 /// The spec of a step: each request is governed by exactly one version.
@@ -100,10 +95,6 @@ fn narrow(route: &Value, field: &str, regex: &str, series: &str) -> Value {
     let mut route = route.clone();
     route["match"] = narrowed.collect();
     route
-}
-
-fn matches(route: &Value) -> &[Value] {
-    route["match"].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// What a plan must admit.

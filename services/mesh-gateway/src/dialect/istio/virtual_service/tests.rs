@@ -111,7 +111,6 @@ fn what_cannot_be_exposed_is_refused_with_the_way_out() {
             matching(json!({"withoutHeaders": {"x-request-id": {"exact": "1"}}})),
             "match[0].withoutHeaders of the new version",
         ),
-        (plain(), with("http", json!([{"delegate": {"name": "d"}}])), "spec.http[0] of the new version delegates"),
         (json!({"http": route()}), json!({"http": [{"route": [to("a")], "timeout": "1s"}]}), "has no hosts"),
         (
             json!({"hosts": ["a"], "tcp": [{"route": [to("a")]}]}),
@@ -245,4 +244,75 @@ fn what_is_rendered_is_what_was_planned() {
         intent.weight = step.weight;
         assert_eq!(only_object(Istio.render(&intent)), step.writes[0].object, "{}", step.weight);
     }
+}
+
+fn named(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+           "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+}
+
+#[test]
+fn delegates_and_their_roots_are_narrowed_where_the_merge_stays_exact() {
+    let root = |one: Value| json!({"hosts": ["shop"], "http": [{"match": [one], "delegate": {"name": "d"}}]});
+    let leaf = |one: Value| json!({"http": [{"match": [one], "route": [to("a")]}]});
+    let (prefix, cased) = (json!({"uri": {"prefix": "/a"}}), json!({"uri": {"prefix": "/a"}, "ignoreUriCase": true}));
+    let by_id = json!({"headers": {"x-request-id": {"exact": "1"}}});
+    let marked = |mut object: Value| {
+        object["metadata"]["annotations"] = json!({"meshward.io/deployment": "d2"});
+        object
+    };
+    let roots_of = |name: &str, one: Value| {
+        let mut spec = root(one);
+        spec["http"][0]["delegate"]["name"] = name.into();
+        named("root", spec)
+    };
+    let own = target().name;
+    let bare = json!({"http": [{"route": [to("a")], "timeout": "1s"}]});
+    let later = json!({"http": [{"route": [to("a")], "timeout": "2s"}]});
+    let both_delegated = |one: &Value| {
+        let mut spec = root(one.clone());
+        spec["http"][0]["delegate"]["name"] = own.clone().into();
+        spec["http"].as_array_mut().unwrap().push(json!({"delegate": {"name": "sibling"}}));
+        named("root", spec)
+    };
+    let with_series = leaf(json!({"uri": {"prefix": "/a"}, "statPrefix": "mine"}));
+    let bare_root = |name: &str| json!({"hosts": ["shop"], "http": [{"delegate": {"name": name}}]});
+    for (name, stable, canary, neighbours, reason) in [
+        ("a root", root(prefix.clone()), root(json!({})), vec![named("d", leaf(prefix.clone()))], None),
+        ("whose delegate is not there", root(prefix.clone()), root(json!({})), vec![], None),
+        ("a delegate", bare.clone(), later.clone(), vec![roots_of(&own, prefix.clone())], None),
+        ("of nobody", bare.clone(), later.clone(), vec![roots_of("d", prefix.clone())], Some("none delegates to it")),
+        (
+            "of a root by id",
+            bare.clone(),
+            later.clone(),
+            vec![roots_of(&own, by_id.clone())],
+            Some("matches x-request-id"),
+        ),
+        (
+            "a root of one by id",
+            root(prefix.clone()),
+            root(json!({})),
+            vec![named("d", leaf(by_id))],
+            Some("VirtualService shop/d matches"),
+        ),
+        ("case", bare.clone(), later.clone(), vec![roots_of(&own, cased.clone())], Some("ignoreUriCase")),
+        ("case of a delegate", bare_root("d"), bare_root("e"), vec![named("d", leaf(cased))], Some("ignoreUriCase")),
+        ("series", root(prefix.clone()), root(json!({})), vec![named("d", with_series)], Some("has a statPrefix")),
+        (
+            "a sibling under way",
+            bare.clone(),
+            later.clone(),
+            vec![both_delegated(&prefix), marked(named("sibling", bare.clone()))],
+            Some("shop/sibling is under a deployment"),
+        ),
+    ] {
+        match (ask(&stable, &canary, Some(Mechanism::Request), &neighbours), reason) {
+            (Ok(_), None) => {}
+            (Err(unsupported), Some(reason)) => assert!(unsupported.reason.contains(reason), "{name}: {unsupported}"),
+            (plan, _) => panic!("{name}: {plan:?}"),
+        }
+    }
+    let plan = ask(&bare, &later, None, &[roots_of(&own, prefix)]).unwrap();
+    assert_eq!(plan.metrics_target.hosts, ["shop.shop.svc.cluster.local"], "those of its root");
 }

@@ -198,6 +198,7 @@ mod tests {
             object: object.map(|rules| json!({"spec": spec(rules)})),
             others: others.iter().map(|rules| spec(rules)).collect(),
             rebinds,
+            through: Vec::new(),
         }
     }
 
