@@ -60,12 +60,10 @@ fn check_route(version: &str, index: usize, route: &Value) -> Result<(), Unsuppo
 
 /// The field of a match that asks for the request id, if any does.
 pub(super) fn asks_for_the_id(one: &Value) -> Option<&'static str> {
-    let asks = |field: &str| one[field].as_object().is_some_and(|map| map.keys().any(is_the_id));
+    let asks = |field: &str| {
+        one[field].as_object().is_some_and(|map| map.keys().any(|name| name.eq_ignore_ascii_case(REQUEST_ID)))
+    };
     HEADER_FIELDS.into_iter().find(|field| asks(field))
-}
-
-fn is_the_id(name: &String) -> bool {
-    name.eq_ignore_ascii_case(REQUEST_ID)
 }
 
 /// The spec of a step: each request is governed by exactly one version.
