@@ -1,7 +1,6 @@
 //! What the gateway does, without the wire: plan, expose, verify, restore, dry-run, read.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,11 +16,13 @@ use serde_json::Value;
 use crate::{
     apply::{self, Outcome},
     cluster::{Cluster, ClusterError, Mode},
+    clusters::{ClusterState, Clusters, Member},
     dialect::{self, Need, Planned, Question},
+    drift::{self, Drifts},
     error::Error,
     instances::{self, Instance, NoPage, Wanted},
     object,
-    proof::{self, Expected, Patience, Plane},
+    proof::{self, Expected, Patience},
 };
 
 /// How often a plan is made anew because an object that it builds on has moved on.
@@ -29,9 +30,7 @@ const ROUNDS: u32 = 3;
 
 /// The gateway. Holds no state: what a deployment needs to remember, its caller remembers.
 pub struct Gateway {
-    clusters: BTreeMap<String, Arc<dyn Cluster>>,
-    default: String,
-    plane: Arc<dyn Plane>,
+    clusters: Arc<Clusters>,
     clock: Arc<dyn Clock>,
 }
 
@@ -44,27 +43,18 @@ pub struct DryRun {
     pub warnings: Vec<String>,
 }
 
-/// A cluster and its version, if it answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterState {
-    /// Its name.
-    pub name: String,
-    /// Version of its API server.
-    pub version: Option<String>,
-}
-
 impl Gateway {
-    /// A gateway to one cluster, which is also the default one.
-    pub fn new(name: &str, cluster: Arc<dyn Cluster>, plane: Arc<dyn Plane>, clock: Arc<dyn Clock>) -> Self {
-        Self { clusters: BTreeMap::from([(name.to_owned(), cluster)]), default: name.to_owned(), plane, clock }
+    /// A gateway to these clusters.
+    pub fn new(clusters: Arc<Clusters>, clock: Arc<dyn Clock>) -> Self {
+        Self { clusters, clock }
     }
 
-    fn cluster(&self, name: &str) -> Result<&dyn Cluster, Error> {
-        let wanted = if name.is_empty() { &self.default } else { name };
-        self.clusters.get(wanted).map(|cluster| &**cluster).ok_or_else(|| Error::ClusterUnknown {
-            name: name.to_owned(),
-            known: self.clusters.keys().cloned().collect::<Vec<_>>().join(", "),
-        })
+    fn member(&self, name: &str) -> Result<Arc<Member>, Error> {
+        self.clusters.get(name).map_err(Error::ClusterUnknown)
+    }
+
+    fn cluster(&self, name: &str) -> Result<Arc<dyn Cluster>, Error> {
+        Ok(Arc::clone(self.member(name)?.cluster()?))
     }
 
     /// How the canary would be exposed, and what stands there now.
@@ -78,7 +68,7 @@ impl Gateway {
         weights: &[Weight],
         wanted: Option<Mechanism>,
     ) -> Result<(ExposurePlan, Baseline), Error> {
-        let cluster = self.cluster(&target.cluster)?;
+        let cluster = &*self.cluster(&target.cluster)?;
         let dialect = dialect::of(target.mesh)?;
         let mut baseline = Baseline::of(cluster.get(target).await?);
         if let Some(marks) = baseline.object.as_ref().and_then(apply::Marks::of) {
@@ -109,7 +99,7 @@ impl Gateway {
     /// # Errors
     /// As [`apply::expose`].
     pub async fn expose(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-        apply::expose(self.cluster(&intent.target.cluster)?, intent, phase).await
+        apply::expose(&*self.cluster(&intent.target.cluster)?, intent, phase).await
     }
 
     /// Puts back what was there.
@@ -117,7 +107,7 @@ impl Gateway {
     /// # Errors
     /// As [`apply::restore`].
     pub async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-        apply::restore(self.cluster(&intent.target.cluster)?, intent, phase).await
+        apply::restore(&*self.cluster(&intent.target.cluster)?, intent, phase).await
     }
 
     /// Waits until the objects are live. The answer is that of the first object that is not; or of all.
@@ -155,13 +145,14 @@ impl Gateway {
         timeout: Duration,
         start: Instant,
     ) -> Result<PropagationProof, Error> {
-        let cluster = self.cluster(&applied.target.cluster)?;
+        let member = self.member(&applied.target.cluster)?;
+        let cluster = &**member.cluster()?;
         let live = match self.undrifted(cluster, intent, applied, start).await {
             Ok(live) => live,
             Err(answer) => return Ok(*answer),
         };
         let expected = expected(intent, applied.target.clone(), live);
-        let proof = proof::wait(&*self.plane, &expected, Patience { timeout }, || self.clock.now()).await;
+        let proof = proof::wait(member.plane()?, &expected, Patience { timeout }, || self.clock.now()).await;
         // A change during the wait would make the proof one of somebody else's object.
         match self.undrifted(cluster, intent, applied, start).await {
             Ok(_) => Ok(proof),
@@ -227,7 +218,7 @@ impl Gateway {
     /// # Errors
     /// [`Error::NoService`], [`Error::Field`] for a token that is not of this list, or what the cluster says.
     pub async fn instances(&self, cluster: &str, wanted: Wanted<'_>) -> Result<(Vec<Instance>, String), Error> {
-        instances::list(self.cluster(cluster)?, wanted).await.map_err(|error| match error {
+        instances::list(&*self.cluster(cluster)?, wanted).await.map_err(|error| match error {
             NoPage::NoService => Error::NoService(format!("{}/{}", wanted.namespace, wanted.service)),
             NoPage::Token => {
                 let why = "is not a token of this list, or too old; leave it empty to begin anew";
@@ -237,12 +228,17 @@ impl Gateway {
         })
     }
 
+    /// Follows what others do to these objects while deployments have them.
+    ///
+    /// # Errors
+    /// As [`drift::follow`].
+    pub async fn watch_drift(&self, targets: Vec<Target>) -> Result<Drifts, Error> {
+        drift::follow(&self.clusters, targets).await
+    }
+
     /// The clusters, and whether they answer.
     pub async fn clusters(&self) -> Vec<ClusterState> {
-        let states = self.clusters.iter().map(|(name, cluster)| async move {
-            ClusterState { name: name.clone(), version: cluster.version().await.ok() }
-        });
-        futures::future::join_all(states).await
+        self.clusters.states().await
     }
 }
 

@@ -4,6 +4,7 @@
 //! with [`ClusterError::Conflict`] if somebody wrote in between. So a write whose answer was lost can be repeated.
 
 mod cached;
+pub mod follow;
 mod kube;
 mod selector;
 

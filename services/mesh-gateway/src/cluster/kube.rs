@@ -56,16 +56,24 @@ impl KubeCluster {
     /// # Errors
     /// If the kubeconfig cannot be used.
     pub async fn new(options: &KubeOptions) -> anyhow::Result<Self> {
-        let mut config = match &options.kubeconfig {
+        let config = match &options.kubeconfig {
             Some(file) => {
                 let kubeconfig = Kubeconfig::read_from(file)?;
                 kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
             }
             None => kube::Config::infer().await?,
         };
+        Self::with_config(config, options.timeout)
+    }
+
+    /// With a configuration that was read already; `timeout` is [`KubeOptions::timeout`].
+    ///
+    /// # Errors
+    /// If no client can be made of it.
+    pub fn with_config(mut config: kube::Config, timeout: Duration) -> anyhow::Result<Self> {
         config.connect_timeout = Some(Duration::from_secs(3));
         let client = kube::Client::try_from(config)?;
-        Ok(Self { client, timeout: options.timeout, plurals: RwLock::default() })
+        Ok(Self { client, timeout, plurals: RwLock::default() })
     }
 
     async fn send(&self, call: &Call) -> Result<Answer, ClusterError> {

@@ -13,6 +13,8 @@ use crate::instances::{Instance, Wanted};
 const MOST_STEPS: usize = 100;
 /// Page size if none is asked for.
 const USUAL_PAGE: u32 = 50;
+/// Objects that one stream of drifts may follow.
+const MOST_TARGETS: usize = 100;
 /// Largest page.
 const LARGEST_PAGE: u32 = 500;
 
@@ -77,6 +79,14 @@ pub(super) fn verification(
     let objects = request.objects.iter().cloned().map(AppliedObject::try_from).collect::<Result<_, _>>();
     let objects = objects.map_err(|error| error.within("objects"))?;
     Ok((objects, from_duration("timeout", request.timeout.unwrap_or_default())?))
+}
+
+pub(super) fn drift(request: &pb::WatchDriftRequest) -> Result<Vec<Target>, ConvertError> {
+    if request.targets.is_empty() || request.targets.len() > MOST_TARGETS {
+        return Err(ConvertError::new("targets", format!("has 1 to {MOST_TARGETS} objects")));
+    }
+    let targets = request.targets.iter().cloned().map(Target::try_from).collect::<Result<_, _>>();
+    targets.map_err(|error: ConvertError| error.within("targets"))
 }
 
 pub(super) fn dry_run(request: &pb::DryRunApplyRequest) -> Result<(Target, Value), ConvertError> {
