@@ -1,9 +1,6 @@
 //! What the gateway does, without the wire: plan, expose, verify, restore, dry-run, read.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use meshward_chassis::clock::Clock;
 use meshward_model::{
@@ -118,12 +115,12 @@ impl Gateway {
         &self,
         intent: &ExposureIntent,
         objects: &[AppliedObject],
-        timeout: Duration,
+        patience: Patience,
     ) -> Result<PropagationProof, Error> {
         let start = Instant::now();
         let mut whole: Option<PropagationProof> = None;
         for applied in objects {
-            let rest = timeout.saturating_sub(start.elapsed());
+            let rest = Patience { timeout: patience.timeout.saturating_sub(start.elapsed()), ..patience };
             let mut proof = self.verify_one(intent, applied, rest, start).await?;
             if proof.state != PropagationState::Live {
                 return Ok(proof);
@@ -131,6 +128,10 @@ impl Gateway {
             if let Some(before) = whole {
                 proof.concerned = proof.concerned.max(before.concerned);
                 proof.acknowledged = proof.acknowledged.max(before.acknowledged);
+                // With a quorum some may lack one object and some another.
+                proof.laggards.extend(before.laggards);
+                proof.laggards.sort();
+                proof.laggards.dedup();
             }
             whole = Some(proof);
         }
@@ -142,7 +143,7 @@ impl Gateway {
         &self,
         intent: &ExposureIntent,
         applied: &AppliedObject,
-        timeout: Duration,
+        patience: Patience,
         start: Instant,
     ) -> Result<PropagationProof, Error> {
         let member = self.member(&applied.target.cluster)?;
@@ -152,7 +153,7 @@ impl Gateway {
             Err(answer) => return Ok(*answer),
         };
         let expected = expected(intent, applied.target.clone(), live);
-        let proof = proof::wait(member.plane()?, &expected, Patience { timeout }, || self.clock.now()).await;
+        let proof = proof::wait(member.plane()?, &expected, patience, || self.clock.now()).await;
         // A change during the wait would make the proof one of somebody else's object.
         match self.undrifted(cluster, intent, applied, start).await {
             Ok(_) => Ok(proof),

@@ -14,7 +14,7 @@ use meshward_proto::{ConvertError, gateway::v1 as pb, types::v1::ErrorReason};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{app::Gateway, apply::Outcome, error::Error};
+use crate::{app::Gateway, apply::Outcome, error::Error, proof::Patience};
 
 /// Longest time that a verification may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -88,10 +88,11 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
 
     async fn verify_exposure(&self, request: Request<pb::VerifyExposureRequest>) -> Reply<pb::VerifyExposureResponse> {
         let intent = intent(&request, request.get_ref().intent.as_ref())?;
-        let (objects, asked) = convert::verification(request.get_ref()).map_err(status)?;
+        let (objects, patience) = convert::verification(request.get_ref()).map_err(status)?;
         let cut_off = convert::deadline(request.metadata()).unwrap_or(self.request_timeout).min(self.request_timeout);
-        let timeout = asked.min(LONGEST_WAIT).min(cut_off.saturating_sub(ANSWER_MARGIN));
-        let proof = self.gateway.verify(&intent, &objects, timeout).await.map_err(status)?;
+        let timeout = patience.timeout.min(LONGEST_WAIT).min(cut_off.saturating_sub(ANSWER_MARGIN));
+        let patience = Patience { timeout, ..patience };
+        let proof = self.gateway.verify(&intent, &objects, patience).await.map_err(status)?;
         Ok(Response::new(pb::VerifyExposureResponse { proof: Some(proof.into()) }))
     }
 

@@ -237,6 +237,7 @@ impl Gateway {
             intent: Some(intent.clone()),
             objects: objects.to_vec(),
             timeout: Some(duration(PATIENCE)),
+            quorum_bp: 0,
         });
         let reply = self.client.clone().verify_exposure(request).await.expect("a proof is an answer");
         reply.into_inner().proof.expect("a proof")
