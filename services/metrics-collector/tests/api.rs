@@ -10,6 +10,7 @@ mod api {
     pub mod scripted;
     pub mod settings;
     pub mod signals;
+    pub mod tls;
     pub mod world;
 }
 

@@ -12,7 +12,7 @@ use tonic::Code;
 use super::{
     history,
     scripted::{self, Reply},
-    world::{Source, World, analysis, refused, target, traffic},
+    world::{Source, World, analysis, for_all, refused, target, traffic},
 };
 
 const EMPTY: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
@@ -69,7 +69,7 @@ async fn tenant_and_password_are_sent() {
     let setup = |args: &mut Args, directory: &Path| {
         let file = directory.join("basic");
         std::fs::write(&file, "vera:secret\n").expect("written");
-        args.prometheus_basic_auth_file = Some(file);
+        args.prometheus_basic_auth_file = vec![for_all(&file)];
         args.prometheus_header = vec!["X-Scope-OrgID=team-a".parse().expect("a header")];
     };
     let world = World::with_args(Source::Listener(listener), setup).await;
@@ -89,7 +89,7 @@ async fn a_password_file_that_cannot_be_used_is_said_without_its_content() {
             if let Some(content) = content {
                 std::fs::write(&file, content).expect("written");
             }
-            args.prometheus_basic_auth_file = Some(file);
+            args.prometheus_basic_auth_file = vec![for_all(&file)];
         };
         let world = World::with_args(nowhere(), setup).await;
         let analysis = world.analyse(analysis("good")).await.expect("an analysis");
