@@ -107,7 +107,7 @@ fn bad_istio(text: &mut String) {
     for (route, per_tick) in [("canary", 150), ("stable", 1350)] {
         counter(text, &name(route, "_completed"), |tick| Some(per_tick * tick));
     }
-    counter(text, &name("canary", "{response_code=\"403\"}"), |tick| Some(tick));
+    counter(text, &name("canary", "{response_code=\"403\"}"), Some);
     counter(text, &name("stable", "{response_code=\"403\"}"), |tick| Some(9 * tick));
     for labels in ["{response_code_class=\"5xx\"}", "{response_code=\"503\"}"] {
         counter(text, &name("canary", labels), |tick| (tick >= 8).then(|| 20 * (tick - 7)));
