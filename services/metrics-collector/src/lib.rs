@@ -46,6 +46,7 @@ use source::{
     breaker::Breaker,
     cache::Cached,
     clusters::Sources,
+    meters::Meters,
     prometheus::{Access, IdentityFiles, Prometheus, ScopedFile, Tls, file_of},
 };
 
@@ -55,20 +56,26 @@ use source::{
 /// # Errors
 /// If the address of Prometheus or the file with query templates cannot be used.
 pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Server, ConfigError> {
-    let collector = Collector::new(sources(args, &clock)?, catalog(args)?, args.query_timeout);
+    let collector = Collector::new(
+        sources(args, &clock, &Meters::registered(server.metrics()))?,
+        catalog(args)?,
+        args.query_timeout,
+    );
     let kept = Kept::new(Retention { most: args.kept_verdicts, age: args.kept_for });
     let api = Api::new(collector, kept, clock, Arc::new(RandomIds), server.shutdown_token());
     let limit = server.max_message_bytes();
     Ok(server.add_service(MetricsCollectorServiceServer::new(api).max_decoding_message_size(limit)))
 }
 
-fn sources(args: &Args, clock: &Arc<dyn Clock>) -> Result<Sources, ConfigError> {
+fn sources(args: &Args, clock: &Arc<dyn Clock>, meters: &Meters) -> Result<Sources, ConfigError> {
     let mut sources = Sources::default();
     for address in &args.prometheus {
         let access = access(args, address.cluster.as_deref())?;
-        let prometheus =
-            Prometheus::new(&address.url, access).map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
-        let source = Cached::new(Breaker::new(prometheus, clock.clone()), args.query_cache);
+        let meter = meters.of(address.cluster.as_deref());
+        let prometheus = Prometheus::new(&address.url, access, meter.clone());
+        let prometheus = prometheus.map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
+        let source = Breaker::new(prometheus, clock.clone(), meter.clone());
+        let source = Cached::new(source, args.query_cache, meter);
         let added = sources.add(address.cluster.as_deref(), Arc::new(source));
         added.map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
     }

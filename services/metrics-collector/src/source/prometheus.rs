@@ -22,7 +22,7 @@ use reqwest::{Response, StatusCode, Url};
 pub use access::{Access, Header, ScopedFile, file_of};
 pub use tls::{IdentityFiles, Tls};
 
-use super::{Answer, MetricsSource, SourceError};
+use super::{Answer, MetricsSource, SourceError, meters::Meter};
 use crate::window::{Grid, Series};
 
 /// Most bytes of an answer that are read: some 200 series of 5,000 points.
@@ -39,6 +39,7 @@ pub struct Prometheus {
     /// For messages: without user and password.
     address: String,
     access: Access,
+    meter: Meter,
 }
 
 /// The address cannot be used.
@@ -47,11 +48,11 @@ pub struct Prometheus {
 pub struct InvalidPrometheus(String);
 
 impl Prometheus {
-    /// The Prometheus at `url`, its path included if it has one.
+    /// The Prometheus at `url`, its path included if it has one. `meter` counts what is sent.
     ///
     /// # Errors
     /// If the URL is none. Nothing is connected yet.
-    pub fn new(url: &str, access: Access) -> Result<Self, InvalidPrometheus> {
+    pub fn new(url: &str, access: Access, meter: Meter) -> Result<Self, InvalidPrometheus> {
         let invalid = || InvalidPrometheus(url.to_owned());
         let base = Url::parse(&format!("{}/", url.trim_end_matches('/'))).map_err(|_| invalid())?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
@@ -60,10 +61,17 @@ impl Prometheus {
         let query_range = base.join("api/v1/query_range").map_err(|_| invalid())?;
         let clients = tls::Clients::new(access.tls.clone());
         let address = format!("Prometheus at {}", base.origin().ascii_serialization());
-        Ok(Self { clients, query_range, address, access })
+        Ok(Self { clients, query_range, address, access, meter })
     }
 
     async fn ask(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
+        let begin = Instant::now();
+        let answer = self.exchange(query, grid, deadline).await;
+        self.meter.request(answer.as_ref().map_or_else(SourceError::kind, |_| "answered"), begin.elapsed());
+        answer
+    }
+
+    async fn exchange(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let form = [
             ("query", query.to_owned()),

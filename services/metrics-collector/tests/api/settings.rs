@@ -38,6 +38,9 @@ async fn an_outage_of_prometheus_is_survived() {
         assert!(during.explanation.contains("did not answer within"), "{}", during.explanation);
     }
     let resting = ask().await.expect("an analysis");
+    assert_eq!(world.shown("meshward_prometheus_breaker_state", "default").await, 1.0);
+    let timed_out = world.shown("meshward_prometheus_requests_total", "timed_out").await;
+    assert!((5.0..=9.0).contains(&timed_out), "three times three questions, or fewer once it rests: {timed_out}");
     assert_eq!(resting.verdict(), Verdict::ProviderError);
     assert!(resting.explanation.contains("is left alone for 3.0 s, it failed 5 times in a row: Prometheus at"));
 
@@ -47,6 +50,9 @@ async fn an_outage_of_prometheus_is_survived() {
     world.clock.advance(SignedDuration::from_secs(3));
     let after = ask().await.expect("an analysis");
     assert_eq!((after.verdict(), after.explanation), (before.verdict(), before.explanation));
+    assert_eq!(world.shown("meshward_prometheus_breaker_state", "default").await, 0.0);
+    assert_eq!(world.shown("meshward_prometheus_requests_total", "answered").await, 6.0);
+    assert_eq!(world.shown("meshward_prometheus_request_duration_seconds_count", "default").await, 6.0 + timed_out);
 }
 
 #[tokio::test]

@@ -165,6 +165,16 @@ impl World {
         counted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok()).sum()
     }
 
+    /// What the collector shows under a name on `/metrics`: the sum of all series whose text contains `part`.
+    pub async fn shown(&self, name: &str, part: &str) -> f64 {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let address = self.running.admin_addr.expect("an admin port");
+        let page = http.get(format!("http://{address}/metrics")).send().await.expect("the collector answers");
+        let text = page.text().await.expect("text");
+        let series = text.lines().filter(|line| line.starts_with(name) && line.contains(part));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
     /// The fields that a status complains about.
     pub fn fields(status: &Status) -> Vec<String> {
         let violations = status.get_details_bad_request().map(|details| details.field_violations);
