@@ -1,6 +1,10 @@
 //! What the gateway does, without the wire: plan, expose, verify, restore, dry-run, read.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use meshward_chassis::clock::Clock;
 use meshward_model::{
@@ -13,13 +17,11 @@ use serde_json::Value;
 use crate::{
     apply::{self, Outcome},
     cluster::{Cluster, ClusterError, Mode},
-    clusters::{ClusterState, Clusters, Member},
     dialect::{self, Need, Planned, Question},
-    drift::{self, Drifts},
     error::Error,
     instances::{self, Instance, NoPage, Wanted},
     object,
-    proof::{self, Expected, Patience},
+    proof::{self, Expected, Patience, Plane},
 };
 
 /// How often a plan is made anew because an object that it builds on has moved on.
@@ -27,7 +29,9 @@ const ROUNDS: u32 = 3;
 
 /// The gateway. Holds no state: what a deployment needs to remember, its caller remembers.
 pub struct Gateway {
-    clusters: Arc<Clusters>,
+    clusters: BTreeMap<String, Arc<dyn Cluster>>,
+    default: String,
+    plane: Arc<dyn Plane>,
     clock: Arc<dyn Clock>,
 }
 
@@ -40,18 +44,27 @@ pub struct DryRun {
     pub warnings: Vec<String>,
 }
 
+/// A cluster and its version, if it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterState {
+    /// Its name.
+    pub name: String,
+    /// Version of its API server.
+    pub version: Option<String>,
+}
+
 impl Gateway {
-    /// A gateway to these clusters.
-    pub fn new(clusters: Arc<Clusters>, clock: Arc<dyn Clock>) -> Self {
-        Self { clusters, clock }
+    /// A gateway to one cluster, which is also the default one.
+    pub fn new(name: &str, cluster: Arc<dyn Cluster>, plane: Arc<dyn Plane>, clock: Arc<dyn Clock>) -> Self {
+        Self { clusters: BTreeMap::from([(name.to_owned(), cluster)]), default: name.to_owned(), plane, clock }
     }
 
-    fn member(&self, name: &str) -> Result<Arc<Member>, Error> {
-        self.clusters.get(name).map_err(Error::ClusterUnknown)
-    }
-
-    fn cluster(&self, name: &str) -> Result<Arc<dyn Cluster>, Error> {
-        Ok(Arc::clone(self.member(name)?.cluster()?))
+    fn cluster(&self, name: &str) -> Result<&dyn Cluster, Error> {
+        let wanted = if name.is_empty() { &self.default } else { name };
+        self.clusters.get(wanted).map(|cluster| &**cluster).ok_or_else(|| Error::ClusterUnknown {
+            name: name.to_owned(),
+            known: self.clusters.keys().cloned().collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// How the canary would be exposed, and what stands there now.
@@ -65,12 +78,17 @@ impl Gateway {
         weights: &[Weight],
         wanted: Option<Mechanism>,
     ) -> Result<(ExposurePlan, Baseline), Error> {
-        let cluster = &*self.cluster(&target.cluster)?;
-        let dialect = dialect::of(target.mesh)?;
-        let mut baseline = Baseline::of(cluster.get(target).await?);
+        let cluster = self.cluster(&target.cluster)?;
+        let dialect = dialect::of(target.mesh);
+        let live = cluster.get(target).await.map_err(|error| match (&error, dialect.instead(target, canary)) {
+            (ClusterError::KindNotServed { .. }, Some(unsupported)) => unsupported.into(),
+            _ => Error::from(error),
+        });
+        let mut baseline = Baseline::of(live?);
         if let Some(marks) = baseline.object.as_ref().and_then(apply::Marks::of) {
             return Err(Error::Busy { object: target.to_string(), deployment: marks.deployment });
         }
+        let canary = &dialect.stored(target, canary);
         let question = Question { target, baseline: &baseline, canary, weights, wanted, neighbours: &[] };
         let mut neighbours = neighbours(cluster, &dialect.needs(&question)).await?;
         for _ in 0..ROUNDS {
@@ -96,7 +114,7 @@ impl Gateway {
     /// # Errors
     /// As [`apply::expose`].
     pub async fn expose(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-        apply::expose(&*self.cluster(&intent.target.cluster)?, intent, phase).await
+        apply::expose(self.cluster(&intent.target.cluster)?, intent, phase).await
     }
 
     /// Puts back what was there.
@@ -104,7 +122,7 @@ impl Gateway {
     /// # Errors
     /// As [`apply::restore`].
     pub async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-        apply::restore(&*self.cluster(&intent.target.cluster)?, intent, phase).await
+        apply::restore(self.cluster(&intent.target.cluster)?, intent, phase).await
     }
 
     /// Waits until the objects are live. The answer is that of the first object that is not; or of all.
@@ -115,12 +133,13 @@ impl Gateway {
         &self,
         intent: &ExposureIntent,
         objects: &[AppliedObject],
-        patience: Patience,
+        timeout: Duration,
     ) -> Result<PropagationProof, Error> {
+        let intent = &apply::as_stored(intent);
         let start = Instant::now();
         let mut whole: Option<PropagationProof> = None;
         for applied in objects {
-            let rest = Patience { timeout: patience.timeout.saturating_sub(start.elapsed()), ..patience };
+            let rest = timeout.saturating_sub(start.elapsed());
             let mut proof = self.verify_one(intent, applied, rest, start).await?;
             if proof.state != PropagationState::Live {
                 return Ok(proof);
@@ -128,10 +147,6 @@ impl Gateway {
             if let Some(before) = whole {
                 proof.concerned = proof.concerned.max(before.concerned);
                 proof.acknowledged = proof.acknowledged.max(before.acknowledged);
-                // With a quorum some may lack one object and some another.
-                proof.laggards.extend(before.laggards);
-                proof.laggards.sort();
-                proof.laggards.dedup();
             }
             whole = Some(proof);
         }
@@ -143,17 +158,16 @@ impl Gateway {
         &self,
         intent: &ExposureIntent,
         applied: &AppliedObject,
-        patience: Patience,
+        timeout: Duration,
         start: Instant,
     ) -> Result<PropagationProof, Error> {
-        let member = self.member(&applied.target.cluster)?;
-        let cluster = &**member.cluster()?;
+        let cluster = self.cluster(&applied.target.cluster)?;
         let live = match self.undrifted(cluster, intent, applied, start).await {
             Ok(live) => live,
             Err(answer) => return Ok(*answer),
         };
         let expected = expected(intent, applied.target.clone(), live);
-        let proof = proof::wait(member.plane()?, &expected, patience, || self.clock.now()).await;
+        let proof = proof::wait(&*self.plane, &expected, Patience { timeout }, || self.clock.now()).await;
         // A change during the wait would make the proof one of somebody else's object.
         match self.undrifted(cluster, intent, applied, start).await {
             Ok(_) => Ok(proof),
@@ -219,7 +233,7 @@ impl Gateway {
     /// # Errors
     /// [`Error::NoService`], [`Error::Field`] for a token that is not of this list, or what the cluster says.
     pub async fn instances(&self, cluster: &str, wanted: Wanted<'_>) -> Result<(Vec<Instance>, String), Error> {
-        instances::list(&*self.cluster(cluster)?, wanted).await.map_err(|error| match error {
+        instances::list(self.cluster(cluster)?, wanted).await.map_err(|error| match error {
             NoPage::NoService => Error::NoService(format!("{}/{}", wanted.namespace, wanted.service)),
             NoPage::Token => {
                 let why = "is not a token of this list, or too old; leave it empty to begin anew";
@@ -229,17 +243,12 @@ impl Gateway {
         })
     }
 
-    /// Follows what others do to these objects while deployments have them.
-    ///
-    /// # Errors
-    /// As [`drift::follow`].
-    pub async fn watch_drift(&self, targets: Vec<Target>) -> Result<Drifts, Error> {
-        drift::follow(&self.clusters, targets).await
-    }
-
     /// The clusters, and whether they answer.
     pub async fn clusters(&self) -> Vec<ClusterState> {
-        self.clusters.states().await
+        let states = self.clusters.iter().map(|(name, cluster)| async move {
+            ClusterState { name: name.clone(), version: cluster.version().await.ok() }
+        });
+        futures::future::join_all(states).await
     }
 }
 
@@ -268,18 +277,27 @@ fn is_same(a: &RelatedBaseline, b: &RelatedBaseline) -> bool {
 /// does not serve has none.
 async fn neighbours(cluster: &dyn Cluster, needs: &[Need]) -> Result<Vec<Value>, Error> {
     let mut all = Vec::new();
-    for Need { api_version, kind, namespace } in needs {
-        let objects = match cluster.list(api_version, kind, namespace.as_deref()).await {
-            Err(ClusterError::KindNotServed { .. }) => Vec::new(),
-            other => other?,
-        };
+    for need in needs {
+        let kind = &need.kind;
+        let (api_version, objects) = newest(cluster, need).await?;
         all.extend(objects.into_iter().map(|mut object| {
-            object["apiVersion"] = api_version.as_str().into();
+            object["apiVersion"] = api_version.into();
             object["kind"] = kind.as_str().into();
             object
         }));
     }
     Ok(all)
+}
+
+/// The objects of a kind in the first of its versions that the cluster serves; none if it serves none of them.
+async fn newest<'a>(cluster: &dyn Cluster, need: &'a Need) -> Result<(&'a str, Vec<Value>), Error> {
+    for api_version in std::iter::once(&need.api_version).chain(&need.older) {
+        match cluster.list(api_version, &need.kind, need.namespace.as_deref()).await {
+            Err(ClusterError::KindNotServed { .. }) => {}
+            objects => return Ok((api_version, objects?)),
+        }
+    }
+    Ok((&need.api_version, Vec::new()))
 }
 
 /// What the control plane is held against.
@@ -294,7 +312,7 @@ fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Exp
         spec.is_some_and(|spec| fields.iter().all(|field| spec[*field] == other[*field]))
     };
     let rebinds = before.is_none() || live.is_none() || !others.iter().all(same_binding);
-    let through = dialect::of(target.mesh).map_or_else(|_| Vec::new(), |dialect| dialect.through(intent));
+    let through = dialect::of(target.mesh).through(intent);
     Expected { target, object: live, others, rebinds, through }
 }
 

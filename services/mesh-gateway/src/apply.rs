@@ -94,8 +94,9 @@ impl<'a> Case<'a> {
 /// [`Error::Stale`], [`Error::Busy`] or [`Error::Drift`] if the fence holds it back, [`Error::Unsupported`], or what
 /// the cluster says.
 pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-    let phases = dialect::of(intent.target.mesh)?.render(intent)?;
-    walk(cluster, intent, &phases, phase).await
+    let intent = as_stored(intent);
+    let phases = dialect::of(intent.target.mesh).render(&intent)?;
+    walk(cluster, &intent, &phases, phase).await
 }
 
 /// Puts back what stood there before the deployment, up to a phase.
@@ -103,8 +104,16 @@ pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) 
 /// # Errors
 /// As [`expose`].
 pub async fn restore(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-    let phases = dialect::of(intent.target.mesh)?.undo(intent)?;
-    walk(cluster, intent, &phases, phase).await
+    let intent = as_stored(intent);
+    let phases = dialect::of(intent.target.mesh).undo(&intent)?;
+    walk(cluster, &intent, &phases, phase).await
+}
+
+/// The intent with its version in the form in which it is stored and read again.
+#[must_use]
+pub fn as_stored(intent: &ExposureIntent) -> ExposureIntent {
+    let canary = dialect::of(intent.target.mesh).stored(&intent.target, &intent.canary);
+    ExposureIntent { canary, ..intent.clone() }
 }
 
 async fn walk(cluster: &dyn Cluster, intent: &ExposureIntent, phases: &[Phase], last: u32) -> Result<Outcome, Error> {

@@ -4,7 +4,6 @@
 //! with [`ClusterError::Conflict`] if somebody wrote in between. So a write whose answer was lost can be repeated.
 
 mod cached;
-pub mod follow;
 mod kube;
 mod selector;
 
@@ -16,7 +15,7 @@ use meshward_model::Target;
 use serde_json::Value;
 
 pub use cached::{CacheOptions, Cached};
-pub use kube::{KubeCluster, KubeOptions, MOST_AT_ONCE};
+pub use kube::{KubeCluster, KubeOptions};
 
 /// An object as the API server stored it, or would store it, and what it warned of.
 #[derive(Clone, Debug, PartialEq)]

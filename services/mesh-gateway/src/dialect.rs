@@ -7,6 +7,7 @@
 mod capabilities;
 mod direct;
 mod istio;
+mod linkerd;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub use capabilities::{Capability, capabilities, table};
 pub use istio::Istio;
 pub(crate) use istio::qualified;
+pub use linkerd::Linkerd;
 
 /// What a plan is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,8 @@ pub struct Question<'a> {
 pub struct Need {
     /// "v1", "networking.istio.io/v1".
     pub api_version: String,
+    /// What to ask for where the cluster does not serve that, the newest first.
+    pub older: Vec<String>,
     /// "VirtualService".
     pub kind: String,
     /// `None` = of the whole cluster.
@@ -50,7 +54,7 @@ impl Need {
     /// All objects of a kind.
     #[must_use]
     pub fn all(api_version: &str, kind: &str) -> Self {
-        Self { api_version: api_version.to_owned(), kind: kind.to_owned(), namespace: None }
+        Self { api_version: api_version.to_owned(), older: Vec::new(), kind: kind.to_owned(), namespace: None }
     }
 
     /// The objects of a kind in one namespace.
@@ -198,19 +202,25 @@ pub trait Dialect: Send + Sync {
     fn through(&self, _: &ExposureIntent) -> Vec<Target> {
         Vec::new()
     }
+
+    /// An object as the API server stores it: with what the definition of its kind fills in. Everything else here is
+    /// asked and answered in that form.
+    fn stored(&self, _target: &Target, object: &Value) -> Value {
+        object.clone()
+    }
+
+    /// What to do in a cluster that does not serve the kind of an object, if something else does the same.
+    fn instead(&self, _target: &Target, _canary: &Value) -> Option<Unsupported> {
+        None
+    }
 }
 
 /// The dialect of a mesh.
-///
-/// # Errors
-/// If there is none yet.
-pub fn of(mesh: Mesh) -> Result<&'static dyn Dialect, Unsupported> {
+#[must_use]
+pub fn of(mesh: Mesh) -> &'static dyn Dialect {
     match mesh {
-        Mesh::Istio => Ok(&Istio),
-        Mesh::Linkerd => Err(Unsupported::new(
-            "objects of Linkerd cannot be exposed yet",
-            "objects of Istio can; apply this one with the usual tools",
-        )),
+        Mesh::Istio => &Istio,
+        Mesh::Linkerd => &Linkerd,
     }
 }
 

@@ -1,9 +1,8 @@
 //! The wire: parse, check the caller, call, encode.
 
 mod convert;
-mod drift;
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use meshward_chassis::{
     auth::{Identity, Role},
@@ -11,10 +10,10 @@ use meshward_chassis::{
 };
 use meshward_model::ExposureIntent;
 use meshward_proto::{ConvertError, gateway::v1 as pb, types::v1::ErrorReason};
-use tokio_util::sync::CancellationToken;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::{app::Gateway, apply::Outcome, error::Error, proof::Patience};
+use crate::{app::Gateway, apply::Outcome, error::Error};
 
 /// Longest time that a verification may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -25,14 +24,13 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(1500);
 pub struct Service {
     gateway: Gateway,
     request_timeout: Duration,
-    stop: CancellationToken,
 }
 
 impl Service {
-    /// `request_timeout` is when the server cuts a call off; verifications answer before. Streams end with `stop`.
+    /// `request_timeout` is when the server cuts a call off; verifications answer before.
     #[must_use]
-    pub fn new(gateway: Gateway, request_timeout: Duration, stop: CancellationToken) -> Self {
-        Self { gateway, request_timeout, stop }
+    pub fn new(gateway: Gateway, request_timeout: Duration) -> Self {
+        Self { gateway, request_timeout }
     }
 }
 
@@ -88,11 +86,10 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
 
     async fn verify_exposure(&self, request: Request<pb::VerifyExposureRequest>) -> Reply<pb::VerifyExposureResponse> {
         let intent = intent(&request, request.get_ref().intent.as_ref())?;
-        let (objects, patience) = convert::verification(request.get_ref()).map_err(status)?;
+        let (objects, asked) = convert::verification(request.get_ref()).map_err(status)?;
         let cut_off = convert::deadline(request.metadata()).unwrap_or(self.request_timeout).min(self.request_timeout);
-        let timeout = patience.timeout.min(LONGEST_WAIT).min(cut_off.saturating_sub(ANSWER_MARGIN));
-        let patience = Patience { timeout, ..patience };
-        let proof = self.gateway.verify(&intent, &objects, patience).await.map_err(status)?;
+        let timeout = asked.min(LONGEST_WAIT).min(cut_off.saturating_sub(ANSWER_MARGIN));
+        let proof = self.gateway.verify(&intent, &objects, timeout).await.map_err(status)?;
         Ok(Response::new(pb::VerifyExposureResponse { proof: Some(proof.into()) }))
     }
 
@@ -134,24 +131,17 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
         Ok(Response::new(pb::ListInstancesResponse { instances, next_page_token }))
     }
 
-    type WatchDriftStream = drift::Stream;
+    type WatchDriftStream = Pin<Box<dyn Stream<Item = Result<pb::WatchDriftResponse, Status>> + Send>>;
 
-    async fn watch_drift(&self, request: Request<pb::WatchDriftRequest>) -> Reply<Self::WatchDriftStream> {
-        let targets = convert::drift(request.get_ref()).map_err(status)?;
-        for target in &targets {
-            require(&request, Role::Viewer, &target.namespace)?;
-        }
-        let limit = convert::deadline(request.metadata());
-        let drifts = self.gateway.watch_drift(targets).await.map_err(status)?;
-        Ok(Response::new(drift::stream(drifts, limit, self.stop.clone())))
+    async fn watch_drift(&self, _: Request<pb::WatchDriftRequest>) -> Reply<Self::WatchDriftStream> {
+        Err(Problem::unimplemented("WatchDrift").into())
     }
 
     async fn list_clusters(&self, request: Request<pb::ListClustersRequest>) -> Reply<pb::ListClustersResponse> {
         require_anywhere(&request, Role::Viewer)?;
         let clusters = self.gateway.clusters().await.into_iter().map(|cluster| pb::Cluster {
             name: cluster.name,
-            reachable: cluster.version.is_ok(),
-            problem: cluster.version.as_ref().err().cloned().unwrap_or_default(),
+            reachable: cluster.version.is_some(),
             version: cluster.version.unwrap_or_default(),
         });
         Ok(Response::new(pb::ListClustersResponse { clusters: clusters.collect() }))

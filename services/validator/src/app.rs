@@ -4,7 +4,7 @@ mod batch;
 mod cross;
 mod suppress;
 
-use meshward_model::{Mesh, ObjectRef, Target};
+use meshward_model::{ObjectRef, Target};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -106,7 +106,7 @@ fn judge(
     let mut hits = identity(&document.value, head);
     let nameless = head.api_version.is_empty() || head.kind.is_empty();
     let subject = Object { head, value: &document.value };
-    let governed = Mesh::of_api_version(&head.api_version).is_some() || rules::linkerd::route::is_for_linkerd(&subject);
+    let governed = rules::is_governed(&subject);
     if !nameless && !governed {
         hits.push(not_a_policy(head, catalogue));
     } else if !nameless {

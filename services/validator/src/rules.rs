@@ -10,7 +10,7 @@ pub mod field;
 pub mod istio;
 pub mod linkerd;
 
-use meshward_model::ObjectRef;
+use meshward_model::{Mesh, ObjectRef};
 use serde_json::Value;
 
 use crate::report::Hit;
@@ -37,6 +37,15 @@ impl<'a> Object<'a> {
     pub fn group(&self) -> &'a str {
         self.head.api_version.split_once('/').map_or("", |(group, _)| group)
     }
+}
+
+/// Whether the object is one of a mesh. Routes of the Gateway API are if they are meant for Linkerd; its other kinds
+/// may be for any controller.
+#[must_use]
+pub fn is_governed(object: &Object<'_>) -> bool {
+    let of_the_gateway_api = object.group() == linkerd::route::GATEWAY_GROUP;
+    let of_a_mesh = Mesh::of_api_version(&object.head.api_version).is_some();
+    of_a_mesh && !of_the_gateway_api || linkerd::route::is_for_linkerd(object)
 }
 
 /// More regular expressions than any mesh can serve. Each is compiled to be checked, which takes up to a millisecond:

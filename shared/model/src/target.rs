@@ -16,12 +16,17 @@ pub enum Mesh {
 
 impl Mesh {
     /// The mesh that owns an API group ("networking.istio.io/v1" or the bare group), if it is one of a mesh.
+    ///
+    /// The Gateway API is nobody's own: its routes are exposed for Linkerd, and those that are for Istio or for a
+    /// gateway are not exposed.
     #[must_use]
     pub fn of_api_version(api_version: &str) -> Option<Self> {
         let group = api_version.split_once('/').map_or(api_version, |(group, _)| group);
         match group {
             _ if group.ends_with(".istio.io") => Some(Self::Istio),
-            "policy.linkerd.io" | "linkerd.io" | "split.smi-spec.io" => Some(Self::Linkerd),
+            "policy.linkerd.io" | "linkerd.io" | "split.smi-spec.io" | "gateway.networking.k8s.io" => {
+                Some(Self::Linkerd)
+            }
             _ => None,
         }
     }
@@ -116,6 +121,7 @@ mod tests {
             ("networking.istio.io/v1", Some(Mesh::Istio)),
             ("security.istio.io/v1beta1", Some(Mesh::Istio)),
             ("policy.linkerd.io/v1beta3", Some(Mesh::Linkerd)),
+            ("gateway.networking.k8s.io/v1", Some(Mesh::Linkerd)),
             ("apps/v1", None),
             ("v1", None),
             ("evil-istio.io/v1", None),

@@ -5,7 +5,7 @@ use meshward_model::ExposureIntent;
 use super::{Case, Marks, ROUNDS, act, decide, mentions, restore};
 use crate::{
     cluster::{Cluster, ClusterError},
-    dialect::Phase,
+    dialect::{Phase, Wanted},
     error::Error,
 };
 
@@ -52,7 +52,9 @@ impl Fence<'_> {
         }
         for _ in 0..ROUNDS {
             let Some(live) = cluster.get(target).await? else {
-                return if case.baseline.is_none() { Ok(()) } else { Err(decide::deleted(target)) };
+                // There was none, or its removal is the version.
+                let is_meant = case.baseline.is_none() || case.removes();
+                return if is_meant { Ok(()) } else { Err(decide::deleted(target)) };
             };
             match Marks::of(&live) {
                 Some(marks) => {
@@ -67,7 +69,12 @@ impl Fence<'_> {
                     if before.any(|desired| decide::is_reached(Some(&live), &case, desired)) {
                         return Ok(());
                     }
-                    decide::check_unmarked(&live, &case)?;
+                    let is_way_back = mentions(self.later(), target).any(|next| next.wanted == Wanted::Baseline);
+                    if !is_way_back {
+                        decide::check_unmarked(&live, &case)?;
+                    } else if restore::check_first(&live, &case)? {
+                        return Ok(());
+                    }
                 }
             }
             match act(cluster, target, restore::mark(&live, &case)).await {

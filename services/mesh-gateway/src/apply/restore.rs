@@ -85,6 +85,18 @@ pub(super) fn mark(live: &Value, case: &Case<'_>) -> Action {
     Action::Patch(ObjectPatch::new(live).metadata_map("annotations", Some(annotations)).build())
 }
 
+/// Whether an object without marks is put back already; refuses one that is not ours to put back.
+pub(super) fn check_first(live: &Value, case: &Case<'_>) -> Result<bool, Error> {
+    let Some(baseline) = case.baseline else { return check_ours(live, case).map(|()| false) };
+    if object::resource_version(baseline) == object::resource_version(live) {
+        return Ok(false);
+    }
+    if has_content_of(baseline, live) {
+        return Ok(true);
+    }
+    check_ours(live, case).map(|()| false)
+}
+
 fn has_content_of(baseline: &Value, live: &Value) -> bool {
     let same = |field: &str| object::metadata_map(baseline, field) == object::metadata_map(live, field);
     object::spec(baseline) == object::spec(live) && same("labels") && same("annotations")

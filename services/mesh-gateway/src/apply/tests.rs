@@ -43,7 +43,7 @@ fn ten() -> Weight {
 }
 
 fn decide(live: Option<&Value>, intent: &ExposureIntent) -> Result<Action, Error> {
-    let phases = dialect::of(intent.target.mesh)?.render(intent)?;
+    let phases = dialect::of(intent.target.mesh).render(intent)?;
     let [Phase::Objects(objects)] = &phases[..] else { panic!("not one phase: {phases:?}") };
     decide::decide(live, &Case::of(intent, &intent.target), &objects[0])
 }

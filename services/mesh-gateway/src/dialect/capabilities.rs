@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use meshward_model::{Mechanism, Mesh};
 
-use super::{Dialect, of};
+use super::of;
 
 /// What can be done with a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,33 +35,10 @@ pub(super) const MECHANISMS: [Mechanism; 8] = [
     Mechanism::None,
 ];
 
-/// Linkerd's kinds. There is no dialect for them yet.
-const LINKERD: [(&str, &str); 14] = [
-    ("policy.linkerd.io", "Server"),
-    ("policy.linkerd.io", "ServerAuthorization"),
-    ("policy.linkerd.io", "AuthorizationPolicy"),
-    ("policy.linkerd.io", "MeshTLSAuthentication"),
-    ("policy.linkerd.io", "NetworkAuthentication"),
-    ("policy.linkerd.io", "HTTPRoute"),
-    ("policy.linkerd.io", "HTTPLocalRateLimitPolicy"),
-    ("policy.linkerd.io", "EgressNetwork"),
-    ("gateway.networking.k8s.io", "HTTPRoute"),
-    ("gateway.networking.k8s.io", "GRPCRoute"),
-    ("gateway.networking.k8s.io", "TLSRoute"),
-    ("gateway.networking.k8s.io", "TCPRoute"),
-    ("linkerd.io", "ServiceProfile"),
-    ("split.smi-spec.io", "TrafficSplit"),
-];
-
 /// Every kind of every mesh that Meshward knows of.
 #[must_use]
 pub fn capabilities() -> Vec<Capability> {
-    let istio = of(Mesh::Istio).map(Dialect::capabilities).unwrap_or_default();
-    let linkerd = of(Mesh::Linkerd).map(Dialect::capabilities).unwrap_or_else(|_| {
-        let none = |(group, kind)| Capability { mesh: Mesh::Linkerd, group, kind, mechanisms: Vec::new() };
-        LINKERD.into_iter().map(none).collect()
-    });
-    istio.into_iter().chain(linkerd).collect()
+    [Mesh::Istio, Mesh::Linkerd].into_iter().flat_map(|mesh| of(mesh).capabilities()).collect()
 }
 
 /// The table as Markdown; "1" is the mechanism that a plan takes if none is asked for, then "2".
@@ -114,49 +91,52 @@ mod tests {
         ["a", "b"].map(|name| json!({"metadata": {"name": "x", "namespace": "n"}, "spec": spec(name)}))
     }
 
+    /// Pairs of versions of a kind, each with what stands around it; together they show all of its mechanisms, the first
+    /// one the best.
+    fn examples(row: &Capability) -> Vec<([Value; 2], Vec<Value>)> {
+        match row.mesh {
+            Mesh::Istio => vec![(versions(row.kind), Vec::new())],
+            Mesh::Linkerd => crate::dialect::linkerd::examples(row.group, row.kind),
+        }
+    }
+
+    fn planned(row: &Capability, example: &([Value; 2], Vec<Value>), wanted: Option<Mechanism>) -> Option<Mechanism> {
+        let ([stable, canary], neighbours) = example;
+        let text = |value: &'_ Value| value.as_str().unwrap_or_default().to_owned();
+        let target = Target {
+            cluster: String::new(),
+            mesh: row.mesh,
+            api_version: canary["apiVersion"].as_str().map_or_else(|| format!("{}/v1", row.group), str::to_owned),
+            kind: row.kind.to_owned(),
+            namespace: text(&canary["metadata"]["namespace"]),
+            name: text(&canary["metadata"]["name"]),
+        };
+        let weight = if wanted == Some(Mechanism::None) { 10_000 } else { 1000 };
+        let question = Question {
+            target: &target,
+            baseline: &Baseline::of(Some(stable.clone())),
+            canary,
+            weights: &[Weight::from_basis_points(weight).unwrap()],
+            wanted,
+            neighbours,
+        };
+        of(row.mesh).plan(&question).ok().map(|planned| planned.plan.mechanism)
+    }
+
     #[test]
     fn the_table_says_what_plans_say() {
         let mut asked = 0;
         for row in capabilities() {
-            let [stable, canary] = versions(row.kind);
-            let target = Target {
-                cluster: String::new(),
-                mesh: row.mesh,
-                api_version: format!("{}/v1", row.group),
-                kind: row.kind.to_owned(),
-                namespace: "n".to_owned(),
-                name: "x".to_owned(),
-            };
-            let baseline = Baseline::of(Some(stable));
+            let examples = examples(&row);
             for mechanism in MECHANISMS {
-                let weight = if mechanism == Mechanism::None { 10_000 } else { 1000 };
-                let weights = [Weight::from_basis_points(weight).unwrap()];
-                let question = Question {
-                    target: &target,
-                    baseline: &baseline,
-                    canary: &canary,
-                    weights: &weights,
-                    wanted: Some(mechanism),
-                    neighbours: &[],
-                };
-                let plan = of(row.mesh).and_then(|dialect| dialect.plan(&question));
-                let is_planned = plan.as_ref().is_ok_and(|planned| planned.plan.mechanism == mechanism);
-                assert_eq!(is_planned, row.mechanisms.contains(&mechanism), "{} {mechanism:?}: {plan:?}", row.kind);
+                let is_planned =
+                    examples.iter().any(|example| planned(&row, example, Some(mechanism)) == Some(mechanism));
+                assert_eq!(is_planned, row.mechanisms.contains(&mechanism), "{} {mechanism:?}", row.kind);
                 asked += 1;
             }
             // What a plan takes by itself is the first one below 100 %.
-            let question = Question {
-                target: &target,
-                baseline: &baseline,
-                canary: &canary,
-                weights: &[Weight::from_basis_points(1000).unwrap()],
-                wanted: None,
-                neighbours: &[],
-            };
-            let plan =
-                of(row.mesh).and_then(|dialect| dialect.plan(&question)).ok().map(|planned| planned.plan.mechanism);
             let best = row.mechanisms.first().copied().filter(|mechanism| *mechanism != Mechanism::None);
-            assert_eq!(plan, best, "{}", row.kind);
+            assert_eq!(planned(&row, &examples[0], None), best, "{}", row.kind);
         }
         assert_eq!(asked, (15 + 14) * 8);
     }
@@ -168,7 +148,7 @@ mod tests {
         assert_eq!(lines[0], "| kind | REQUEST | WEIGHT | SUBSET | INSTANCE | NAMESPACE | HEADER | SHADOW | NONE |");
         assert_eq!(lines[2], "| VirtualService.networking.istio.io | 1 | 2 |  |  |  |  |  | 3 |");
         assert!(lines.contains(&"| AuthorizationPolicy.security.istio.io | 1 |  |  |  |  |  |  | 2 |"), "{table}");
-        assert!(lines.contains(&"| Server.policy.linkerd.io |  |  |  |  |  |  |  |  |"), "{table}");
+        assert!(lines.contains(&"| Server.policy.linkerd.io |  |  |  | 1 |  |  | 2 | 3 |"), "{table}");
         assert_eq!(lines.len(), 2 + 15 + 14);
     }
 }

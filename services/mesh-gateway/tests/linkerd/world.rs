@@ -9,7 +9,7 @@ use meshward_mesh_gateway::{
     object,
     proof::{self, Expected, Linkerd, Patience},
 };
-use meshward_model::{Mesh, PropagationProof, PropagationState, Target, Weight};
+use meshward_model::{Mesh, PropagationProof, PropagationState, Target};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -79,7 +79,7 @@ impl World {
         let others = before.into_iter().map(object::spec).filter(|other| Some(*other) != spec).cloned().collect();
         let rebinds = before.is_none();
         let expected = Expected { target: target.clone(), object: live.cloned(), others, rebinds, through: Vec::new() };
-        proof::wait(plane, &expected, Patience { timeout, quorum: Weight::ZERO }, || SystemClock.now()).await
+        proof::wait(plane, &expected, Patience { timeout }, || SystemClock.now()).await
     }
 
     /// Removes an object and proves that it is gone.

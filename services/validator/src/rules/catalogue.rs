@@ -200,7 +200,6 @@ rules! {
     WL_ADDRESS = "MW3198", "istio/workload/address", Error, REFUSED, "A workload has no address, or one that cannot be.";
     WL_PROBE = "MW3199", "istio/workload/probe", Error, REFUSED, "A readiness probe is incomplete or has a negative number.";
 
-    LD_GATEWAY_ROUTE = "MW3200", "linkerd/route/not-governed", Warning, &[], "A Gateway API route is checked as Linkerd checks it; Meshward does not keep or expose it.";
     LD_ACCESS_POLICY = "MW3201", "linkerd/server/access-policy", Error, &[], "A Server's accessPolicy is not one that Linkerd knows.";
     LD_SERVER_PORT = "MW3202", "linkerd/server/port", Error, &[], "A Server's port is not within 1 to 65535.";
     LD_SERVER_PORT_TEXT = "MW3203", "linkerd/server/number-as-port-name", Warning, &[], "A Server's port is a number in quotes, which is read as a port name.";

@@ -66,8 +66,7 @@ where
             Ok(error) => return Err(error),
             Err(why) => why,
         };
-        // A server that says "at once" is not asked without a pause either.
-        let pause = failed.after.unwrap_or_default().max(jittered(pause(number)));
+        let pause = failed.after.unwrap_or_else(|| jittered(pause(number)));
         if Instant::now() + pause >= deadline {
             break;
         }

@@ -14,8 +14,7 @@ use crate::{
 /// All rules.
 #[must_use]
 pub(super) fn check(object: &Object<'_>) -> Vec<Hit> {
-    let mut hits = vec![route::not_governed()];
-    hits.extend(route::parents(object, GATEWAY_GROUP));
+    let mut hits = route::parents(object, GATEWAY_GROUP);
     hits.extend(route::annotations(object, GATEWAY_GROUP, Protocol::Grpc));
     for rule in object.root().get("spec").get("rules").items() {
         hits.extend(rule.get("matches").items().iter().flat_map(one_match));

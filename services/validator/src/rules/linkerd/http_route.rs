@@ -29,8 +29,7 @@ pub(super) fn own(object: &Object<'_>) -> Vec<Hit> {
 /// All rules for the HTTPRoute of the Gateway API.
 #[must_use]
 pub(super) fn gateway(object: &Object<'_>) -> Vec<Hit> {
-    let mut hits = vec![route::not_governed()];
-    hits.extend(both(object, GATEWAY_GROUP));
+    let mut hits = both(object, GATEWAY_GROUP);
     hits.extend(object.root().get("spec").get("rules").items().iter().flat_map(route::backends));
     hits
 }

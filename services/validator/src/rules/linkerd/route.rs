@@ -2,7 +2,6 @@
 
 use super::{Judge, Object, POLICY_GROUP, grpc_route, http_route, reference::CORE, tcp_route, tls_route};
 use crate::{
-    path::Path,
     report::{Hit, quote},
     rules::{catalogue as rule, field::Field},
 };
@@ -11,7 +10,7 @@ use crate::{
 pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// Whether an object is a route of the Gateway API that is meant for Linkerd: one of its parents or backends is
-/// Linkerd's, or an annotation is. Other routes may be for any controller.
+/// Linkerd's or a Service, or an annotation is Linkerd's. Other routes may be for any controller.
 #[must_use]
 pub fn is_for_linkerd(object: &Object<'_>) -> bool {
     family(object).is_some()
@@ -38,19 +37,18 @@ fn names_linkerd(object: &Object<'_>) -> bool {
     let is_linkerds = |reference: &Field<'_>| reference.get("group").text().eq_ignore_ascii_case(POLICY_GROUP);
     let rules = spec.get("rules").items();
     let annotations = object.root().get("metadata").get("annotations").entries();
-    spec.get("parentRefs").items().iter().any(is_linkerds)
+    let parents = spec.get("parentRefs").items();
+    parents.iter().any(|parent| is_linkerds(parent) || is_service(parent))
         || rules.iter().any(|rule| rule.get("backendRefs").items().iter().any(is_linkerds))
         || annotations
             .iter()
             .any(|(name, _)| name.split('/').next().is_some_and(|domain| domain.ends_with("linkerd.io")))
 }
 
-/// What is to be said of every route of the Gateway API.
-pub(super) fn not_governed() -> Hit {
-    let message =
-        "the route is checked as Linkerd checks it, but Meshward keeps and exposes routes of policy.linkerd.io only";
-    Hit::new(rule::LD_GATEWAY_ROUTE, &Path::root().field("apiVersion"), message)
-        .suggest("write it as HTTPRoute of policy.linkerd.io to release it with Meshward")
+/// A parent that is a Service; the group of one that names none is that of the Gateway API.
+fn is_service(parent: &Field<'_>) -> bool {
+    let group = parent.get("group");
+    group.is_set() && is_a(parent, GATEWAY_GROUP, &["", CORE], "Service")
 }
 
 /// Parents that are EgressNetworks without a port. `group` is the group of a parent that names none.

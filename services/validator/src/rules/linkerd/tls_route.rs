@@ -9,8 +9,7 @@ use crate::report::Hit;
 /// All rules.
 #[must_use]
 pub(super) fn check(object: &Object<'_>) -> Vec<Hit> {
-    let mut hits = vec![route::not_governed()];
-    hits.extend(route::parents(object, GATEWAY_GROUP));
+    let mut hits = route::parents(object, GATEWAY_GROUP);
     hits.extend(route::single_rule(object));
     hits
 }

@@ -1,0 +1,242 @@
+//! Linkerd's kinds, and the routes of the Gateway API and the TrafficSplit that it reads.
+//!
+//! | mechanism | for | how |
+//! |---|---|---|
+//! | [`instance`] | Server and what hangs on it | a second Server for the pods of the canary, with a twin of all that hangs on the first |
+//! | [`weight`] | destinations | blended weights in the one object |
+//! | [`header`] | routes of a Service | a more specific copy for the ids of some traces |
+//! | [`consumer`] | routes, profiles, networks | copies in some of the callers' namespaces |
+//! | [`shadow`] | Server | an audit instead of a denial |
+//!
+//! Linkerd writes no status for most kinds, keeps what it had when it cannot convert an update, and says `Accepted` all
+//! the same. So what it would not do is refused ([`route::check_in_force`]) also where it is put in place all at once.
+//!
+//! Routes of the group gateway.networking.k8s.io belong to this dialect, also in a cluster that has Istio: those of a
+//! gateway, or of a mesh that is Istio's, are refused by their parents.
+
+mod alternatives;
+mod blend;
+mod consumer;
+mod defaults;
+mod header;
+mod instance;
+mod kind;
+mod object;
+mod route;
+mod shadow;
+mod split;
+mod twins;
+mod weight;
+
+use meshward_model::{ExposureIntent, Mechanism, Mesh, Target};
+use serde_json::Value;
+
+use super::{Capability, Dialect, Need, Phase, Planned, Question, Unsupported, capabilities::mechanism_name, direct};
+use kind::{KINDS, Kind};
+use route::Place;
+
+/// The dialect.
+pub struct Linkerd;
+
+/// The objects of a kind, in the newest version that the cluster serves.
+fn need(kind: Kind, namespace: Option<&str>) -> Need {
+    let row = kind.row();
+    let version = |version: &&str| format!("{}/{version}", row.group);
+    let mut versions = row.versions.iter().map(version);
+    Need {
+        api_version: versions.next().unwrap_or_default(),
+        older: versions.collect(),
+        kind: row.name.to_owned(),
+        namespace: namespace.map(str::to_owned),
+    }
+}
+
+fn no_version_yet(question: &Question<'_>) -> Unsupported {
+    Unsupported::new(
+        format!("{} does not exist, so there is no version to share the traffic with", question.target),
+        "create it all at once (mechanism NONE, 100 %)",
+    )
+}
+
+/// The Services that an object is about, by their full names.
+fn hosts(question: &Question<'_>, kind: Kind) -> Vec<String> {
+    let canary = question.canary;
+    match kind {
+        Kind::Profile => vec![question.target.name.clone()],
+        Kind::Split => {
+            let service = crate::object::spec(canary)["service"].as_str().unwrap_or_default();
+            let service = service.split('.').next().unwrap_or_default();
+            vec![format!("{service}.{}.svc.cluster.local", question.target.namespace)]
+        }
+        kind if kind.is_route() && !canary.is_null() => route::hosts(kind, canary),
+        _ => Vec::new(),
+    }
+}
+
+/// The mechanisms that could do for an object, best first: a route's depend on where it is read.
+fn mechanisms(question: &Question<'_>, kind: Kind) -> Result<Vec<Mechanism>, Unsupported> {
+    let all = kind.row().mechanisms.iter().copied();
+    if !kind.is_http_route() || question.canary.is_null() {
+        return Ok(all.collect());
+    }
+    let place = route::place(kind, question.canary)?;
+    Ok(all.filter(|mechanism| (*mechanism == Mechanism::Instance) == (place == Place::Inbound)).collect())
+}
+
+fn plan_by(question: &Question<'_>, kind: Kind, mechanism: Mechanism) -> Result<Planned, Unsupported> {
+    if question.canary.is_null() && mechanism != Mechanism::Instance {
+        return Err(Unsupported::new(
+            format!("{} shall be gone, and nothing can stand for that beside the live version", question.target),
+            "remove it all at once (mechanism NONE, 100 %)",
+        ));
+    }
+    match mechanism {
+        Mechanism::Instance => instance::plan(question, kind),
+        Mechanism::Weight => weight::plan(question, kind),
+        Mechanism::Header => header::plan(question, kind),
+        Mechanism::Namespace => consumer::plan(question, kind),
+        Mechanism::Shadow => shadow::plan(question),
+        other => Err(Unsupported::new(
+            format!("{} is not exposed by {}", kind.row().name, mechanism_name(other)),
+            "leave the mechanism out",
+        )),
+    }
+}
+
+/// The first mechanism that can do it; if none can, what the first one says. An audit is only for who asks for it: it
+/// exposes nothing.
+fn plan_best(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsupported> {
+    let mut first = None;
+    for mechanism in mechanisms(question, kind)?.into_iter().filter(|mechanism| *mechanism != Mechanism::Shadow) {
+        match plan_by(question, kind, mechanism) {
+            Ok(planned) => return Ok(planned),
+            Err(unsupported) => first = first.or(Some(unsupported)),
+        }
+    }
+    Err(first.unwrap_or_else(|| no_version_yet(question)))
+}
+
+fn plan_asked(question: &Question<'_>, kind: Kind, wanted: Mechanism) -> Result<Planned, Unsupported> {
+    let known = mechanisms(question, kind)?;
+    if known.contains(&wanted) {
+        return plan_by(question, kind, wanted);
+    }
+    let names: Vec<_> = known.into_iter().map(mechanism_name).collect();
+    Err(Unsupported::new(
+        format!("this {} cannot be exposed by {}", kind.row().name, mechanism_name(wanted)),
+        format!("leave the mechanism out, or ask for {} or NONE", names.join(", ")),
+    ))
+}
+
+/// A kind has several versions, and none is converted into another: what the older one has no field for is left out
+/// when the object is read in it, and lost when it is written.
+fn check_version(question: &Question<'_>) -> Result<(), Unsupported> {
+    let target = question.target;
+    let Some(newest) = question.neighbours.iter().find(|one| crate::object::is_of(one, target)) else { return Ok(()) };
+    let api_version = newest["apiVersion"].as_str().unwrap_or_default();
+    let Some(stable) = question.baseline.object.as_ref().filter(|_| api_version != target.api_version) else {
+        return Ok(());
+    };
+    let as_newest = defaults::stored(&Target { api_version: api_version.to_owned(), ..target.clone() }, stable);
+    if crate::object::spec(&as_newest) == crate::object::spec(newest) {
+        return Ok(());
+    }
+    Err(Unsupported::new(
+        format!(
+            "{} has no place for all that the live object says in {api_version}, and would lose it",
+            target.api_version
+        ),
+        format!("write the version in {api_version}"),
+    ))
+}
+
+fn unknown_kind(question: &Question<'_>) -> Unsupported {
+    let kinds: Vec<_> = KINDS.iter().map(|row| row.name).collect();
+    Unsupported::new(
+        format!("{} of {} is none of Linkerd's kinds", question.target.kind, question.target.api_version),
+        format!("its kinds are {}", kinds.join(", ")),
+    )
+}
+
+impl Dialect for Linkerd {
+    fn capabilities(&self) -> Vec<Capability> {
+        let row = |row: &kind::Row| Capability {
+            mesh: Mesh::Linkerd,
+            group: row.group,
+            kind: row.name,
+            mechanisms: row.mechanisms.iter().copied().chain([Mechanism::None]).collect(),
+        };
+        KINDS.iter().map(row).collect()
+    }
+
+    fn needs(&self, question: &Question<'_>) -> Vec<Need> {
+        let Some(kind) = Kind::of_target(question.target) else { return Vec::new() };
+        let of = |kinds: &[Kind]| kinds.iter().map(|kind| need(*kind, None)).collect::<Vec<_>>();
+        let routes =
+            [Kind::PolicyRoute, Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::Profile];
+        let place = if kind.is_http_route() { route::place(kind, question.canary).ok() } else { None };
+        let mut needs = match kind {
+            Kind::Split => Vec::new(),
+            Kind::Profile => of(&[Kind::Profile]),
+            Kind::Egress => of(&[routes.as_slice(), &[Kind::Egress]].concat()),
+            kind if kind.is_route() && place != Some(Place::Inbound) => of(&routes),
+            kind => instance::needs(question, kind),
+        };
+        if kind.row().mechanisms.contains(&Mechanism::Namespace) && !direct::is_all_at_once(question) {
+            needs.push(Need::all("v1", "Namespace"));
+        }
+        needs
+    }
+
+    fn plan(&self, question: &Question<'_>) -> Result<Planned, Unsupported> {
+        let kind = Kind::of_target(question.target).ok_or_else(|| unknown_kind(question))?;
+        check_version(question)?;
+        if kind.is_route() && !question.canary.is_null() {
+            route::check_in_force(question, kind)?;
+        }
+        match question.wanted {
+            Some(Mechanism::None) => direct::plan(question, hosts(question, kind)),
+            Some(wanted) => plan_asked(question, kind, wanted),
+            None if direct::is_all_at_once(question) => direct::plan(question, hosts(question, kind)),
+            None => plan_best(question, kind),
+        }
+    }
+
+    fn render(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+        match intent.mechanism {
+            Mechanism::None => direct::render(intent),
+            Mechanism::Instance => instance::render(intent),
+            Mechanism::Weight => weight::render(intent),
+            Mechanism::Header => header::render(intent),
+            Mechanism::Namespace => consumer::render(intent),
+            Mechanism::Shadow => shadow::render(intent),
+            mechanism => Err(Unsupported::new(
+                format!("{} is not exposed by {}", intent.target.kind, mechanism_name(mechanism)),
+                "ask for a plan and use its mechanism",
+            )),
+        }
+    }
+
+    fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+        Ok(match intent.mechanism {
+            Mechanism::Instance => instance::undo(intent),
+            Mechanism::Header => header::undo(intent),
+            Mechanism::Namespace => consumer::undo(intent),
+            Mechanism::Shadow => shadow::undo(intent),
+            _ => direct::undo(intent),
+        })
+    }
+
+    fn stored(&self, target: &Target, object: &Value) -> Value {
+        defaults::stored(target, object)
+    }
+
+    fn instead(&self, target: &Target, canary: &Value) -> Option<Unsupported> {
+        (Kind::of_target(target) == Some(Kind::Split)).then(|| split::instead(canary))
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(super) use tests::examples::examples;
