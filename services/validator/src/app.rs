@@ -21,7 +21,7 @@ const NO_CATALOGUE: &str = "schema: no CRD catalogue is configured; set --crds";
 /// Kinds to name when no catalogue tells them.
 const EXAMPLES: [&str; 4] = ["VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"];
 
-pub use batch::{BatchReport, MAX_BATCH_FINDINGS, Warm, batch, pieces};
+pub use batch::{Batch, BatchReport, Change, MAX_BATCH_FINDINGS, Warm, batch, pieces};
 pub use suppress::{Accepted, Suppressed};
 
 /// A text and what findings call it; the judged one has no name.

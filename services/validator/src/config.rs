@@ -33,6 +33,10 @@ pub struct Config {
     /// Most texts validated at once; further calls get RESOURCE_EXHAUSTED.
     #[arg(long, env = "MESHWARD_MAX_VALIDATIONS", default_value_t = 16)]
     pub max_validations: usize,
+
+    /// Most sets of objects that are kept warm for WhatIf; each takes as much memory as its objects. 0: none is kept.
+    #[arg(long, env = "MESHWARD_MAX_SESSIONS", default_value_t = 8)]
+    pub max_sessions: usize,
 }
 
 impl Config {

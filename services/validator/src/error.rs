@@ -13,6 +13,17 @@ pub enum Error {
     /// The name of the cluster cannot be one.
     #[error("cluster: at most 253 letters, digits, '-', '_' and '.'")]
     InvalidCluster,
+    /// A field of the request has too many entries or a value that it cannot have.
+    #[error("{field}: {problem}")]
+    Request {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No such set of objects is kept for the caller.
+    #[error("no such session is kept for you (any more); send the batch again with keep")]
+    NoSession,
     /// As many texts as allowed are being validated.
     #[error("as many texts as allowed are being validated")]
     Busy,
@@ -46,6 +57,8 @@ impl From<Error> for Status {
             Error::InvalidCluster => {
                 Problem::invalid_argument("cluster", said.trim_start_matches("cluster: ").to_owned()).into()
             }
+            Error::Request { field, ref problem } => Problem::invalid_argument(field, problem.clone()).into(),
+            Error::NoSession => Problem::new(Code::NotFound, ErrorReason::SessionUnknown, said).into(),
             Error::Busy => {
                 Problem::new(Code::ResourceExhausted, ErrorReason::Overloaded, said).retry_after(RETRY_AFTER).into()
             }

@@ -1,19 +1,24 @@
 //! The service: who may call, how much at once, and the way in and out of the domain.
 
 mod convert;
+mod many;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
+use futures::Stream;
+use jiff::{civil::Date, tz::TimeZone};
 use meshward_chassis::{
     auth::{Identity, Role},
+    clock::Clock,
     problem::Problem,
 };
 use meshward_proto::{
     types::v1::ErrorReason,
     validator::v1::{
         AnalyzeImpactRequest, AnalyzeImpactResponse, DetectConflictsRequest, DetectConflictsResponse, DryRunRequest,
-        DryRunResponse, ExplainPolicyRequest, ExplainPolicyResponse, ValidateRequest, ValidateResponse,
-        validator_service_server::ValidatorService,
+        DryRunResponse, ExplainPolicyRequest, ExplainPolicyResponse, ValidateBatchRequest, ValidateBatchResponse,
+        ValidateRequest, ValidateResponse, ValidateStreamRequest, ValidateStreamResponse, WhatIfRequest,
+        WhatIfResponse, validator_service_server::ValidatorService,
     },
 };
 use tokio::sync::Semaphore;
@@ -26,24 +31,44 @@ use crate::{
     ports::{Bearer, Gateway},
     report::Report,
     schema::Catalogue,
+    sessions::Sessions,
 };
 
 const LONGEST_CLUSTER: usize = 253;
 
 /// The RPCs. `G` is mesh-gateway.
-#[derive(Debug)]
 pub struct Validator<G> {
     catalogue: Arc<Catalogue>,
     gateway: G,
+    sessions: Arc<Sessions>,
+    clock: Arc<dyn Clock>,
     running: Arc<Semaphore>,
     timeout: Duration,
 }
 
 impl<G: Gateway> Validator<G> {
     /// A service that validates at most `at_once` texts at a time, each for at most `timeout`.
-    pub fn new(catalogue: Catalogue, gateway: G, at_once: usize, timeout: Duration) -> Self {
+    pub fn new(
+        catalogue: Catalogue,
+        gateway: G,
+        sessions: Sessions,
+        clock: Arc<dyn Clock>,
+        at_once: usize,
+        timeout: Duration,
+    ) -> Self {
         let running = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { catalogue: Arc::new(catalogue), gateway, running, timeout }
+        Self { catalogue: Arc::new(catalogue), gateway, sessions: Arc::new(sessions), clock, running, timeout }
+    }
+
+    /// Layers 1 to 5, among the objects of a context.
+    async fn report_among(&self, yaml: String, cluster: String, around: convert::Around) -> Result<Report, Error> {
+        check_cluster(&cluster)?;
+        let today = self.today();
+        self.bounded(move |catalogue| around.judge(yaml.as_bytes(), &cluster, today, catalogue)).await
+    }
+
+    fn today(&self) -> Date {
+        TimeZone::UTC.to_datetime(self.clock.now()).date()
     }
 
     /// Layers 1 to 3.
@@ -58,6 +83,25 @@ impl<G: Gateway> Validator<G> {
         &self,
         work: impl FnOnce(&Catalogue) -> T + Send + 'static,
     ) -> Result<T, Error> {
+        self.worker().run(work).await
+    }
+
+    fn worker(&self) -> Worker {
+        let (catalogue, running) = (Arc::clone(&self.catalogue), Arc::clone(&self.running));
+        Worker { catalogue, running, timeout: self.timeout }
+    }
+}
+
+/// What pure work runs with; a stream has one of its own, for it outlives the call.
+#[derive(Debug, Clone)]
+struct Worker {
+    catalogue: Arc<Catalogue>,
+    running: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl Worker {
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Catalogue) -> T + Send + 'static) -> Result<T, Error> {
         let permit = Arc::clone(&self.running).try_acquire_owned().map_err(|_| Error::Busy)?;
         let catalogue = Arc::clone(&self.catalogue);
         let work = tokio::task::spawn_blocking(move || {
@@ -73,8 +117,9 @@ impl<G: Gateway> Validator<G> {
 impl<G: Gateway> ValidatorService for Validator<G> {
     async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
         viewer(&request)?;
-        let ValidateRequest { yaml, cluster } = request.into_inner();
-        let report = self.report(yaml, cluster).await?;
+        let ValidateRequest { yaml, cluster, context, accepted } = request.into_inner();
+        let around = convert::Around::of(context, accepted)?;
+        let report = self.report_among(yaml, cluster, around).await?;
         Ok(Response::new(convert::validate(report)))
     }
 
@@ -97,10 +142,33 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         request: Request<DetectConflictsRequest>,
     ) -> Result<Response<DetectConflictsResponse>, Status> {
         viewer(&request)?;
-        Err(not_yet(
-            "DetectConflicts",
-            "Validate judges one object; `istioctl analyze` finds some conflicts of a cluster",
-        ))
+        let DetectConflictsRequest { yaml, cluster, context, accepted } = request.into_inner();
+        let around = convert::Around::of(Some(context.unwrap_or_default()), accepted)?;
+        let report = self.report_among(yaml, cluster, around).await?;
+        Ok(Response::new(convert::conflicts(report)))
+    }
+
+    async fn validate_batch(
+        &self,
+        request: Request<ValidateBatchRequest>,
+    ) -> Result<Response<ValidateBatchResponse>, Status> {
+        let owner = viewer(&request)?;
+        Ok(Response::new(self.batch(owner, request.into_inner()).await?))
+    }
+
+    type ValidateStreamStream = Pin<Box<dyn Stream<Item = Result<ValidateStreamResponse, Status>> + Send>>;
+
+    async fn validate_stream(
+        &self,
+        request: Request<tonic::Streaming<ValidateStreamRequest>>,
+    ) -> Result<Response<Self::ValidateStreamStream>, Status> {
+        let owner = viewer(&request)?;
+        Ok(Response::new(Box::pin(self.stream(owner, request.into_inner()))))
+    }
+
+    async fn what_if(&self, request: Request<WhatIfRequest>) -> Result<Response<WhatIfResponse>, Status> {
+        let owner = viewer(&request)?;
+        Ok(Response::new(self.change(&owner, request.into_inner()).await?))
     }
 
     async fn analyze_impact(
@@ -122,11 +190,12 @@ impl<G: Gateway> ValidatorService for Validator<G> {
     }
 }
 
-/// The role viewer in any namespace: a text that is only looked at belongs to none.
-fn viewer<T>(request: &Request<T>) -> Result<(), Problem> {
+/// The role viewer in any namespace: a text that is only looked at belongs to none. Returns who calls.
+fn viewer<T>(request: &Request<T>) -> Result<String, Problem> {
     let identity = Identity::of(request)?;
     let namespace = identity.namespaces.first().map_or("", String::as_str);
-    identity.require(Role::Viewer, namespace)
+    identity.require(Role::Viewer, namespace)?;
+    Ok(identity.subject.clone())
 }
 
 fn bearer<T>(request: &Request<T>) -> Result<Bearer, Problem> {

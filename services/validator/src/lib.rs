@@ -5,10 +5,12 @@
 //! 1. [`text`]: YAML as Kubernetes tools read it, with every quantity bounded;
 //! 2. [`schema`]: the CustomResourceDefinitions of the meshes, unknown fields included;
 //! 3. [`rules`]: what a schema cannot say, one pure function per kind;
-//! 4. DryRun only: the cluster's own admission, asked through mesh-gateway ([`ports`]).
+//! 4. [`rules::cross`]: references and conflicts among all objects that are known, which are a [`world`];
+//! 5. DryRun only: the cluster's own admission, asked through mesh-gateway ([`ports`]).
 //!
-//! [`app`] runs 1 to 3 as one pure function from bytes to a [`report::Report`]; [`grpc`] is the service around it. Bad text is
-//! never an error status: it is what this service is for. The service keeps no state.
+//! [`app`] runs 1 to 4 as pure functions from bytes to a [`report::Report`]; [`grpc`] is the service around it. Bad text is
+//! never an error status: it is what this service is for. The service keeps no state but a few sets of objects that are
+//! judged already ([`sessions`]), so that the next change of one of them is judged in milliseconds.
 //!
 //! How far its verdicts are those of real clusters is measured by [`corpus`], which `meshward-validator-corpus` prints.
 
@@ -24,13 +26,19 @@ pub mod ports;
 pub mod report;
 pub mod rules;
 pub mod schema;
+pub mod sessions;
 pub mod text;
 pub mod world;
 
-use meshward_chassis::server::{ConfigError, Server};
+use std::sync::Arc;
+
+use meshward_chassis::{
+    clock::SystemClock,
+    server::{ConfigError, Server},
+};
 use meshward_proto::validator::v1::validator_service_server::ValidatorServiceServer;
 
-use crate::{config::Config, grpc::Validator, ports::grpc::GrpcGateway, schema::Catalogue};
+use crate::{config::Config, grpc::Validator, ports::grpc::GrpcGateway, schema::Catalogue, sessions::Sessions};
 
 /// Puts the service on a server: reads the definitions, prepares the way to mesh-gateway.
 ///
@@ -45,7 +53,10 @@ pub fn build(config: &Config, server: Server) -> anyhow::Result<Server> {
     }
     let gateway = GrpcGateway::new(&config.mesh_gateway, config.dry_run_timeout)
         .map_err(|error| ConfigError(format!("--mesh-gateway: {error}")))?;
-    let validator = Validator::new(catalogue, gateway, config.max_validations, config.validation_timeout);
+    let sessions = Sessions::new(config.max_sessions);
+    let clock = Arc::new(SystemClock);
+    let validator =
+        Validator::new(catalogue, gateway, sessions, clock, config.max_validations, config.validation_timeout);
     let service = ValidatorServiceServer::new(validator).max_decoding_message_size(server.max_message_bytes());
     Ok(server.add_service(service))
 }

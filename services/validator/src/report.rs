@@ -182,6 +182,16 @@ impl Findings {
         self.list.len()
     }
 
+    /// What was found from some point on.
+    pub(crate) fn from(&self, start: usize) -> &[Finding] {
+        &self.list[start..]
+    }
+
+    /// Forgets what was told already; it still counts for the bound.
+    pub(crate) fn forget_first(&mut self, count: usize) {
+        self.list.drain(..count);
+    }
+
     /// Says of what was found from some point on in which text it is.
     pub(crate) fn name_from(&mut self, start: usize, source: &str) {
         self.list[start..].iter_mut().for_each(|finding| finding.details.source = source.to_owned());

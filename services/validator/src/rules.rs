@@ -6,6 +6,7 @@
 
 pub mod catalogue;
 pub mod cross;
+pub mod docs;
 pub mod field;
 pub mod istio;
 pub mod linkerd;

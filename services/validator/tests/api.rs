@@ -22,8 +22,9 @@ use meshward_proto::{
     },
     types::v1::{ErrorReason, Finding, Severity},
     validator::v1::{
-        DetectConflictsRequest, DryRunRequest, DryRunResponse, ExplainPolicyRequest, ValidateRequest, ValidateResponse,
-        validator_service_client::ValidatorServiceClient,
+        AcceptedFinding, AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, DryRunResponse,
+        ExplainPolicyRequest, ValidateBatchRequest, ValidateRequest, ValidateResponse, ValidateStreamRequest,
+        WhatIfRequest, validator_service_client::ValidatorServiceClient,
     },
 };
 use meshward_validator::config::Config;
@@ -163,7 +164,7 @@ impl World {
     }
 
     async fn validate(&self, yaml: &str) -> ValidateResponse {
-        let request = self.signed(ValidateRequest { yaml: yaml.to_owned(), cluster: String::new() });
+        let request = self.signed(ValidateRequest { yaml: yaml.to_owned(), ..Default::default() });
         self.client().validate(request).await.unwrap().into_inner()
     }
 
@@ -311,15 +312,22 @@ async fn calls_that_cannot_be_answered_say_why() {
     let mut client = world.client();
     let yaml = GOOD.to_owned();
 
-    let nobody = client.validate(ValidateRequest { yaml: yaml.clone(), cluster: String::new() }).await.unwrap_err();
+    let nobody = client.validate(ValidateRequest { yaml: yaml.clone(), ..Default::default() }).await.unwrap_err();
     assert_eq!(nobody.code(), Code::Unauthenticated);
 
-    let bad = world.signed(ValidateRequest { yaml: yaml.clone(), cluster: "a b".to_owned() });
+    let bad = world.signed(ValidateRequest { yaml: yaml.clone(), cluster: "a b".to_owned(), ..Default::default() });
     assert_eq!(client.validate(bad).await.unwrap_err().code(), Code::InvalidArgument);
 
-    let later = client.detect_conflicts(world.signed(DetectConflictsRequest::default())).await.unwrap_err();
+    let later = client.analyze_impact(world.signed(AnalyzeImpactRequest::default())).await.unwrap_err();
     assert_eq!(later.code(), Code::Unimplemented);
     assert_eq!(reason_of(&later).map(reason_name), Some("NOT_IMPLEMENTED"));
+
+    let context = Context { yaml: vec![String::new(); 101], complete: false };
+    let many = DetectConflictsRequest { context: Some(context), ..Default::default() };
+    assert_eq!(client.detect_conflicts(world.signed(many)).await.unwrap_err().code(), Code::InvalidArgument);
+    let unknown = WhatIfRequest { session: "sha256:0".to_owned(), yaml };
+    let status = client.what_if(world.signed(unknown)).await.unwrap_err();
+    assert_eq!((status.code(), reason_of(&status)), (Code::NotFound, Some(ErrorReason::SessionUnknown)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -349,4 +357,110 @@ spec: {}
     }
     let nobody = client.explain_policy(ExplainPolicyRequest::default()).await.unwrap_err();
     assert_eq!(nobody.code(), Code::Unauthenticated);
+}
+
+const SERVICE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: checkout, namespace: shop}
+spec: {ports: [{port: 80, name: http}]}
+";
+
+fn ids(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().map(|finding| finding.id.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_judged_among_what_is_sent_with_it() {
+    let world = World::new(None).await;
+    let mut client = world.client();
+    let other = GOOD.replace("name: checkout\n  namespace", "name: older\n  namespace");
+    let context =
+        |yaml: &[&str], complete| Some(Context { yaml: yaml.iter().map(ToString::to_string).collect(), complete });
+    let broken = GOOD.replace("host: checkout", "host: checkuot");
+    let ask = |yaml: &str, context| ValidateRequest { yaml: yaml.to_owned(), context, ..Default::default() };
+
+    let answer = client.validate(world.signed(ask(&broken, context(&[SERVICE], true)))).await.unwrap().into_inner();
+    assert!(answer.valid, "references are advice");
+    assert_eq!(ids(&answer.findings), ["MW4102"]);
+    assert_eq!(answer.findings[0].severity(), Severity::Error);
+    assert_eq!(answer.findings[0].suggestion, "did you mean checkout?");
+    let answer = client.validate(world.signed(ask(&broken, context(&[SERVICE], false)))).await.unwrap().into_inner();
+    assert_eq!(answer.findings[0].severity(), Severity::Warning, "more may be there than was sent");
+    let answer = client.validate(world.signed(ask(&broken, context(&[], false)))).await.unwrap().into_inner();
+    assert!(
+        answer.findings.is_empty() && answer.skipped.iter().any(|why| why.contains("hosts")),
+        "{:?}",
+        answer.skipped
+    );
+
+    let until = |until: &str| AcceptedFinding {
+        id: "MW5101".into(),
+        reason: "both are the same".into(),
+        until: until.into(),
+        ..Default::default()
+    };
+    for (accepted, suppressed) in
+        [(vec![], false), (vec![until("9999-12-31")], true), (vec![until("2020-01-01")], false)]
+    {
+        let expired = !accepted.is_empty() && !suppressed;
+        let ask = DetectConflictsRequest {
+            yaml: GOOD.to_owned(),
+            context: context(&[SERVICE, &other], true),
+            accepted,
+            ..Default::default()
+        };
+        let answer = client.detect_conflicts(world.signed(ask)).await.unwrap().into_inner();
+        let own = answer.findings.iter().find(|finding| finding.id == "MW5101" && finding.source.is_empty()).unwrap();
+        assert_eq!(own.suppressed.is_some(), suppressed, "{own:?}");
+        assert_eq!(own.related[0].source, "context[1]");
+        assert_eq!(own.aliases, ["IST0109", "KIA1106"]);
+        assert_eq!(answer.findings.iter().any(|finding| finding.id == "MW3005"), expired);
+        let broken = answer.findings.iter().find(|finding| finding.id == "MW5101" && finding.source == "context[1]");
+        assert_eq!(broken.and_then(|finding| finding.at).map(|at| at.line), Some(8), "the other one breaks too");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_are_judged_in_a_batch_or_a_stream_and_stay_warm_for_their_sender() {
+    let world = World::new(Some(istio_crds())).await;
+    let mut client = world.client();
+    let text = |number: usize| {
+        let rename = |text: &str| text.replace("checkout", &format!("checkout-{number}"));
+        format!("{}---\n{}", rename(GOOD), rename(SERVICE))
+    };
+    let mut yaml: Vec<String> = (0..200).map(text).collect();
+    yaml[7] = yaml[7].replace("host: checkout-7", "host: gone").replace("weight: 100", "weight: -1");
+    let request = ValidateBatchRequest { yaml: yaml.clone(), complete: true, keep: true };
+    let batch = client.validate_batch(world.signed(request)).await.unwrap().into_inner();
+    assert_eq!((batch.valid, batch.objects), (false, 400));
+    let found: Vec<_> = batch.findings.iter().map(|finding| (finding.id.as_str(), finding.source.as_str())).collect();
+    assert_eq!(found, [("MW4102", "yaml[7]"), ("MW3109", "yaml[7]")]);
+
+    let texts = yaml.iter().map(|yaml| ValidateStreamRequest { yaml: yaml.clone(), complete: true, keep: true });
+    let texts = tokio_stream::iter(texts.collect::<Vec<_>>());
+    let mut answers = client.validate_stream(world.signed(texts)).await.unwrap().into_inner();
+    let (mut streamed, mut summary) = (Vec::new(), None);
+    while let Some(answer) = answers.message().await.unwrap() {
+        streamed.extend(answer.findings);
+        summary = answer.summary.or(summary);
+    }
+    let summary = summary.expect("a summary ends the stream");
+    assert_eq!(ids(&streamed), ["MW3109", "MW4102"], "first what is wrong with single objects");
+    assert_eq!((summary.valid, summary.objects, &summary.session), (false, 400, &batch.session));
+
+    let what_if = |yaml: String| WhatIfRequest { session: batch.session.clone(), yaml };
+    let mended = what_if(text(7));
+    let change = client.what_if(world.signed(mended)).await.unwrap().into_inner();
+    assert!(change.findings.is_empty(), "{:?}", change.findings);
+    assert!(change.judged < 5, "{} were judged", change.judged);
+    let change =
+        client.what_if(world.signed(what_if(text(7).replace("host: checkout-7", "host: nowhere")))).await.unwrap();
+    assert_eq!(ids(&change.into_inner().findings), ["MW4102"], "the set is as it was before the first change");
+
+    let other = world.issuer.mint(&Grant::new("otto", [Role::Viewer]).within(["shop"]));
+    let mut request = Request::new(what_if(text(7)));
+    client::bearer(&mut request, &other).unwrap();
+    let status = client.what_if(request).await.unwrap_err();
+    assert_eq!(reason_of(&status), Some(ErrorReason::SessionUnknown), "a set belongs to its sender");
 }

@@ -44,7 +44,7 @@ impl GrpcValidator {
 impl Validator for GrpcValidator {
     async fn validate(&self, text: &Text, caller: &Bearer) -> Result<Report, PeerError> {
         let Text { yaml, cluster } = text.clone();
-        let request = prepare(ValidateRequest { yaml, cluster }, caller, VALIDATE_WITHIN)?;
+        let request = prepare(ValidateRequest { yaml, cluster, ..Default::default() }, caller, VALIDATE_WITHIN)?;
         let answer = self.client.clone().validate(request).await.map_err(of_status)?.into_inner();
         report(answer.findings, answer.objects, answer.skipped)
     }

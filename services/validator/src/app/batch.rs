@@ -7,6 +7,7 @@ use meshward_model::Finding;
 use super::{Input, cross, head, judge as judge_alone};
 use crate::{
     report::{Findings, Report, is_valid},
+    rules::catalogue as rule,
     schema::Catalogue,
     text,
     world::{Kind, Set},
@@ -55,10 +56,39 @@ impl Warm {
         self.len() == 0
     }
 
+    /// What a change would mean among these objects.
+    #[must_use]
+    pub fn what_if(&mut self, text: &[u8], catalogue: &Catalogue) -> Change {
+        let mut findings = Findings::default();
+        let report = super::validate(text, "", catalogue);
+        let (skipped, mended, judged) = cross::judge_change(&report, &mut self.set, &mut findings);
+        let mut all = report.findings;
+        // A Service may change too; here it need not be a policy.
+        let stranger = |finding: &Finding| {
+            finding.id == rule::NOT_A_POLICY.id && Kind::of(&finding.object).is_some_and(|kind| !kind.is_policy())
+        };
+        all.retain(|finding| !stranger(finding));
+        all.extend(findings.into_sorted());
+        Change { findings: all, mended, judged, skipped: report.skipped.into_iter().chain(skipped).collect() }
+    }
+
     /// Judges the objects of a report among these; the rules that could not run, with the reason.
     pub(crate) fn judge(&mut self, report: &Report, findings: &mut Findings) -> BTreeSet<String> {
         cross::judge(report, &mut self.set, findings)
     }
+}
+
+/// What a change would mean.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// What is wrong with the changed objects, and what they break elsewhere.
+    pub findings: Vec<Finding>,
+    /// What was wrong elsewhere and would no longer be.
+    pub mended: Vec<Finding>,
+    /// How many objects were judged again.
+    pub judged: usize,
+    /// Rules that did not run, each with the reason.
+    pub skipped: Vec<String>,
 }
 
 /// The answer to a batch.
@@ -84,37 +114,79 @@ impl BatchReport {
 /// there to be referred to.
 #[must_use]
 pub fn batch(texts: &[Input<'_>], complete: bool, catalogue: &Catalogue) -> (BatchReport, Warm) {
-    let mut findings = Findings::at_most(MAX_BATCH_FINDINGS);
-    let mut skipped = BTreeSet::new();
-    let mut warm = Warm::new(complete);
-    let mut objects = 0;
-    if catalogue.is_empty() {
-        skipped.insert(super::NO_CATALOGUE.to_owned());
+    let mut batch = Batch::new(complete);
+    texts.iter().for_each(|input| batch.add(input, catalogue));
+    batch.finish()
+}
+
+/// A batch to which texts are added one by one.
+#[derive(Debug)]
+pub struct Batch {
+    warm: Warm,
+    findings: Findings,
+    skipped: BTreeSet<String>,
+    objects: usize,
+    taken: usize,
+}
+
+impl Batch {
+    /// Without any object. `complete`: what is not there at the end does not exist.
+    #[must_use]
+    pub fn new(complete: bool) -> Self {
+        let findings = Findings::at_most(MAX_BATCH_FINDINGS);
+        Self { warm: Warm::new(complete), findings, skipped: BTreeSet::new(), objects: 0, taken: 0 }
     }
-    for input in texts {
+
+    /// Judges the objects of a text alone, and keeps them for [`Batch::finish`].
+    pub fn add(&mut self, input: &Input<'_>, catalogue: &Catalogue) {
+        if catalogue.is_empty() {
+            self.skipped.insert(super::NO_CATALOGUE.to_owned());
+        }
         let source: Arc<str> = input.source.into();
-        let before = findings.len();
-        for document in text::load(input.text, &mut findings) {
+        let before = self.findings.len();
+        for document in text::load(input.text, &mut self.findings) {
             for (value, places) in cross::list_items(document.value, document.places) {
-                objects += 1;
+                self.objects += 1;
                 let document = text::Document { value, places };
                 let head = head(&document.value);
-                let kind = Kind::of(&head);
-                if kind.is_none_or(Kind::is_policy) {
-                    skipped.extend(judge_alone(&document, &head, input.source, catalogue, &mut findings));
+                if Kind::of(&head).is_none_or(Kind::is_policy) {
+                    let skipped = judge_alone(&document, &head, input.source, catalogue, &mut self.findings);
+                    self.skipped.extend(skipped);
                 }
-                warm.set.extend(cross::entry_of(head, document, &source));
+                self.warm.set.extend(cross::entry_of(head, document, &source));
             }
         }
-        findings.name_from(before, input.source);
+        self.findings.name_from(before, input.source);
     }
-    warm.set.settle();
-    for (id, entry) in warm.set.world().entries() {
-        let Some(judgement) = warm.set.judgement(id) else { continue };
-        skipped.extend(judgement.skipped.iter().cloned());
-        judgement.hits.iter().for_each(|hit| findings.hit_in(hit.clone(), &entry.head, &entry.places, &entry.source));
+
+    /// How many objects there are.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        self.objects
     }
-    (BatchReport { findings: findings.into_sorted(), objects, skipped: skipped.into_iter().collect() }, warm)
+
+    /// What was found since the last call.
+    pub fn take(&mut self) -> Vec<Finding> {
+        let new = self.findings.from(self.taken).to_vec();
+        self.taken += new.len();
+        new
+    }
+
+    /// Judges the objects among each other. What was taken is not told again.
+    #[must_use]
+    pub fn finish(mut self) -> (BatchReport, Warm) {
+        let set = &mut self.warm.set;
+        set.settle();
+        for (id, entry) in set.world().entries() {
+            let Some(judgement) = set.judgement(id) else { continue };
+            self.skipped.extend(judgement.skipped.iter().cloned());
+            let hits = judgement.hits.iter().cloned();
+            hits.for_each(|hit| self.findings.hit_in(hit, &entry.head, &entry.places, &entry.source));
+        }
+        self.findings.forget_first(self.taken);
+        let (findings, skipped) = (self.findings.into_sorted(), self.skipped.into_iter().collect());
+        (BatchReport { findings, objects: self.objects, skipped }, self.warm)
+    }
 }
 
 /// A long text in pieces that are within the bounds of one, cut between documents.

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use meshward_model::ObjectRef;
+use meshward_model::{Finding, ObjectRef};
 use serde_json::{Value, json};
 
 use super::{Input, head};
@@ -65,18 +65,24 @@ pub(crate) fn list_items(value: Value, places: Places) -> Vec<(Value, Places)> {
     items.iter().enumerate().map(at).collect()
 }
 
-/// Judges the objects of a report among others.
+/// Judges the objects of a report among others; the rules that could not run.
 pub(crate) fn judge(report: &Report, context: &mut Set, findings: &mut Findings) -> BTreeSet<String> {
+    judge_change(report, context, findings).0
+}
+
+/// Judges the objects of a report among others: the rules that could not run, what the objects mend elsewhere, and how many
+/// objects were judged.
+pub(crate) fn judge_change(
+    report: &Report,
+    context: &mut Set,
+    findings: &mut Findings,
+) -> (BTreeSet<String>, Vec<Finding>, usize) {
     let source: Arc<str> = "".into();
-    let mut entries = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     for object in &report.objects {
         let document = Document { value: object.value.clone(), places: object.places.clone() };
         let Some(entry) = entry_of(object.head.clone(), document, &source) else { continue };
-        let same = |other: &Entry| {
-            (other.kind, &other.head.namespace, &other.head.name)
-                == (entry.kind, &entry.head.namespace, &entry.head.name)
-        };
-        if let Some(first) = entries.iter().find(|other| same(other)) {
+        if let Some(first) = entries.iter().find(|other| identity(other) == identity(&entry)) {
             let message = "the same object stands in the text before; the later one counts";
             let hit = Hit::new(rule::OBJECT_TWICE, entry.name().path(), message);
             findings.hit(hit.with(first.related(first.name().path(), "is overwritten")), &entry.head, &entry.places);
@@ -88,7 +94,7 @@ pub(crate) fn judge(report: &Report, context: &mut Set, findings: &mut Findings)
     let mut seen = BTreeSet::new();
     // Of an object that is there twice, the later one was judged.
     for (entry, judgement) in entries.iter().zip(outcome.changed).rev() {
-        if seen.insert((entry.kind, entry.head.namespace.clone(), entry.head.name.clone())) {
+        if seen.insert(identity(entry)) {
             judgement.hits.into_iter().for_each(|hit| findings.hit(hit, &entry.head, &entry.places));
             skipped.extend(judgement.skipped);
         }
@@ -96,5 +102,13 @@ pub(crate) fn judge(report: &Report, context: &mut Set, findings: &mut Findings)
     for (entry, hit) in outcome.broken {
         findings.hit_in(hit, &entry.head, &entry.places, &entry.source);
     }
-    skipped
+    let mut mended = Findings::default();
+    for (entry, hit) in outcome.mended {
+        mended.hit_in(hit, &entry.head, &entry.places, &entry.source);
+    }
+    (skipped, mended.into_sorted(), outcome.judged)
+}
+
+fn identity(entry: &Entry) -> (Kind, &str, &str) {
+    (entry.kind, &entry.head.namespace, &entry.head.name)
 }

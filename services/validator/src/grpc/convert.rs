@@ -1,12 +1,73 @@
 //! Reports on the wire.
 
+use jiff::civil::Date;
 use meshward_model::{Digest, canonical_json};
 use meshward_proto::{
     types::v1::Finding,
-    validator::v1::{DryRunResponse, ValidateResponse, ValidatedObject},
+    validator::v1::{
+        AcceptedFinding, Context, DetectConflictsResponse, DryRunResponse, ValidateResponse, ValidatedObject,
+    },
 };
 
-use crate::report::{ReadObject, Report};
+use crate::{
+    app::{self, Accepted, Input, Suppressed, Warm},
+    error::Error,
+    report::{ReadObject, Report},
+    schema::Catalogue,
+};
+
+/// Most texts of a context, and most acceptances of a request.
+const MOST: usize = 100;
+
+/// What a request says beside its text.
+pub(super) struct Around {
+    context: Option<Context>,
+    accepted: Vec<Suppressed>,
+}
+
+impl Around {
+    /// # Errors
+    /// If there is too much of it.
+    pub(super) fn of(context: Option<Context>, accepted: Vec<AcceptedFinding>) -> Result<Self, Error> {
+        let texts = context.as_ref().map_or(0, |context| context.yaml.len());
+        for (field, count) in [("context.yaml", texts), ("accepted", accepted.len())] {
+            if count > MOST {
+                return Err(Error::Request { field, problem: format!("{count}, and at most {MOST} are taken") });
+            }
+        }
+        Ok(Self { context, accepted: accepted.into_iter().map(suppressed).collect() })
+    }
+
+    /// Judges a text; among others if a context is given.
+    pub(super) fn judge(&self, text: &[u8], cluster: &str, today: Date, catalogue: &Catalogue) -> Report {
+        let accepted = Accepted { list: &self.accepted, today };
+        let Some(context) = &self.context else {
+            let mut report = app::validate(text, cluster, catalogue);
+            accepted.apply(&mut report);
+            return report;
+        };
+        let names: Vec<String> = (0..context.yaml.len()).map(|index| format!("context[{index}]")).collect();
+        let texts = context.yaml.iter().zip(&names);
+        let inputs: Vec<Input<'_>> = texts.map(|(text, source)| Input { text: text.as_bytes(), source }).collect();
+        let mut warm = Warm::of(&inputs, context.complete);
+        app::validate_among(text, cluster, &mut warm, &accepted, catalogue)
+    }
+}
+
+fn suppressed(accepted: AcceptedFinding) -> Suppressed {
+    let AcceptedFinding { id, object, reason, until } = accepted;
+    let object = object.unwrap_or_default();
+    Suppressed { rule: id, kind: object.kind, namespace: object.namespace, name: object.name, reason, until }
+}
+
+/// What is said of references and conflicts, and what keeps a text from being read.
+pub(super) fn conflicts(report: Report) -> DetectConflictsResponse {
+    let wanted = |finding: &meshward_model::Finding| {
+        finding.id.as_str() > "MW4" || finding.id.starts_with("MW1") || finding.id.starts_with("MW300")
+    };
+    let findings = report.findings.into_iter().filter(wanted).map(Into::into).collect();
+    DetectConflictsResponse { findings, skipped: report.skipped }
+}
 
 pub(super) fn validate(report: Report) -> ValidateResponse {
     let valid = report.is_valid();

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use meshward_model::ObjectRef;
-
 use super::{Entry, Id, Key, Kind, View, World};
 use crate::{report::Hit, rules::cross};
 
@@ -35,7 +33,7 @@ pub struct Outcome {
     /// What they then say of others and did not say before.
     pub broken: Vec<(Entry, Hit)>,
     /// What they said of others and then do not say any more.
-    pub mended: Vec<(ObjectRef, Hit)>,
+    pub mended: Vec<(Entry, Hit)>,
     /// How many objects were judged again.
     pub judged: usize,
 }
@@ -154,7 +152,7 @@ impl Set {
             let appeared = new.hits.iter().filter(|hit| !old.iter().any(|other| same(hit, other)));
             outcome.broken.extend(appeared.map(|hit| (entry.clone(), hit.clone())));
             let gone = old.iter().filter(|hit| !new.hits.iter().any(|other| same(hit, other)));
-            outcome.mended.extend(gone.map(|hit| (entry.head.clone(), hit.clone())));
+            outcome.mended.extend(gone.map(|hit| (entry.clone(), hit.clone())));
         }
         outcome
     }

@@ -81,7 +81,7 @@ fn what_a_change_mends_and_what_a_new_object_brings_is_told() {
     set.put(route("s1", "v3"));
     set.settle();
     let outcome = set.what_if(vec![rule("s1", &["v3"])]);
-    let mended: Vec<_> = outcome.mended.iter().map(|(head, hit)| (head.name.as_str(), hit.rule.id)).collect();
+    let mended: Vec<_> = outcome.mended.iter().map(|(entry, hit)| (entry.head.name.as_str(), hit.rule.id)).collect();
     assert_eq!(mended, [("s1", "MW4104")]);
     let strict = entry("PeerAuthentication", "all", &json!({"mtls": {"mode": "STRICT"}}));
     let outcome = set.what_if(vec![strict, service("new")]);
