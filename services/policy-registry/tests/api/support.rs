@@ -114,6 +114,26 @@ impl ValidatorService for Scripted {
     ) -> Result<Response<ExplainPolicyResponse>, Status> {
         Err(Problem::unimplemented("ExplainPolicy").into())
     }
+
+    async fn validate_batch(
+        &self,
+        _: Request<ValidateBatchRequest>,
+    ) -> Result<Response<ValidateBatchResponse>, Status> {
+        Err(Problem::unimplemented("ValidateBatch").into())
+    }
+
+    type ValidateStreamStream = tonic::codegen::BoxStream<ValidateStreamResponse>;
+
+    async fn validate_stream(
+        &self,
+        _: Request<tonic::Streaming<ValidateStreamRequest>>,
+    ) -> Result<Response<Self::ValidateStreamStream>, Status> {
+        Err(Problem::unimplemented("ValidateStream").into())
+    }
+
+    async fn what_if(&self, _: Request<WhatIfRequest>) -> Result<Response<WhatIfResponse>, Status> {
+        Err(Problem::unimplemented("WhatIf").into())
+    }
 }
 
 /// A registry with all that it needs.
