@@ -53,7 +53,7 @@ enum What {
         file: PathBuf,
     },
     /// Changes of one object of a generated cluster that is kept warm.
-    WhatIf {
+    Change {
         /// How many objects.
         #[arg(default_value_t = 5_000)]
         objects: usize,
@@ -82,7 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match what {
         What::File { file } => one(&file, &catalogue),
         What::Compare { objects, rounds, istioctl } => compare(&objects, rounds.max(1), istioctl.as_deref()),
-        What::WhatIf { objects, changes } => what_if(objects, changes, &catalogue),
+        What::Change { objects, changes } => change(objects, changes, &catalogue),
         What::Damage { texts, seed, limit } => return damage::run(texts, seed, limit, &catalogue),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -182,7 +182,7 @@ subprocess.run(sys.argv[1:])
 took = (time.monotonic() - started) * 1000
 print('measured', took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)";
 
-fn what_if(objects: usize, changes: usize, catalogue: &Catalogue) -> anyhow::Result<()> {
+fn change(objects: usize, changes: usize, catalogue: &Catalogue) -> anyhow::Result<()> {
     let text = cluster::yaml(objects);
     let pieces = app::pieces(&text);
     let inputs: Vec<Input<'_>> = pieces.iter().map(|piece| Input { text: piece.as_bytes(), source: "" }).collect();
