@@ -123,9 +123,17 @@ impl Linkerd {
     }
 }
 
-/// A status with what lies behind it: "transport error" alone says nothing.
+/// A status in few words: what it says, and what lies at the bottom of it ("Connection refused").
 fn told(status: &Status) -> String {
-    meshward_chassis::problem::chain(status)
+    let mut cause = std::error::Error::source(status);
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
+    }
+    let said = if status.message().is_empty() { status.code().description() } else { status.message() };
+    match cause.map(ToString::to_string) {
+        Some(cause) if !cause.contains(said) => format!("{said}: {cause}"),
+        _ => said.to_owned(),
+    }
 }
 
 impl Replica {
