@@ -2,7 +2,7 @@
 
 use super::{
     rules::{Rule, Say},
-    simulation::{HISTORY, HISTORY_WEIGHT, HORIZON, Simulation, TICK_S},
+    simulation::{HISTORY_WEIGHT, HORIZON, Simulation, TICK_S},
 };
 
 /// Weights in basis points, five minutes each; then the canary has everything.
@@ -21,13 +21,11 @@ pub struct Outcome {
     pub harm: f64,
 }
 
-/// Lets a rule watch a run. Without history it meets the world when the canary does.
-pub fn roll_out(world: &Simulation<'_>, rule: &mut dyn Rule, with_history: bool) -> Outcome {
+/// Lets a rule watch a run.
+pub fn roll_out(world: &Simulation<'_>, rule: &mut dyn Rule) -> Outcome {
     let mut outcome = Outcome::default();
     rule.begin_step(0);
-    if with_history {
-        (-HISTORY..0).for_each(|index| rule.learn(index, &world.tick(index, HISTORY_WEIGHT)));
-    }
+    (-world.history()..0).for_each(|index| rule.learn(index, &world.tick(index, HISTORY_WEIGHT)));
     let (mut step, mut begun) = (0, 0);
     rule.begin_step(STEPS[step]);
     for index in 0..HORIZON {

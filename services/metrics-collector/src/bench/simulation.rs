@@ -10,8 +10,6 @@ use super::{
 
 /// Length of a tick.
 pub const TICK_S: f64 = 15.0;
-/// Ticks before the canary gets its first weight: 15 minutes.
-pub const HISTORY: i64 = 60;
 /// Ticks after it: half an hour.
 pub const HORIZON: i64 = 120;
 /// The group that becomes the canary has this share of requests before the change.
@@ -50,24 +48,33 @@ pub struct Seen {
 pub struct Simulation<'a> {
     world: &'a World,
     seed: u64,
-    /// Logarithm of the canary's error rate over the control's, by tick.
+    /// Ticks before the canary gets its first weight.
+    history: i64,
+    /// Logarithm of the canary's error rate over the control's, by tick from the first of the history on.
     drift: Vec<f64>,
     /// With their moments.
     events: Vec<(f64, Event)>,
 }
 
 impl<'a> Simulation<'a> {
-    /// A run of a world with this seed.
+    /// A run of a world with this seed and so many ticks of history.
     #[must_use]
-    pub fn new(world: &'a World, seed: u64) -> Self {
+    pub fn new(world: &'a World, seed: u64, history: u32) -> Self {
         let mut chance = Chance::of(&[seed, 1]);
         let moment = |event: &Event| event.from_s.unwrap_or_else(|| (chance.unit() * RANDOM_WITHIN_S).floor());
         let begins: Vec<f64> = world.events.iter().map(moment).collect();
         let events = begins.into_iter().zip(world.events.iter().copied()).collect();
-        Self { world, seed, drift: drift(world, &mut chance), events }
+        let history = i64::from(history);
+        Self { world, seed, history, drift: drift(world, history, &mut chance), events }
     }
 
-    /// What is counted in a tick at a weight. Ticks from [`HISTORY`] before 0 up to [`HORIZON`].
+    /// Ticks before the canary gets its first weight.
+    #[must_use]
+    pub fn history(&self) -> i64 {
+        self.history
+    }
+
+    /// What is counted in a tick at a weight. Ticks from the history, before 0, up to [`HORIZON`].
     #[must_use]
     pub fn tick(&self, index: i64, weight: u16) -> Seen {
         let second = index as f64 * TICK_S;
@@ -106,7 +113,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn drift_at(&self, index: i64) -> f64 {
-        usize::try_from(index + HISTORY).ok().and_then(|at| self.drift.get(at)).copied().unwrap_or(0.0)
+        usize::try_from(index + self.history).ok().and_then(|at| self.drift.get(at)).copied().unwrap_or(0.0)
     }
 
     fn arm(&self, chance: &mut Chance, mean: f64, rate: f64, effect: Option<&Effect>) -> Arm {
@@ -129,7 +136,7 @@ impl<'a> Simulation<'a> {
     }
 }
 
-fn drift(world: &World, chance: &mut Chance) -> Vec<f64> {
+fn drift(world: &World, history: i64, chance: &mut Chance) -> Vec<f64> {
     let Some(law) = world.drift else { return Vec::new() };
     let keep = (-TICK_S / 60.0 / law.minutes).exp();
     let mut value = law.spread * chance.normal();
@@ -137,7 +144,7 @@ fn drift(world: &World, chance: &mut Chance) -> Vec<f64> {
         value = keep * value + (1.0 - keep * keep).sqrt() * law.spread * chance.normal();
         value
     };
-    (0..HISTORY + HORIZON).map(|_| next()).collect()
+    (0..history + HORIZON).map(|_| next()).collect()
 }
 
 /// Requests beyond each edge: each edge takes its part of those beyond the one before.
@@ -180,7 +187,7 @@ mod tests {
     #[test]
     fn the_same_seed_is_the_same_run_and_another_is_not() {
         let world = one(", swing: 0.3");
-        let run = |seed| (0..5).map(|tick| Simulation::new(&world, seed).tick(tick, 1000)).collect::<Vec<_>>();
+        let run = |seed| (0..5).map(|tick| Simulation::new(&world, seed, 60).tick(tick, 1000)).collect::<Vec<_>>();
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
     }
@@ -190,7 +197,7 @@ mod tests {
         let world = one(", effects: [{from_s: 30, from_weight: 3000, error_rate: 1}], \
              events: [{what: outage, from_s: 45, seconds: 30}, {what: shared_errors, from_s: 60, seconds: 15, \
              error_rate: 0.9}]");
-        let run = Simulation::new(&world, 7);
+        let run = Simulation::new(&world, 7, 60);
         let rates = |tick: i64, weight: u16| {
             let seen = run.tick(tick, weight);
             let rate = |arm: &Arm| (arm.errors as f64 / arm.requests.max(1) as f64 * 10.0).round() / 10.0;
@@ -209,7 +216,7 @@ mod tests {
     #[test]
     fn latencies_follow_their_law() {
         let world = one(", latency: {median_ms: 50, spread: 0.7}, effects: [{slow_share: 0.1, slow_ms: 600}]");
-        let seen = Simulation::new(&world, 3).tick(0, 5000);
+        let seen = Simulation::new(&world, 3, 60).tick(0, 5000);
         let shares = |arm: &Arm| [4, 7, 11].map(|edge| (arm.slow[edge] as f64 / arm.requests as f64 * 20.0).round());
         assert_eq!(shares(&seen.control), [10.0, 0.0, 0.0], "half beyond the median");
         assert_eq!(shares(&seen.canary)[1], 2.0, "a tenth is beyond 500 ms");

@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use meshward_metrics_collector::bench::{
-    replies,
+    pace, replies,
     table::{self, Plan},
     world,
 };
@@ -39,11 +39,17 @@ enum What {
         /// Seed. The same seed prints the same numbers.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// The rules meet the world when the canary does, without 15 minutes before.
-        #[arg(long)]
-        without_history: bool,
+        /// Minutes before the change that the rules see; at most a week.
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(..=10_080))]
+        history_minutes: u32,
         #[command(flatten)]
         weighing: Weighing,
+    },
+    /// Prints how long the judge takes for a tick in each of its own healthy worlds; build with --release.
+    Pace {
+        /// Half hours that are judged in each world.
+        #[arg(long, default_value_t = 200)]
+        rounds: u32,
     },
     /// Reads a tick a line (JSON) and answers each with a verdict.
     Judge {
@@ -91,12 +97,13 @@ fn main() -> ExitCode {
 
 fn run(what: What) -> io::Result<()> {
     match what {
-        What::Run { worlds, only, runs, seed, without_history, weighing } => {
+        What::Run { worlds, only, runs, seed, history_minutes, weighing } => {
             let mut worlds = worlds.map_or_else(world::own, |folder| world::read(&folder))?;
             worlds.retain(|world| world.title.contains(&only));
-            let plan = Plan { runs, seed, with_history: !without_history, options: weighing.options() };
+            let plan = Plan { runs, seed, history_minutes, options: weighing.options() };
             table::print(&worlds, &plan, &mut io::stdout().lock())
         }
+        What::Pace { rounds } => pace::print(&world::own()?, rounds, JudgeOptions::default(), &mut io::stdout().lock()),
         What::Judge { file, weighing } => {
             let (output, options) = (io::stdout().lock(), weighing.options());
             match file.filter(|file| file.as_os_str() != "-") {

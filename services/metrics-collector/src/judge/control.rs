@@ -53,6 +53,14 @@ impl Control {
         ratio.max(1.0 + tolerance / self.error_rate())
     }
 
+    /// What is tolerated on top of [`LEAST_TOLERATED`] times the control's error rate, so that together they cover
+    /// `tolerance` on top of that rate. Counted on half of the past rate, lest a control that fails less than before
+    /// leaves too little.
+    #[must_use]
+    pub fn excess(&self, tolerance: f64) -> f64 {
+        (tolerance - (LEAST_TOLERATED - 1.0) * self.error_rate() / 2.0).max(0.0)
+    }
+
     /// The variance of the control's errors over what independent errors would have; `None` until it can be said.
     #[must_use]
     pub fn dispersion(&self) -> Option<f64> {
@@ -139,6 +147,15 @@ mod tests {
         assert!((control.tolerated_ratio(LEAST_TOLERATED, 0.0005) - 6.0).abs() < 0.1, "0.05 points beside 0.01 %");
         control.push(&tick((0, 0), (1_000_000, 100_000)));
         assert!((control.tolerated_ratio(LEAST_TOLERATED, 0.0005) - 1.1).abs() < 1e-9, "never below 1.1");
+    }
+
+    #[test]
+    fn the_excess_and_a_tenth_of_half_the_rate_are_the_tolerance() {
+        let mut control = Control::default();
+        control.push(&tick((0, 0), (1_000_000, 2_000)));
+        assert!((control.excess(0.0005) - 0.0004).abs() < 1e-6, "{}", control.excess(0.0005));
+        control.push(&tick((0, 0), (1_000_000, 100_000)));
+        assert!(control.excess(0.0005) <= 0.0, "a tenth of half of 5 % is more than 0.05 points");
     }
 
     #[test]

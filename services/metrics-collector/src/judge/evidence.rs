@@ -11,7 +11,7 @@
 //! *ever* with probability at most alpha (Ville). The portfolio:
 //!
 //! - six ratios m, each with its part;
-//! - onset: seven tenths of the money are bet from the first tick. The rest is set aside and enters little by little,
+//! - onset: four fifths of the money are bet from the first tick. The rest is set aside and enters little by little,
 //!   so that a fault that begins late meets fresh money: at minute t, the part t / (15 + t) of that rest has entered.
 //!   The weights of all onsets sum to exactly that rest however long it lasts, so Ville's bound needs no horizon; the
 //!   first 15 minutes get about as much as everything after them. What has not entered is kept as cash.
@@ -20,9 +20,11 @@
 //! worse either. A ratio 1 + delta / p_b, with the control's past rate p_b, would say so too, but it grows without
 //! end beside a control without errors, and a large ratio hides almost everything where the control is small: with 0
 //! errors in 20,000 control requests it is 11, and at a weight of 90 % thousands of requests with 5 % errors would
-//! pass. So rho0 stays 1.1 and the excess is paid for instead: delta n_c tolerated errors lift a bet's expectation by
+//! pass. So rho0 stays, and the excess is paid for instead: delta n_c tolerated errors lift a bet's expectation by
 //! at most the factor e^(delta n_c (m D - 1)), because (1 + a + b) <= (1 + a)(1 + b), and each bet is divided by
-//! that. The bound holds for every canary rate up to 1.1 p + delta, whatever p is and however it moves.
+//! that. The bound holds for every canary rate up to 1.1 p + delta, whatever p is and however it moves. Where 1.1 times
+//! the past rate covers a part of what is tolerated already, so much less is paid
+//! ([`Control::excess`](super::control::Control::excess)).
 //!
 //! All onsets of one ratio gain the same factor in a tick, so one sum per ratio is enough: with S the logarithm of the
 //! ratio's gain since the start, a stake w that enters when the gain is S' is worth w e^(S - S'). The cost per tick
@@ -48,13 +50,13 @@ use meshward_model::TickSample;
 use super::share;
 
 /// Ratios that are bet on, each with the fraction that it stakes in a bursty tick and its part of the money. Small
-/// ratios need most errors to be seen, so they have more than large ones.
+/// ratios need most errors to be seen, so they have most: what a large one lacks it makes up for with an error or two.
 const BETS: [(f64, f64, f64); 6] =
-    [(1.5, 0.1, 0.2), (2.0, 0.25, 0.25), (3.0, 0.5, 0.2), (6.0, 0.75, 0.15), (15.0, 0.95, 0.1), (50.0, 0.95, 0.1)];
+    [(1.5, 0.1, 0.25), (2.0, 0.25, 0.35), (3.0, 0.5, 0.15), (6.0, 0.75, 0.1), (15.0, 0.95, 0.075), (50.0, 0.95, 0.075)];
 /// Below this the evidence before a tick is so little that the tick stands alone.
 const LITTLE: f64 = 2.0;
 /// Part of the money that is bet from the first tick.
-const AT_START: f64 = 0.7;
+const AT_START: f64 = 0.8;
 /// Minutes after which half of the money for later onsets has entered.
 const HALF_ENTERED_MINUTES: f64 = 15.0;
 
@@ -103,7 +105,7 @@ pub struct Terms {
 #[derive(Clone, Debug)]
 pub struct Evidence {
     bets: [Bet; BETS.len()],
-    /// Money for later onsets that has entered, 0 to 3/10.
+    /// Money for later onsets that has entered, 0 to a fifth.
     entered: f64,
 }
 
@@ -251,8 +253,8 @@ mod tests {
         let needed = |tolerated: f64| {
             [10, 30, 50].map(|percent| control_errors.map(|errors| errors_needed(percent, errors, tolerated)))
         };
-        assert_eq!(needed(1.0), [[4, 4, 5, 8, 13], [6, 8, 11, 17, 32], [10, 13, 19, 32, 63]]);
-        assert_eq!(needed(1.1), [[4, 5, 6, 8, 14], [6, 8, 11, 19, 34], [11, 14, 20, 35, 69]]);
+        assert_eq!(needed(1.0), [[4, 4, 6, 8, 13], [6, 8, 11, 17, 31], [10, 14, 19, 32, 62]]);
+        assert_eq!(needed(1.1), [[4, 5, 6, 9, 14], [7, 9, 11, 19, 34], [11, 15, 20, 35, 67]]);
         assert_eq!(errors_needed(1, 0, 1.1), 3);
     }
 

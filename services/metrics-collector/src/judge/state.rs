@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use meshward_model::{JudgeOptions, Verdict, Weight};
 
 use super::{
-    Judgement, MIN_ERRORS, Sum, Tick, before,
+    Judgement, MIN_ERRORS, Sum, Tick,
+    before::{self, Likely},
     counts::{Count, Counts, Kind},
     guard::{self, Window},
     latency::{Latencies, SlowTick},
     objective::Objective,
-    sample, seconds_of, sentence,
+    sample::{self, UNREACHABLE},
+    seconds_of, sentence,
     stream::Stream,
 };
 
@@ -244,14 +246,23 @@ impl Judge {
             Some(share) if self.step.canary_requests >= 30 && self.step.control_requests >= 30 => share,
             _ => weight.fraction(),
         };
-        let ratio = self.errors.tolerated_ratio();
-        let required = sample::required_requests(share, self.errors.control(), ratio, &self.options);
+        let required = self.required_requests(share);
         let log_evidence = self.log_evidence();
         let (verdict, explanation) = match &self.decided {
             Some(decision) if weight != Weight::FULL => (Verdict::Regression, self.reason(decision, log_evidence)),
             _ => self.judge_step(weight, required, log_evidence),
         };
         Judgement { verdict, explanation, log_evidence, required_requests: required }
+    }
+
+    /// The sample with which each null would be refuted: the more likely it is, the more evidence that takes.
+    fn required_requests(&self, share: f64) -> u64 {
+        let needed = |likely: Likely| {
+            let options = JudgeOptions { alpha: self.options.alpha / likely.probability, ..self.options };
+            sample::required_requests(share, self.errors.control(), likely.ratio, &options)
+        };
+        let ratios = self.errors.ratios().into_iter();
+        ratios.filter(|likely| likely.probability > self.options.alpha).map(needed).max().unwrap_or(UNREACHABLE)
     }
 
     fn reason(&self, decision: &Decision, log_evidence: f64) -> String {
