@@ -14,6 +14,7 @@
 //!
 //! How far its verdicts are those of real clusters is measured by [`corpus`], which `meshward-validator-corpus` prints.
 
+pub mod access;
 pub mod app;
 pub mod config;
 pub mod corpus;

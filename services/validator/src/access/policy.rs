@@ -1,0 +1,94 @@
+//! A policy, read once and asked often.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Call, Workload, rule, rule::Rule};
+
+/// What a policy does with a request that it meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Lets it through.
+    Allow,
+    /// Refuses it.
+    Deny,
+    /// Asks a provider.
+    Custom,
+    /// Nothing: it is an audit or a dry run.
+    Nothing,
+}
+
+/// A policy that cannot be evaluated: which, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("AuthorizationPolicy {name} cannot be evaluated: {why}")]
+pub struct Invalid {
+    /// "namespace/name".
+    pub name: String,
+    /// In one clause.
+    pub why: String,
+}
+
+/// An AuthorizationPolicy.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// "namespace/name".
+    pub name: String,
+    /// Its action.
+    pub action: Action,
+    namespace: String,
+    selector: BTreeMap<String, String>,
+    /// It is for a gateway or waypoint, not for sidecars.
+    is_attached: bool,
+    rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// Reads an object of Istio's kind AuthorizationPolicy.
+    ///
+    /// # Errors
+    /// [`Invalid`], for a field or value that has no meaning here.
+    pub fn new(object: &Value) -> Result<Self, Invalid> {
+        let (metadata, spec) = (&object["metadata"], &object["spec"]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let namespace = text(&metadata["namespace"]);
+        let name = format!("{namespace}/{}", text(&metadata["name"]));
+        let invalid = |why: String| Invalid { name: name.clone(), why };
+        let dry_run = metadata["annotations"]["istio.io/dry-run"].as_str();
+        let action = match spec["action"].as_str().unwrap_or("ALLOW") {
+            // As Go reads a truth value.
+            _ if dry_run.is_some_and(|said| ["1", "t", "T", "true", "TRUE", "True"].contains(&said)) => Action::Nothing,
+            "ALLOW" => Action::Allow,
+            "DENY" => Action::Deny,
+            "CUSTOM" => Action::Custom,
+            "AUDIT" => Action::Nothing,
+            other => return Err(invalid(format!("{other:?} is no action"))),
+        };
+        let rules = spec["rules"].as_array().into_iter().flatten();
+        let rules = rules.map(|rule| Rule::new(rule, &namespace)).collect::<Result<_, _>>().map_err(invalid)?;
+        let labels = spec["selector"]["matchLabels"].as_object().into_iter().flatten();
+        Ok(Self {
+            name: name.clone(),
+            action,
+            selector: labels.map(|(key, value)| (key.clone(), text(value))).collect(),
+            is_attached: ["targetRef", "targetRefs"].iter().any(|field| !spec[*field].is_null()),
+            namespace,
+            rules,
+        })
+    }
+
+    /// Whether it is for a workload's sidecar: one of its own namespace, or of any if it lies in the root namespace.
+    #[must_use]
+    pub fn selects(&self, workload: &Workload, root: &str) -> bool {
+        let has = |(key, value): (&String, &String)| workload.labels.get(key) == Some(value);
+        !self.is_attached
+            && (self.namespace == workload.namespace || self.namespace == root)
+            && self.selector.iter().all(has)
+    }
+
+    /// Whether any of its rules meets a call. Without rules it meets none.
+    #[must_use]
+    pub fn meets(&self, call: &Call) -> Option<bool> {
+        rule::any(self.rules.iter().map(|rule| rule.meets(call)))
+    }
+}

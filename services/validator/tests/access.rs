@@ -1,0 +1,121 @@
+//! The evaluation of AuthorizationPolicies against real Envoys: random policies are applied to a real API server, istiod
+//! makes of them what it makes in production, and thousands of random requests go through a server's sidecar. Every
+//! one must get the answer that [`access::decide`] gives. Run `deploy/local/install stack` once before.
+//!
+//! What an upstream Envoy cannot show: who the caller is, since Istio takes the identity from a filter of its own. No
+//! caller here has one, so rules on identities are tested for its absence only.
+
+#[path = "access/world.rs"]
+mod world;
+
+use std::net::IpAddr;
+
+use futures::{StreamExt as _, stream};
+use meshward_validator::access::{self, Call, Policy};
+use serde_json::{Value, json};
+
+use world::{CLIENTS, Dice, World};
+
+/// Sets of policies.
+const SETS: usize = 40;
+/// Requests for each set.
+const REQUESTS: usize = 250;
+/// Requests at once.
+const PARALLEL: usize = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_is_decided_as_envoy_decides_it() {
+    let world = World::start().await;
+    let mut dice = Dice::new(3);
+    let (mut compared, mut denied, mut disagreements) = (0, 0, Vec::new());
+    for set in 0..SETS {
+        let policies: Vec<_> = (0..=dice.below(4)).map(|index| world.policy(&mut dice, index)).collect();
+        world.put_in_place(set, &policies).await;
+        let read: Vec<_> = policies.iter().map(|policy| Policy::new(policy).expect("it is read")).collect();
+        let requests: Vec<_> = (0..REQUESTS).map(|_| Request::thrown(&mut dice)).collect();
+        let answers = stream::iter(requests).map(|request| async {
+            let got = world.is_let_in(&request).await;
+            (request, got)
+        });
+        let answers: Vec<_> = answers.buffer_unordered(PARALLEL).collect().await;
+        for (request, let_in) in answers {
+            let decision = access::decide(&read, "istio-system", &world.workload(), &request.as_call(&world));
+            compared += 1;
+            denied += usize::from(!let_in);
+            if decision.lets_in() != Some(let_in) {
+                disagreements.push(format!("{request:?}: Envoy {let_in}, we {decision:?}, {}", json!(policies)));
+            }
+        }
+    }
+    world.stop().await;
+    println!("{compared} requests compared, {denied} denied, {} disagreements", disagreements.len());
+    assert!(
+        disagreements.is_empty(),
+        "{} of {compared}:\n{}",
+        disagreements.len(),
+        disagreements[..1.min(disagreements.len())].join("\n")
+    );
+    assert_eq!(compared, SETS * REQUESTS);
+    assert!(denied > compared / 5 && denied < compared * 4 / 5, "{denied} of {compared} denied: the test sees both");
+}
+
+/// A request as it is sent.
+#[derive(Clone, Debug)]
+pub struct Request {
+    client: usize,
+    method: &'static str,
+    path: &'static str,
+    query: &'static str,
+    host: &'static str,
+    forwarded_for: Option<&'static str>,
+    team: Option<&'static str>,
+    claims: Option<Value>,
+}
+
+impl Request {
+    fn thrown(dice: &mut Dice) -> Self {
+        let claims = json!({
+            "iss": dice.pick(&["https://a.example", "https://b.example/x"]),
+            "sub": dice.pick(&["ann", "bob"]),
+            "aud": dice.pick_value(&[json!("one"), json!(["one", "two"]), json!(["three"])]),
+            "azp": dice.pick(&["app", "cli"]),
+            "scope": dice.pick(&["read", "read write", ""]),
+            "role": dice.pick(&["admin", "admin user", "user"]),
+            "realm": {"groups": dice.pick_value(&[json!(["red", "blue"]), json!([]), json!("red")])},
+            "exp": 4_000_000_000_u64,
+        });
+        Self {
+            client: dice.below(CLIENTS.len()),
+            method: dice.pick(&["GET", "POST", "PUT"]),
+            path: dice.pick(&["/", "/a", "/a/b", "/a/b/c", "/admin", "/admin/x", "/A", "/items/7/notes"]),
+            query: dice.pick(&["", "", "?q=/a"]),
+            host: dice.pick(&["cart.shop", "Cart.Shop", "cart.shop:8080", "other.example"]),
+            forwarded_for: dice.maybe(3).then(|| dice.pick(&["203.0.113.9", "198.51.100.1"])),
+            team: dice.maybe(2).then(|| dice.pick(&["red", "green", "greenish", ""])),
+            claims: dice.maybe(2).then_some(claims),
+        }
+    }
+
+    fn as_call(&self, world: &World) -> Call {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let source = address(CLIENTS[self.client]);
+        let headers = self.team.map(|team| ("x-team".to_owned(), team.to_owned()));
+        Call {
+            principal: access::Fact::Absent,
+            source_ip: source.into(),
+            remote_ip: self.forwarded_for.map_or(source, address).into(),
+            destination_ip: world.address().ip().into(),
+            port: world.address().port().into(),
+            sni: access::Fact::Absent,
+            host: self.host.to_owned().into(),
+            method: self.method.to_owned().into(),
+            path: self.path.to_owned().into(),
+            headers: headers.into_iter().collect(),
+            all_headers: true,
+            token: self
+                .claims
+                .clone()
+                .map_or(access::Fact::Absent, |claims| access::Fact::Known(access::Token { claims })),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The stack with one server, random policies for it, and requests to it.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use kube::{
+    api::{Api, DeleteParams, DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use meshward_local::{
+    stack::{NAMESPACE, Server, Stack, StackOptions, Upstreams},
+    tools::Tools,
+    upstream::{Upstream, UpstreamConfig},
+};
+use meshward_validator::access::Workload;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Request;
+
+/// Addresses from which requests come.
+pub const CLIENTS: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.9.9.9"];
+
+/// Signs tokens, as the RequestAuthentication knows it.
+const SECRET: &[u8] = b"a secret of this test alone, 32 b";
+const SECRET_BASE64: &str = "YSBzZWNyZXQgb2YgdGhpcyB0ZXN0IGFsb25lLCAzMiBi";
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct World {
+    stack: Stack,
+    server: Server,
+    upstream: Upstream,
+    clients: Vec<reqwest::Client>,
+    _dir: TempDir,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        // Nothing listens there: the callers of this stack are not used.
+        let nowhere = "127.0.0.1:9".parse().expect("an address");
+        let upstreams = Upstreams { checkout: nowhere, checkout_next: nowhere, catalog: nowhere };
+        let tools = Tools::locate().expect("the tools");
+        let stack = Stack::start(StackOptions { dir: dir.path().to_owned(), tools, upstreams }).await.expect("a stack");
+        let upstream = Upstream::start(UpstreamConfig::new("server")).await.expect("a server");
+        let server = stack.start_server(upstream.address()).await.expect("its sidecar");
+        let client = |address: &&str| {
+            let local = address.parse().expect("an address");
+            // Each request on a connection of its own: one that is open keeps the policies it began with.
+            let builder = reqwest::Client::builder().no_proxy().local_address(Some(local)).pool_max_idle_per_host(0);
+            builder.timeout(PATIENCE).build().expect("a client")
+        };
+        let clients = CLIENTS.iter().map(client).collect();
+        let world = Self { stack, server, upstream, clients, _dir: dir };
+        let keys = json!({"keys": [{"kty": "oct", "kid": "a", "alg": "HS256", "k": SECRET_BASE64}]}).to_string();
+        let issuer = |issuer: &str| json!({"issuer": issuer, "jwks": keys});
+        let rules = json!([issuer("https://a.example"), issuer("https://b.example/x")]);
+        let authentication =
+            object("RequestAuthentication", "tokens", json!({"selector": selector(), "jwtRules": rules}));
+        world.apply(&authentication).await;
+        world
+    }
+
+    pub async fn stop(self) {
+        self.server.stop().await;
+        self.upstream.stop().await;
+        self.stack.stop().await;
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.ingress
+    }
+
+    pub fn workload(&self) -> Workload {
+        let labels = BTreeMap::from([("app".to_owned(), Server::APP.to_owned())]);
+        Workload { namespace: NAMESPACE.to_owned(), labels }
+    }
+
+    fn api(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("security.istio.io", "v1", kind));
+        Api::namespaced_with(self.stack.client().clone(), NAMESPACE, &resource)
+    }
+
+    async fn apply(&self, object: &Value) {
+        let (kind, name) =
+            (object["kind"].as_str().expect("a kind"), object["metadata"]["name"].as_str().expect("a name"));
+        let parameters = PatchParams::apply("test").force();
+        let applied = self.api(kind).patch(name, &parameters, &Patch::Apply(object)).await;
+        applied.unwrap_or_else(|error| panic!("{error}: {object:#}"));
+    }
+
+    /// Makes these the only policies, and waits until Envoy has them: a last one refuses a path of its own. It is the
+    /// newest, so that who has it has the others.
+    pub async fn put_in_place(&self, set: usize, policies: &[Value]) {
+        let api = self.api("AuthorizationPolicy");
+        for policy in api.list(&Default::default()).await.expect("a list") {
+            api.delete(policy.metadata.name.as_deref().expect("a name"), &DeleteParams::default())
+                .await
+                .expect("it goes");
+        }
+        for policy in policies {
+            self.apply(policy).await;
+        }
+        let path = format!("/set-{set}-is-in-place");
+        let rules = json!([{"to": [{"operation": {"paths": [path]}}]}]);
+        let last = json!({"selector": selector(), "action": "DENY", "rules": rules});
+        self.apply(&object("AuthorizationPolicy", "zz-in-place", last)).await;
+        let begun = std::time::Instant::now();
+        loop {
+            // Only the last one's refusal is sure to be its own: the others may let nothing in.
+            let dump = self.clients[0].get(format!("{}/config_dump?resource=dynamic_listeners", self.server.admin_url));
+            let text = dump.send().await.expect("Envoy answers").text().await.expect("a text");
+            if text.contains(&path) && !text.contains("\"warming_state\"") && !text.contains("\"draining_state\"") {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "set {set} is never in place");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub async fn is_let_in(&self, request: &Request) -> bool {
+        let method = Method::from_bytes(request.method.as_bytes()).expect("a method");
+        let url = format!("http://{}{}{}", self.address(), request.path, request.query);
+        let mut sent = self.clients[request.client].request(method, url).header("host", request.host);
+        if let Some(address) = request.forwarded_for {
+            sent = sent.header("x-forwarded-for", address);
+        }
+        if let Some(team) = request.team {
+            sent = sent.header("x-team", team);
+        }
+        if let Some(claims) = &request.claims {
+            let header = Header { kid: Some("a".to_owned()), ..Header::new(Algorithm::HS256) };
+            let token = jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(SECRET)).expect("a token");
+            sent = sent.bearer_auth(token);
+        }
+        let response = sent.send().await.expect("Envoy answers");
+        match response.status() {
+            StatusCode::FORBIDDEN => false,
+            StatusCode::UNAUTHORIZED => panic!("the token is not taken: {}", response.text().await.unwrap_or_default()),
+            _ => true,
+        }
+    }
+
+    /// A random policy for the server, or for another workload.
+    pub fn policy(&self, dice: &mut Dice, index: usize) -> Value {
+        let action = dice.pick(&["ALLOW", "ALLOW", "ALLOW", "DENY", "AUDIT"]);
+        let rules: Vec<_> = (0..=dice.below(3)).map(|_| self.rule(dice)).collect();
+        let mut spec = json!({"action": action, "rules": rules});
+        match dice.below(8) {
+            0 => spec["selector"] = json!({"matchLabels": {"app": "another"}}),
+            1 => {}
+            _ => spec["selector"] = selector(),
+        }
+        let mut policy = object("AuthorizationPolicy", &format!("policy-{index}"), spec);
+        if action != "AUDIT" && dice.maybe(12) {
+            policy["metadata"]["annotations"] = json!({"istio.io/dry-run": "true"});
+        }
+        policy
+    }
+
+    fn rule(&self, dice: &mut Dice) -> Value {
+        let mut rule = json!({});
+        if dice.maybe(2) {
+            rule["to"] = (0..=dice.below(2)).map(|_| json!({"operation": self.operation(dice)})).collect();
+        }
+        if dice.maybe(3) {
+            rule["from"] = json!([{"source": self.source(dice)}]);
+        }
+        if dice.maybe(3) {
+            rule["when"] = json!([self.condition(dice)]);
+        }
+        rule
+    }
+
+    fn operation(&self, dice: &mut Dice) -> Value {
+        let mut operation = json!({});
+        let port = self.address().port().to_string();
+        for _ in 0..=dice.below(2) {
+            let (field, values) = match dice.below(4) {
+                0 => ("methods", dice.some(&["GET", "POST", "P*", "*T", "*"])),
+                1 => ("hosts", dice.some(&["cart.shop", "CART.*", "*.example", "cart.shop:8080", "*"])),
+                2 => ("ports", json!([if dice.maybe(3) { "9999".to_owned() } else { port.clone() }])),
+                _ => ("paths", dice.some(&["/", "/a", "/a/*", "*/b", "/admin*", "/{*}/b", "/items/{*}/{**}", "/A"])),
+            };
+            operation[negated(dice, field)] = values;
+        }
+        operation
+    }
+
+    fn source(&self, dice: &mut Dice) -> Value {
+        let (field, values) = match dice.below(6) {
+            0 => ("ipBlocks", dice.some(&["127.0.0.1", "127.0.0.0/24", "127.9.0.0/16", "10.0.0.0/8"])),
+            1 => ("remoteIpBlocks", dice.some(&["203.0.113.0/24", "127.0.0.0/8", "198.51.100.1"])),
+            2 => ("principals", dice.some(&["cluster.local/ns/a/sa/b", "*"])),
+            3 => ("namespaces", dice.some(&["shop", "web"])),
+            _ => (
+                "requestPrincipals",
+                dice.some(&["*", "https://a.example/ann", "https://a.example/*", "*/bob", "https://b.example/x/*"]),
+            ),
+        };
+        json!({negated(dice, field): values})
+    }
+
+    fn condition(&self, dice: &mut Dice) -> Value {
+        let address = self.address();
+        let (key, values) = match dice.below(10) {
+            0 => ("request.headers[X-Team]", dice.some(&["red", "green*", "*ish", "*"])),
+            1 => ("source.ip", dice.some(&["127.0.0.0/24", "127.9.9.9"])),
+            2 => ("remote.ip", dice.some(&["203.0.113.9", "127.0.0.0/8"])),
+            3 => (
+                "destination.ip",
+                json!([if dice.maybe(3) { "10.1.1.1".to_owned() } else { address.ip().to_string() }]),
+            ),
+            4 => ("destination.port", json!([if dice.maybe(3) { "1".to_owned() } else { address.port().to_string() }])),
+            5 => ("request.auth.audiences", dice.some(&["one", "t*", "*"])),
+            6 => ("request.auth.presenter", dice.some(&["app", "c*"])),
+            7 => ("request.auth.claims[scope]", dice.some(&["read", "write", "*"])),
+            8 => ("request.auth.claims[role]", dice.some(&["admin", "user", "*user"])),
+            _ => ("request.auth.claims[realm][groups]", dice.some(&["red", "b*", "*"])),
+        };
+        json!({"key": key, if dice.maybe(3) { "notValues" } else { "values" }: values})
+    }
+}
+
+fn negated(dice: &mut Dice, field: &str) -> String {
+    if !dice.maybe(3) {
+        return field.to_owned();
+    }
+    format!("not{}{}", field[..1].to_uppercase(), &field[1..])
+}
+
+fn selector() -> Value {
+    json!({"matchLabels": {"app": Server::APP}})
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
+}
+
+/// Numbers that look random and are the same every time.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, count: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % count
+    }
+
+    /// Once in so many times.
+    pub fn maybe(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    pub fn pick(&mut self, from: &[&'static str]) -> &'static str {
+        from[self.below(from.len())]
+    }
+
+    pub fn pick_value(&mut self, from: &[Value]) -> Value {
+        from[self.below(from.len())].clone()
+    }
+
+    /// One or two of them.
+    fn some(&mut self, from: &[&'static str]) -> Value {
+        let (first, second) = (self.pick(from), self.pick(from));
+        if first == second || self.maybe(2) { json!([first]) } else { json!([first, second]) }
+    }
+}
