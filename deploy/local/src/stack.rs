@@ -101,14 +101,12 @@ impl Stack {
         processes.push(process);
 
         let mut sidecars = Vec::new();
-        for started in futures::future::join_all(
-            mesh::CALLERS.iter().map(|caller| envoy::start(caller, network, istiod.grpc, &dir, &tools, &logs)),
-        )
-        .await
-        {
-            let (process, sidecar) = started?;
+        let workloads = mesh::CALLERS.each_ref().map(|caller| caller.workload(network));
+        let started = workloads.iter().map(|workload| envoy::start(workload, istiod.grpc, &dir, &tools, &logs));
+        for (caller, started) in mesh::CALLERS.iter().zip(futures::future::join_all(started).await) {
+            let (process, envoy::Addresses { listener, admin_url }) = started?;
             processes.push(process);
-            sidecars.push(sidecar);
+            sidecars.push(Sidecar { caller, egress: listener, admin_url });
         }
         Ok(Self { processes, dir, tools, api, istiod, sidecars, prometheus })
     }

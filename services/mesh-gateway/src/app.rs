@@ -166,7 +166,12 @@ impl Gateway {
             Ok(live) => live,
             Err(answer) => return Ok(*answer),
         };
-        let expected = expected(intent, applied.target.clone(), live);
+        let mut expected = expected(intent, applied.target.clone(), live);
+        match cohorts(cluster, intent).await {
+            Ok(Some(cohorts)) => expected.decided_by_labels(cohorts),
+            Ok(None) => {}
+            Err(error) => return Ok(proof::unknown(&error.to_string(), start.elapsed(), self.clock.now())),
+        }
         let proof = proof::wait(&*self.plane, &expected, Patience { timeout }, || self.clock.now()).await;
         // A change during the wait would make the proof one of somebody else's object.
         match self.undrifted(cluster, intent, applied, start).await {
@@ -300,6 +305,17 @@ async fn newest<'a>(cluster: &dyn Cluster, need: &'a Need) -> Result<(&'a str, V
     Ok((&need.api_version, Vec::new()))
 }
 
+/// The pods that the intent divides, as they stand now; `None` if it divides none.
+async fn cohorts(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Option<proof::Cohorts>, Error> {
+    let phases = dialect::of(intent.target.mesh).render(intent)?;
+    let divided = phases.into_iter().find_map(|phase| match phase {
+        dialect::Phase::Pods(cohorts) => Some(cohorts),
+        dialect::Phase::Objects(_) => None,
+    });
+    let Some(divided) = divided else { return Ok(None) };
+    Ok(Some(apply::read_cohorts(cluster, &divided).await?))
+}
+
 /// What the control plane is held against.
 fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Expected {
     let spec = live.as_ref().map(object::spec);
@@ -313,7 +329,7 @@ fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Exp
     };
     let rebinds = before.is_none() || live.is_none() || !others.iter().all(same_binding);
     let through = dialect::of(target.mesh).through(intent);
-    Expected { target, object: live, others, rebinds, through }
+    Expected { target, object: live, others, rebinds, through, cohorts: None }
 }
 
 /// The object without what only the API server sets, so that an object that was read can be asked about.

@@ -46,6 +46,7 @@ use crate::{
 use decide::Action;
 use fence::Fence;
 pub use marks::Marks;
+pub use pods::read_cohorts;
 
 /// How often a decision is made anew because somebody else was faster.
 const ROUNDS: u32 = 5;

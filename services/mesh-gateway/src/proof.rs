@@ -35,6 +35,47 @@ pub struct Expected {
     pub rebinds: bool,
     /// Other objects in whose name proxies are configured with the content of this one.
     pub through: Vec<Target>,
+    /// The pods whose labels decide which of several objects governs them; `None` = labels are not what decides.
+    pub cohorts: Option<Cohorts>,
+}
+
+impl Expected {
+    /// The objects choose their pods by labels. An older object with the same content for other pods is then no other
+    /// one: who shows it tells.
+    pub fn decided_by_labels(&mut self, cohorts: Cohorts) {
+        let content = |spec: &Value| {
+            let mut spec = spec.clone();
+            if let Some(fields) = spec.as_object_mut() {
+                fields.retain(|field, _| field != "selector" && field != "workloadSelector");
+            }
+            spec
+        };
+        if let Some(written) = self.object.as_ref().map(|object| content(&object["spec"])) {
+            self.others.retain(|other| content(other) != written);
+        }
+        self.rebinds = true;
+        self.cohorts = Some(cohorts);
+    }
+}
+
+/// Pods that a label divides.
+#[derive(Clone, Debug, Default)]
+pub struct Cohorts {
+    /// The label.
+    pub key: String,
+    /// As they stand in the cluster.
+    pub pods: Vec<CohortPod>,
+}
+
+/// A pod of [`Cohorts`].
+#[derive(Clone, Debug)]
+pub struct CohortPod {
+    /// The name of its proxy, e.g. "checkout-0.shop".
+    pub proxy: String,
+    /// The value of the label; empty = none.
+    pub cohort: String,
+    /// It takes requests.
+    pub ready: bool,
 }
 
 /// What a proxy would be given now, compared with what was written.
@@ -74,6 +115,9 @@ pub struct Look {
     pub not_taken_in: Vec<String>,
     /// The proxies that the object concerns, of all replicas.
     pub proxies: Vec<ProxyLook>,
+    /// Proxies of pods that are not Ready, whose labels the control plane does not look at before they are. They are
+    /// governed by the version of their cohort before.
+    pub held_back: Vec<String>,
 }
 
 /// A mesh's control plane.

@@ -5,6 +5,8 @@
 
 #[path = "cluster/authorization.rs"]
 mod authorization;
+#[path = "cluster/cohorts.rs"]
+mod cohorts;
 #[path = "cluster/instances.rs"]
 mod instances;
 #[path = "cluster/scenarios.rs"]
@@ -19,6 +21,14 @@ use world::World;
 
 /// One stack at a time: two cores are soon busy.
 static ALONE: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cohorts_of_pods_on_a_real_control_plane() {
+    let _alone = ALONE.lock().await;
+    let world = World::start().await;
+    cohorts::each_pod_is_governed_by_one_version(&world).await;
+    world.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_on_a_real_control_plane() {

@@ -18,9 +18,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::mesh::{Caller, NAMESPACE, SERVICE_PORT};
+use super::mesh::{Caller, NAMESPACE, SERVICE_PORT, Workload};
 use super::prometheus::Target;
-use super::{READY, Sidecar, StackError, answers, error, http_client};
+use super::{READY, StackError, answers, error, http_client};
 use crate::process::{Process, Program};
 use crate::tools::Tools;
 
@@ -37,24 +37,31 @@ const REGEX_PROGRAM_LIMIT: u32 = 32768;
 /// What Prometheus scrapes of this caller's sidecar.
 pub(super) fn target(caller: &Caller, network: Ipv4Addr) -> Target {
     let labels = [("pod", caller.pod), ("namespace", NAMESPACE), ("app", caller.app)];
-    Target::new(SocketAddr::from((caller.address(network), ADMIN_PORT)), labels)
+    Target::new(SocketAddr::from((caller.workload(network).address, ADMIN_PORT)), labels)
+}
+
+/// Where a sidecar is reached.
+pub(super) struct Addresses {
+    /// Its listener.
+    pub listener: SocketAddr,
+    /// `http://IP:PORT` without a slash at the end.
+    pub admin_url: String,
 }
 
 /// Starts the sidecar; returns when it has its listener from istiod and accepts connections.
 pub(super) async fn start(
-    caller: &'static Caller,
-    network: Ipv4Addr,
+    workload: &Workload,
     istiod: SocketAddr,
     dir: &Path,
     tools: &Tools,
     logs: &Path,
-) -> Result<(Process, Sidecar), StackError> {
+) -> Result<(Process, Addresses), StackError> {
     let dir = dir.join("envoy");
     error::create_dir(&dir)?;
-    let bootstrap_file = dir.join(format!("{}.json", caller.pod));
-    let address = caller.address(network);
-    error::write(&bootstrap_file, format!("{:#}", bootstrap(caller, address, istiod)))?;
-    let program = Program::new(format!("envoy-{}", caller.app), &tools.envoy)
+    let bootstrap_file = dir.join(format!("{}.json", workload.pod));
+    let address = workload.address;
+    error::write(&bootstrap_file, format!("{:#}", bootstrap(workload, istiod)))?;
+    let program = Program::new(format!("envoy-{}", workload.pod), &tools.envoy)
         .directory(&dir)
         .arg("--config-path")
         .arg(&bootstrap_file)
@@ -64,9 +71,9 @@ pub(super) async fn start(
     let http = http_client()?;
     let process = Process::start(program, logs).await?;
     let admin_url = format!("http://{address}:{ADMIN_PORT}");
-    let egress = SocketAddr::from((address, SERVICE_PORT));
-    process.ready(READY, || is_live(&http, &admin_url, egress)).await?;
-    Ok((process, Sidecar { caller, egress, admin_url }))
+    let listener = SocketAddr::from((address, SERVICE_PORT));
+    process.ready(READY, || is_live(&http, &admin_url, listener)).await?;
+    Ok((process, Addresses { listener, admin_url }))
 }
 
 async fn is_live(http: &reqwest::Client, admin_url: &str, egress: SocketAddr) -> Result<(), String> {
@@ -76,21 +83,22 @@ async fn is_live(http: &reqwest::Client, admin_url: &str, egress: SocketAddr) ->
     Ok(())
 }
 
-fn bootstrap(caller: &Caller, address: Ipv4Addr, istiod: SocketAddr) -> Value {
+fn bootstrap(workload: &Workload, istiod: SocketAddr) -> Value {
+    let Workload { app, pod, address, .. } = workload;
     let ads = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
     json!({
         "node": {
-            "id": format!("sidecar~{address}~{}.{NAMESPACE}~{NAMESPACE}.svc.cluster.local", caller.pod),
-            "cluster": format!("{}.{NAMESPACE}", caller.app),
+            "id": format!("sidecar~{address}~{pod}.{NAMESPACE}~{NAMESPACE}.svc.cluster.local"),
+            "cluster": format!("{app}.{NAMESPACE}"),
             "metadata": {
-                "NAME": caller.pod,
+                "NAME": pod,
                 "NAMESPACE": NAMESPACE,
                 "INSTANCE_IPS": address.to_string(),
                 "CLUSTER_ID": "Kubernetes",
                 "ISTIO_VERSION": ISTIO_VERSION,
                 // The caller sends to the sidecar by itself; no traffic is captured.
                 "INTERCEPTION_MODE": "NONE",
-                "LABELS": {"app": caller.app},
+                "LABELS": {"app": app},
             },
         },
         "layered_runtime": {
@@ -100,7 +108,7 @@ fn bootstrap(caller: &Caller, address: Ipv4Addr, istiod: SocketAddr) -> Value {
             ],
         },
         "stats_config": stats_config(),
-        "admin": {"address": socket_address(SocketAddr::from((address, ADMIN_PORT)))},
+        "admin": {"address": socket_address(SocketAddr::from((*address, ADMIN_PORT)))},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC",

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::{StackError, istiod, objects};
 
+/// The label by which each pod has a Sidecar object of its own.
+const POD_LABEL: &str = "pod";
+
 /// The namespace of the demo mesh.
 pub const NAMESPACE: &str = "shop";
 
@@ -24,8 +27,8 @@ pub const CALLERS: [Caller; 2] = [
     Caller { app: "search", pod: "search-0", host: 2, egress: "./catalog.shop.svc.cluster.local" },
 ];
 
-/// A pod that serves requests through a sidecar, and calls nobody. It is not part of every stack.
-pub(super) const SERVER: Caller = Caller { app: "ledger", pod: "ledger-0", host: 1, egress: "~/*" };
+/// Where a pod that only serves may call: nowhere.
+const NOBODY: &str = "~/*";
 
 /// A pod that calls services through a sidecar.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,11 +44,38 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Its address in the stack's network.
-    pub(super) fn address(&self, network: Ipv4Addr) -> Ipv4Addr {
-        let [a, b, c, _] = network.octets();
-        Ipv4Addr::new(a, b, c, self.host)
+    /// Its pod in the stack's network.
+    pub(super) fn workload(&self, network: Ipv4Addr) -> Workload {
+        Workload {
+            app: self.app.to_owned(),
+            pod: self.pod.to_owned(),
+            address: in_network(network, self.host),
+            egress: self.egress,
+        }
     }
+}
+
+/// A pod and its sidecar.
+pub(super) struct Workload {
+    /// Its `app` label.
+    pub app: String,
+    /// The pod's name.
+    pub pod: String,
+    pub address: Ipv4Addr,
+    /// Which hosts it may call, as its Sidecar object says it.
+    egress: &'static str,
+}
+
+impl Workload {
+    /// A pod that serves and calls nobody; `host` is the last number of its address.
+    pub(super) fn server(app: &str, number: u8, network: Ipv4Addr, host: u8) -> Self {
+        Self { app: app.to_owned(), pod: format!("{app}-{number}"), address: in_network(network, host), egress: NOBODY }
+    }
+}
+
+fn in_network(network: Ipv4Addr, host: u8) -> Ipv4Addr {
+    let [a, b, c, _] = network.octets();
+    Ipv4Addr::new(a, b, c, host)
 }
 
 /// Where the services of the demo mesh really listen.
@@ -71,33 +101,34 @@ pub(super) async fn create(client: &kube::Client, upstreams: &Upstreams, network
     for (name, address) in upstreams.by_name() {
         all.extend([service(name), workload_entry(name, address)]);
     }
-    for caller in &CALLERS {
-        all.extend([pod(caller), sidecar(caller, network)]);
+    let workloads = CALLERS.each_ref().map(|caller| caller.workload(network));
+    for workload in &workloads {
+        all.extend([pod(workload), sidecar(workload)]);
     }
     objects::apply_all(client, &all).await?;
-    for caller in &CALLERS {
-        objects::apply_status(client, &pod_status(caller, network)).await?;
+    for workload in &workloads {
+        objects::apply_status(client, &pod_status(workload)).await?;
     }
     Ok(())
 }
 
-/// Creates the server's pod, and a sidecar that hands on to `upstream` what it lets in.
+/// Creates the service of an app and a serving pod of it, with a sidecar that hands on to `upstream` what it lets in.
 pub(super) async fn create_server(
     client: &kube::Client,
     upstream: SocketAddr,
-    network: Ipv4Addr,
+    workload: &Workload,
 ) -> Result<(), StackError> {
-    let mut with_ingress = sidecar(&SERVER, network);
+    let mut with_ingress = sidecar(workload);
     with_ingress["spec"]["ingress"] = json!([{
         "port": {"number": SERVICE_PORT, "protocol": "HTTP", "name": "http"},
-        "bind": SERVER.address(network).to_string(),
+        "bind": workload.address.to_string(),
         "captureMode": "NONE",
         "defaultEndpoint": upstream.to_string(),
     }]);
     // None of its own: whom it calls is of no interest, and the listener would have the same port.
-    with_ingress["spec"]["egress"] = json!([{"hosts": [SERVER.egress]}]);
-    objects::apply_all(client, &[service(SERVER.app), pod(&SERVER), with_ingress]).await?;
-    objects::apply_status(client, &pod_status(&SERVER, network)).await
+    with_ingress["spec"]["egress"] = json!([{"hosts": [workload.egress]}]);
+    objects::apply_all(client, &[service(&workload.app), pod(workload), with_ingress]).await?;
+    objects::apply_status(client, &pod_status(workload)).await
 }
 
 fn no_mutual_tls() -> Value {
@@ -134,22 +165,22 @@ fn workload_entry(name: &str, address: SocketAddr) -> Value {
     })
 }
 
-fn pod(caller: &Caller) -> Value {
+fn pod(workload: &Workload) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": caller.pod, "namespace": NAMESPACE, "labels": {"app": caller.app}},
+        "metadata": {"name": workload.pod, "namespace": NAMESPACE, "labels": {"app": workload.app, POD_LABEL: workload.pod}},
         // Never pulled: nothing here runs containers.
         "spec": {"containers": [{"name": "app", "image": "none"}]},
     })
 }
 
-fn pod_status(caller: &Caller, network: Ipv4Addr) -> Value {
-    let address = caller.address(network).to_string();
+fn pod_status(workload: &Workload) -> Value {
+    let address = workload.address.to_string();
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": caller.pod, "namespace": NAMESPACE},
+        "metadata": {"name": workload.pod, "namespace": NAMESPACE},
         "status": {
             "phase": "Running",
             "podIP": address,
@@ -160,18 +191,18 @@ fn pod_status(caller: &Caller, network: Ipv4Addr) -> Value {
 }
 
 /// No traffic is captured: the caller sends its requests to the listener by itself.
-fn sidecar(caller: &Caller, network: Ipv4Addr) -> Value {
+fn sidecar(workload: &Workload) -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1",
         "kind": "Sidecar",
-        "metadata": {"name": caller.app, "namespace": NAMESPACE},
+        "metadata": {"name": workload.pod, "namespace": NAMESPACE},
         "spec": {
-            "workloadSelector": {"labels": {"app": caller.app}},
+            "workloadSelector": {"labels": {POD_LABEL: workload.pod}},
             "egress": [{
                 "port": {"number": SERVICE_PORT, "protocol": "HTTP", "name": "http"},
-                "bind": caller.address(network).to_string(),
+                "bind": workload.address.to_string(),
                 "captureMode": "NONE",
-                "hosts": [caller.egress],
+                "hosts": [workload.egress],
             }],
         },
     })

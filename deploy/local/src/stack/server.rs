@@ -4,6 +4,7 @@
 //! with every filter that Istio puts there, and hands on what passes to a real server on this machine.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use super::{Stack, StackError, envoy, error, mesh};
 use crate::process::Process;
@@ -20,8 +21,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// The `app` label of the pod, for selectors.
-    pub const APP: &'static str = mesh::SERVER.app;
+    /// The `app` label of the pod that [`Stack::start_server`] starts, for selectors.
+    pub const APP: &'static str = "ledger";
 
     /// Ends it, if need be by force.
     pub async fn stop(self) {
@@ -30,18 +31,40 @@ impl Server {
 }
 
 impl Stack {
-    /// Starts the one server of the mesh in front of `upstream`, an address on 127.0.0.1; returns when its listener
-    /// is there.
+    /// Starts one server in front of `upstream`, an address on 127.0.0.1; returns when its listener is there.
     ///
     /// # Errors
     /// [`StackError`]; nothing is left running then.
     pub async fn start_server(&self, upstream: SocketAddr) -> Result<Server, StackError> {
+        let mut servers = self.start_servers(Server::APP, 0..1, upstream).await?;
+        Ok(servers.remove(0))
+    }
+
+    /// Starts the pods `APP-NUMBER` of a service, all in front of `upstream`; returns when their listeners are there.
+    ///
+    /// # Errors
+    /// [`StackError`]; nothing is left running then.
+    pub async fn start_servers(
+        &self,
+        app: &str,
+        numbers: Range<u8>,
+        upstream: SocketAddr,
+    ) -> Result<Vec<Server>, StackError> {
         let ports = [mesh::SERVICE_PORT, envoy::ADMIN_PORT];
-        let network = error::port(crate::ports::free_network(1, &ports))?;
-        mesh::create_server(&self.api.client, upstream, network).await?;
-        let (process, sidecar) =
-            envoy::start(&mesh::SERVER, network, self.istiod.grpc, &self.dir, &self.tools, &self.logs()).await?;
-        let proxy = format!("{}.{}", mesh::SERVER.pod, mesh::NAMESPACE);
-        Ok(Server { process, proxy, ingress: sidecar.egress, admin_url: sidecar.admin_url })
+        let count = numbers.end - numbers.start;
+        let network = error::port(crate::ports::free_network(count, &ports))?;
+        let hosts = numbers.zip(1..);
+        let workloads: Vec<_> =
+            hosts.map(|(number, host)| mesh::Workload::server(app, number, network, host)).collect();
+        let started = workloads.iter().map(|workload| self.start_one(workload, upstream));
+        futures::future::try_join_all(started).await
+    }
+
+    async fn start_one(&self, workload: &mesh::Workload, upstream: SocketAddr) -> Result<Server, StackError> {
+        mesh::create_server(&self.api.client, upstream, workload).await?;
+        let logs = self.logs();
+        let started = envoy::start(workload, self.istiod.grpc, &self.dir, &self.tools, &logs).await?;
+        let (process, envoy::Addresses { listener, admin_url }) = started;
+        Ok(Server { process, proxy: format!("{}.{}", workload.pod, mesh::NAMESPACE), ingress: listener, admin_url })
     }
 }

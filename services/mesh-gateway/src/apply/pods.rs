@@ -19,6 +19,7 @@ use crate::{
     error::Error,
     instances::{self, NOT_ENDED},
     object,
+    proof::{CohortPod, Cohorts},
 };
 
 /// Pods whose labels are changed between two looks at the fence.
@@ -70,6 +71,18 @@ async fn read(cluster: &dyn Cluster, wanted: &PodCohorts, exact: bool) -> Result
     };
     let selection = Selection { labels, fields, exact, ..Selection::of("v1", "pods").within(&wanted.namespace) };
     Ok(cluster.select(&selection).await?.objects)
+}
+
+/// The pods that are divided, as they stand in the cluster now, also if the label is to be taken away.
+pub async fn read_cohorts(cluster: &dyn Cluster, divided: &PodCohorts) -> Result<Cohorts, ClusterError> {
+    let all = PodCohorts { share: Some(Weight::ZERO), ..divided.clone() };
+    let pods = read(cluster, &all, true).await?;
+    let cohort_pod = |pod: &Value| CohortPod {
+        proxy: format!("{}.{}", pod["metadata"]["name"].as_str().unwrap_or_default(), divided.namespace),
+        cohort: pod["metadata"]["labels"][&divided.key].as_str().unwrap_or_default().to_owned(),
+        ready: instances::is_ready(pod),
+    };
+    Ok(Cohorts { key: divided.key.clone(), pods: pods.iter().map(cohort_pod).collect() })
 }
 
 /// What must change.

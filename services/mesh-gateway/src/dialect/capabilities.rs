@@ -86,6 +86,7 @@ mod tests {
             "AuthorizationPolicy" => {
                 json!({"rules": [{"to": [{"operation": {"paths": [format!("/{name}")]}}]}]})
             }
+            "PeerAuthentication" => json!({"mtls": {"mode": if name == "a" { "PERMISSIVE" } else { "STRICT" }}}),
             _ => json!({"field": name}),
         };
         ["a", "b"].map(|name| json!({"metadata": {"name": "x", "namespace": "n"}, "spec": spec(name)}))
@@ -95,7 +96,7 @@ mod tests {
     /// one the best.
     fn examples(row: &Capability) -> Vec<([Value; 2], Vec<Value>)> {
         match row.mesh {
-            Mesh::Istio => vec![(versions(row.kind), Vec::new())],
+            Mesh::Istio => vec![(versions(row.kind), neighbours())],
             Mesh::Linkerd => crate::dialect::linkerd::examples(row.group, row.kind),
         }
     }
@@ -121,6 +122,12 @@ mod tests {
             neighbours,
         };
         of(row.mesh).plan(&question).ok().map(|planned| planned.plan.mechanism)
+    }
+
+    /// What stands around them: two pods.
+    fn neighbours() -> Vec<Value> {
+        let pod = |name| json!({"kind": "Pod", "metadata": {"name": name, "namespace": "n", "labels": {"app": "x"}}});
+        ["x-0", "x-1"].map(pod).into()
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 mod authorization_policy;
 mod cohort;
+mod instance;
+mod refused;
 mod virtual_service;
 
 use meshward_model::{ExposureIntent, Mechanism, Mesh, Target};
@@ -11,6 +13,7 @@ use serde_json::{Map, Value};
 use super::{Capability, Dialect, Need, Phase, Planned, Question, Unsupported, capabilities::mechanism_name, direct};
 
 pub use cohort::Cohort;
+use instance::Scope;
 pub(crate) use virtual_service::qualified;
 
 /// The dialect.
@@ -40,6 +43,8 @@ const KINDS: [(&str, &str); 15] = [
 enum Kind {
     VirtualService,
     AuthorizationPolicy,
+    /// One that only its pods' labels can share out.
+    Scoped(Scope),
 }
 
 impl Kind {
@@ -47,7 +52,7 @@ impl Kind {
         match (group, kind) {
             ("networking.istio.io", "VirtualService") => Some(Self::VirtualService),
             ("security.istio.io", "AuthorizationPolicy") => Some(Self::AuthorizationPolicy),
-            _ => None,
+            _ => Scope::of(group, kind).map(Self::Scoped),
         }
     }
 
@@ -59,7 +64,8 @@ impl Kind {
     fn mechanisms(self) -> &'static [Mechanism] {
         match self {
             Self::VirtualService => &[Mechanism::Request, Mechanism::Weight],
-            Self::AuthorizationPolicy => &[Mechanism::Request],
+            Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance],
+            Self::Scoped(_) => &[Mechanism::Instance],
         }
     }
 
@@ -88,11 +94,21 @@ impl Dialect for Istio {
     }
 
     fn needs(&self, question: &Question<'_>) -> Vec<Need> {
-        if direct::is_all_at_once(question) {
-            return Vec::new();
-        }
-        match Kind::of_target(question.target) {
-            Some(Kind::AuthorizationPolicy) => authorization_policy::needs(question),
+        let is_direct = match question.wanted {
+            None => direct::is_all_at_once(question),
+            wanted => wanted == Some(Mechanism::None),
+        };
+        match Kind::of_target(question.target).filter(|_| !is_direct) {
+            Some(Kind::AuthorizationPolicy) if question.wanted == Some(Mechanism::Request) => {
+                authorization_policy::needs(question)
+            }
+            Some(Kind::AuthorizationPolicy) => {
+                let mut all = authorization_policy::needs(question);
+                let by_pods = instance::needs(question, Scope::AuthorizationPolicy);
+                all.retain(|need| !by_pods.contains(need));
+                [by_pods, all].concat()
+            }
+            Some(Kind::Scoped(scope)) => instance::needs(question, scope),
             Some(Kind::VirtualService) if question.baseline.object.is_some() => {
                 vec![Need::all(&question.target.api_version, "VirtualService")]
             }
@@ -109,14 +125,11 @@ impl Dialect for Istio {
                 kind.check_wanted(wanted)?;
                 match kind {
                     Kind::VirtualService => virtual_service::plan(question),
-                    Kind::AuthorizationPolicy => authorization_policy::plan(question),
+                    Kind::AuthorizationPolicy => plan_authorization(question),
+                    Kind::Scoped(scope) => instance::plan(question, scope),
                 }
             }
-            (_, None) => Err(Unsupported::new(
-                format!("{} cannot be exposed step by step yet", question.target.kind),
-                "VirtualService and AuthorizationPolicy can; this kind can be released all at once: mechanism NONE \
-                 with the weight 100 %",
-            )),
+            (_, None) => Err(refused::step_by_step(&question.target.kind)),
         }
     }
 
@@ -125,6 +138,7 @@ impl Dialect for Istio {
             (Mechanism::None, _) => direct::render(intent),
             (_, Some(Kind::VirtualService)) => virtual_service::render(intent),
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::render(intent),
+            (Mechanism::Instance, _) => instance::render(intent),
             (mechanism, _) => Err(Unsupported::new(
                 format!("{} is not exposed by {mechanism:?}", intent.target.kind),
                 "ask for a plan and use its mechanism",
@@ -135,6 +149,7 @@ impl Dialect for Istio {
     fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
         Ok(match (intent.mechanism, Kind::of_target(&intent.target)) {
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::undo(intent),
+            (Mechanism::Instance, _) => return instance::undo(intent),
             _ => direct::undo(intent),
         })
     }
@@ -142,6 +157,30 @@ impl Dialect for Istio {
     fn through(&self, intent: &ExposureIntent) -> Vec<Target> {
         virtual_service::through(intent)
     }
+}
+
+/// By request ids where that is exact, else by pods.
+fn plan_authorization(question: &Question<'_>) -> Result<Planned, Unsupported> {
+    let by_pods = || {
+        let versions = question.baseline.object.iter().chain([question.canary]);
+        versions.map(authorization_policy::check_dry_run).collect::<Result<(), _>>()?;
+        instance::plan(question, Scope::AuthorizationPolicy)
+    };
+    match question.wanted {
+        Some(Mechanism::Instance) => by_pods(),
+        Some(_) => authorization_policy::plan(question),
+        None => authorization_policy::plan(question).or_else(|by_request| {
+            by_pods().map_err(|by_pods| Unsupported {
+                reason: format!("{}; by pods: {}", by_request.reason, by_pods.reason),
+                would_work: by_request.would_work,
+            })
+        }),
+    }
+}
+
+/// The neighbours of a kind.
+fn neighbours_of<'a>(question: &Question<'a>, kind: &str) -> impl Iterator<Item = &'a Value> {
+    question.neighbours.iter().filter(move |object| object["kind"] == kind)
 }
 
 /// The names of the top-level fields that differ, except one.

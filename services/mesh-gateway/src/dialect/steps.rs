@@ -1,8 +1,8 @@
 //! The steps of a plan, whatever the mesh and the mechanism: what [`super::Dialect::render`] would write at each weight.
 
 use meshward_model::{
-    Baseline, ExposureIntent, Mechanism, Operation, PlannedCohort, PlannedStep, PlannedWrite, RelatedBaseline, Target,
-    Weight,
+    Baseline, Digest, ExposureIntent, Mechanism, Operation, PlannedCohort, PlannedStep, PlannedWrite, RelatedBaseline,
+    Target, Weight,
 };
 use serde_json::{Value, json};
 
@@ -107,6 +107,14 @@ fn cohorts(phases: &[Phase]) -> Vec<PlannedCohort> {
         });
     }
     cohorts
+}
+
+/// The key of the label that tells the pods of a deployment's cohorts apart: one for each object that is released, known
+/// when the plan is made.
+pub(super) fn cohort_key(target: &Target) -> String {
+    let digest = Digest::of(&Value::from(target.key())).to_string();
+    let hex = digest.rsplit(':').next().and_then(|hex| hex.get(..10)).unwrap_or_default();
+    format!("meshward.io/cohort-{hex}")
 }
 
 /// The object of a step, carrying marks.

@@ -11,6 +11,9 @@
 //! - `/debug/syncz` has per proxy and kind of configuration the nonce last sent and the one last acknowledged; a nonce
 //!   begins with the version of the push context that it was made from. After a refusal `lastError` has Envoy's words.
 //!
+//! Where labels decide which object governs a pod, `/debug/adsz` has the labels that istiod goes by, and comes before the
+//! dumps: see [`cohorts`].
+//!
 //! They are read in this order, so that an acknowledgement is never older than the content that it is held against.
 //! Every replica is asked, since each knows only the proxies that are connected to it.
 //!
@@ -20,6 +23,7 @@
 //! within the same millisecond or so. A proxy that connects later gets the newest configuration at once and needs no
 //! proof.
 
+mod cohorts;
 mod content;
 mod sync;
 
@@ -71,8 +75,12 @@ impl Istiod {
     async fn look_at(&self, replica: &str, expected: &Expected) -> Result<Look, String> {
         let configs = self.page(replica, "configz", &[]).await?.unwrap_or_default();
         if !has_taken_in(&configs, expected) {
-            return Ok(Look { not_taken_in: vec![replica.to_owned()], proxies: Vec::new() });
+            return Ok(Look { not_taken_in: vec![replica.to_owned()], ..Look::default() });
         }
+        let views = match expected.cohorts {
+            Some(_) => cohorts::views(&self.page(replica, "adsz", &[]).await?.unwrap_or_default()),
+            None => cohorts::Views::default(),
+        };
         let syncz = self.page(replica, "syncz", &[]).await?.unwrap_or_default();
         let names = sync::proxies(&syncz);
         let dumps: Vec<_> = futures::stream::iter(names)
@@ -86,10 +94,15 @@ impl Istiod {
         let syncz = self.page(replica, "syncz", &[]).await?.unwrap_or_default();
         // A proxy that went away in between has no page any more.
         let present = dumps.into_iter().filter_map(|(name, dump)| Some((name, dump?)));
-        let mut proxies: Vec<_> =
-            present.filter_map(|(name, dump)| look_at_proxy(&name, &dump, &syncz, expected)).collect();
-        proxies.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Look { not_taken_in: Vec::new(), proxies })
+        let mut look = Look::default();
+        for (name, dump) in present {
+            match &expected.cohorts {
+                Some(known) => cohorts::look_at(&name, &dump, (&views, known), &syncz, expected, &mut look),
+                None => look.proxies.extend(look_at_proxy(&name, &dump, &syncz, expected)),
+            }
+        }
+        look.proxies.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(look)
     }
 
     /// One page as JSON; `None` if istiod knows no such proxy.
@@ -128,6 +141,7 @@ impl Plane for Istiod {
         for look in futures::future::try_join_all(looks).await? {
             whole.not_taken_in.extend(look.not_taken_in);
             whole.proxies.extend(look.proxies);
+            whole.held_back.extend(look.held_back);
         }
         Ok(whole)
     }

@@ -36,6 +36,7 @@ pub(super) struct Judgement {
     pub(super) not_taken_in: Vec<String>,
     /// How much longer everything must stand still to be final, if nothing but that is missing.
     pub(super) settles_in: Option<Duration>,
+    pub(super) held_back: Vec<String>,
 }
 
 impl Judgement {
@@ -74,7 +75,11 @@ fn standing(proxy: &ProxyLook, still_for: Duration) -> Standing {
 
 /// Judges a look; `still_for` says how long a proxy was seen as it is now, `empty_for` how long none was seen at all.
 pub(super) fn judge(look: &Look, empty_for: Duration, still_for: impl Fn(&ProxyLook) -> Duration) -> Judgement {
-    let mut judgement = Judgement { not_taken_in: look.not_taken_in.clone(), ..Judgement::default() };
+    let mut judgement = Judgement {
+        not_taken_in: look.not_taken_in.clone(),
+        held_back: look.held_back.clone(),
+        ..Judgement::default()
+    };
     if !judgement.not_taken_in.is_empty() {
         return judgement;
     }
@@ -116,7 +121,7 @@ mod tests {
     }
 
     fn judged(proxy: ProxyLook, still_ms: u64) -> Judgement {
-        let look = Look { not_taken_in: Vec::new(), proxies: vec![proxy] };
+        let look = Look { proxies: vec![proxy], ..Look::default() };
         judge(&look, Duration::ZERO, |_| Duration::from_millis(still_ms))
     }
 
@@ -165,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_control_plane_that_is_behind_proves_nothing() {
-        let look = Look { not_taken_in: vec!["istiod".into()], proxies: vec![proxy(Content::Shows)] };
+        let look =
+            Look { not_taken_in: vec!["istiod".into()], proxies: vec![proxy(Content::Shows)], ..Look::default() };
         assert!(!judge(&look, QUIET, |_| QUIET).is_live());
     }
 

@@ -295,7 +295,7 @@ impl Plane for Linkerd {
             proxies.entry(question.proxy()).or_default().add(question.content(found), found);
         }
         let proxies = proxies.into_iter().map(|(name, answers)| answers.look(name)).collect();
-        Ok(Look { not_taken_in: Vec::new(), proxies })
+        Ok(Look { proxies, ..Look::default() })
     }
 }
 

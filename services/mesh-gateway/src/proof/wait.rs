@@ -116,7 +116,7 @@ pub(crate) fn answer(state: PropagationState, message: String, elapsed: Duration
 }
 
 fn proof(judgement: Judgement, elapsed: Duration, now: Timestamp) -> PropagationProof {
-    let Judgement { concerned, mut laggards, mut refusals, not_taken_in, .. } = judgement;
+    let Judgement { concerned, mut laggards, mut refusals, not_taken_in, held_back, .. } = judgement;
     let waiting = laggards.len() + refusals.len();
     let done = concerned.saturating_sub(waiting);
     let seconds = elapsed.as_secs_f64();
@@ -139,6 +139,7 @@ fn proof(judgement: Judgement, elapsed: Duration, now: Timestamp) -> Propagation
         }
         (None, None) => (PropagationState::Live, format!("live on {done}/{concerned} proxies after {seconds:.2} s")),
     };
+    let message = with_held_back(message, &held_back);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     PropagationProof {
         concerned: count(concerned),
@@ -147,6 +148,15 @@ fn proof(judgement: Judgement, elapsed: Duration, now: Timestamp) -> Propagation
         refusals,
         ..answer(state, message, elapsed, now)
     }
+}
+
+/// Not waited for, since they may never be Ready, and not left unsaid.
+fn with_held_back(message: String, held_back: &[String]) -> String {
+    if held_back.is_empty() {
+        return message;
+    }
+    let names: Vec<_> = held_back.iter().take(NAMED).map(String::as_str).collect();
+    format!("{message}; not Ready and of their cohort before until they are: {}", names.join(", "))
 }
 
 #[cfg(test)]
@@ -181,19 +191,20 @@ mod tests {
     }
 
     fn look(proxies: Vec<ProxyLook>) -> Result<Look, String> {
-        Ok(Look { not_taken_in: Vec::new(), proxies })
+        Ok(Look { proxies, ..Look::default() })
     }
 
     async fn ask(looks: Vec<Result<Look, String>>, timeout_ms: u64) -> PropagationProof {
         let target = Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap();
-        let expected = Expected { target, object: None, others: Vec::new(), rebinds: false, through: Vec::new() };
+        let expected =
+            Expected { target, object: None, others: Vec::new(), rebinds: false, through: Vec::new(), cohorts: None };
         let patience = Patience { timeout: Duration::from_millis(timeout_ms) };
         wait(&Script(looks, AtomicUsize::new(0)), &expected, patience, || Timestamp::UNIX_EPOCH).await
     }
 
     #[tokio::test]
     async fn it_waits_for_the_last_proxy() {
-        let behind = Ok(Look { not_taken_in: vec!["istiod".into()], proxies: Vec::new() });
+        let behind = Ok(Look { not_taken_in: vec!["istiod".into()], ..Look::default() });
         let proof = ask(vec![behind, look(vec![proxy(false)]), look(vec![proxy(true)])], 30_000).await;
         assert_eq!((proof.state, proof.concerned, proof.acknowledged), (PropagationState::Live, 1, 1));
         assert!(proof.message.starts_with("live on 1/1 proxies after 0."), "{}", proof.message);

@@ -180,12 +180,21 @@ impl Gateway {
     }
 
     pub async fn plan(&self, canary: &Value, weights: &[i32]) -> Result<(pb::ExposurePlan, pb::Baseline), Status> {
+        self.plan_by(types::Mechanism::Unspecified, canary, weights).await
+    }
+
+    pub async fn plan_by(
+        &self,
+        mechanism: types::Mechanism,
+        canary: &Value,
+        weights: &[i32],
+    ) -> Result<(pb::ExposurePlan, pb::Baseline), Status> {
         let request = self.request(pb::PlanExposureRequest {
             target: Some(target(canary)),
             canary_json: if is_removal(canary) { String::new() } else { canary.to_string() },
             canary_absent: is_removal(canary),
             weights_bp: weights.to_vec(),
-            mechanism: 0,
+            mechanism: mechanism.into(),
         });
         let reply = self.client.clone().plan_exposure(request).await?.into_inner();
         Ok((reply.plan.expect("a plan"), reply.baseline.expect("a baseline")))

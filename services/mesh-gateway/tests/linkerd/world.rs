@@ -78,7 +78,14 @@ impl World {
         let spec = live.map(object::spec);
         let others = before.into_iter().map(object::spec).filter(|other| Some(*other) != spec).cloned().collect();
         let rebinds = before.is_none();
-        let expected = Expected { target: target.clone(), object: live.cloned(), others, rebinds, through: Vec::new() };
+        let expected = Expected {
+            target: target.clone(),
+            object: live.cloned(),
+            others,
+            rebinds,
+            through: Vec::new(),
+            cohorts: None,
+        };
         proof::wait(plane, &expected, Patience { timeout }, || SystemClock.now()).await
     }
 

@@ -173,7 +173,7 @@ fn is_dry_run(object: &Value) -> bool {
     annotation.is_some_and(|value| ["1", "t", "T", "true", "TRUE", "True"].contains(&value))
 }
 
-fn check_dry_run(object: &Value) -> Result<(), Unsupported> {
+pub(super) fn check_dry_run(object: &Value) -> Result<(), Unsupported> {
     if !is_dry_run(object) {
         return Ok(());
     }

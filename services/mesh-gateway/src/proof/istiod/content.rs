@@ -10,7 +10,7 @@
 //!
 //! An AuthorizationPolicy is in listeners instead, and named there: see [`rbac`].
 
-mod rbac;
+pub(super) mod rbac;
 mod traits;
 
 use std::collections::BTreeSet;
@@ -25,22 +25,22 @@ const REQUEST_ID: &str = "x-request-id";
 
 /// What a dump says of the object.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct Seen<'a> {
     pub(super) content: Content,
     pub(super) version: String,
     /// The kinds of configuration that the object is part of.
-    pub(super) kinds: Vec<&'static str>,
+    pub(super) kinds: Vec<&'a str>,
 }
 
 /// `None` if the object cannot concern the proxy.
-pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen> {
+pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     match (expected.target.group(), expected.target.kind.as_str()) {
         ("security.istio.io", "AuthorizationPolicy") => rbac::read(dump, expected),
         _ => read_routes(dump, expected),
     }
 }
 
-fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen> {
+fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     let sources: Vec<_> = [&expected.target].into_iter().chain(&expected.through).map(source).collect();
     let routes = routes_of(dump, &sources);
     let in_listeners = section(dump, "ListenersConfigDump").is_some_and(|listeners| mentions(listeners, &sources));
@@ -94,7 +94,7 @@ fn section<'a>(dump: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 /// The version of the push context.
-fn version(dump: &Value) -> Option<&str> {
+pub(super) fn version(dump: &Value) -> Option<&str> {
     let clusters = section(dump, "ClustersConfigDump").and_then(|clusters| clusters["versionInfo"].as_str());
     let routes = || section(dump, "RoutesConfigDump")?["dynamicRouteConfigs"][0]["versionInfo"].as_str();
     clusters.or_else(routes)

@@ -27,6 +27,14 @@ pub(super) fn proxies(syncz: &Value) -> Vec<String> {
     proxies.filter_map(|proxy| proxy["proxy"].as_str()).map(str::to_owned).collect()
 }
 
+/// The kinds of configuration that a proxy was sent.
+pub(super) fn kinds<'a>(syncz: &'a Value, name: &str) -> Vec<&'a str> {
+    let proxies = syncz.as_array().into_iter().flatten();
+    let resources = proxies.filter(|proxy| proxy["proxy"] == name).filter_map(|proxy| proxy["resources"].as_object());
+    let sent = resources.flatten().filter(|(_, status)| push(status).is_some());
+    sent.map(|(kind, _)| kind.as_str()).collect()
+}
+
 /// `None` if the proxy is not connected (any more) or was never sent one of the kinds.
 pub(super) fn last_push(syncz: &Value, name: &str, kinds: &[&str]) -> Option<Push> {
     let proxy = syncz.as_array()?.iter().find(|proxy| proxy["proxy"] == name)?;

@@ -27,7 +27,7 @@ fn expected(api_version: &str, kind: &str, name: &str, object: Value, others: Ve
         namespace: "shop".to_owned(),
         name: name.to_owned(),
     };
-    Expected { target, object: Some(object), others, rebinds: false, through: Vec::new() }
+    Expected { target, object: Some(object), others, rebinds: false, through: Vec::new(), cohorts: None }
 }
 
 fn named(name: &str, spec: &Value) -> Value {

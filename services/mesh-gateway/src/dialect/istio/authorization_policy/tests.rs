@@ -141,7 +141,7 @@ fn what_cannot_be_exposed_is_refused_with_the_way_out() {
         assert!(unsupported.reason.contains(reason), "{unsupported}");
         assert!(!unsupported.would_work.is_empty(), "{unsupported}");
     }
-    for wanted in [Mechanism::Instance, Mechanism::Weight, Mechanism::Shadow] {
+    for wanted in [Mechanism::Subset, Mechanism::Weight, Mechanism::Header] {
         let unsupported = ask(Some(&plain()), &with("action", json!("ALLOW")), Some(wanted)).unwrap_err();
         assert!(unsupported.reason.contains("is not exposed by"), "{unsupported}");
     }

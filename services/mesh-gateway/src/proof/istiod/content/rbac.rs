@@ -30,7 +30,7 @@ struct Found<'a> {
 }
 
 /// `None` if the object cannot concern the proxy.
-pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen> {
+pub(in super::super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     let name = format!("ns[{}]-policy[{}]", expected.target.namespace, expected.target.name);
     let mut found = Vec::new();
     if let Some(listeners) = section(dump, "ListenersConfigDump") {
@@ -199,6 +199,7 @@ mod tests {
             others: others.iter().map(|rules| spec(rules)).collect(),
             rebinds,
             through: Vec::new(),
+            cohorts: None,
         }
     }
 

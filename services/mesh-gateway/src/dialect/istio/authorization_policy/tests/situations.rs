@@ -147,7 +147,7 @@ fn workloads_that_cannot_be_told_are_refused() {
         (with(sidecar("TCP")), "no port that is declared to take HTTP"),
         (marked, "other ALLOW policies select 1 of its 2 pods"),
     ] {
-        let unsupported = ask_among(&around, None, &canary, None).unwrap_err();
+        let unsupported = ask_among(&around, None, &canary, Some(Mechanism::Request)).unwrap_err();
         assert!(unsupported.reason.contains(reason), "{unsupported}");
     }
     let facts = |around: Vec<Value>| ask_among(&around, None, &canary, None).unwrap().facts;

@@ -1,0 +1,274 @@
+//! Kinds that choose their pods by labels: pod by pod.
+//!
+//! The pods are divided by a label of the rollout's own, and each pod is governed by one object. Istio's selectors know
+//! only "has these labels", never "has not", so the live object must be narrowed to the stable pods, and every pod must
+//! carry a label before it is. Three shapes:
+//!
+//! - **Partition**: the live object for the stable pods, a second object with the new version for the canaries. If the
+//!   new version is that the object is gone, there is no second one.
+//! - **Beside**: where an object with a selector takes the place of one without (PeerAuthentication, Sidecar), the live
+//!   one stays as it is and a pod without the label is stable.
+//! - **First**: nothing stood there before, so nothing stands there for the stable pods.
+//!
+//! In the end the live object becomes the approved one for all pods. Where two of the same do no harm to a pod that both
+//! select, it does so at once; where they would do things twice, all pods go over to the live object by their label
+//! first, so that at no moment a pod has both.
+
+mod checks;
+mod pods;
+mod scope;
+
+use std::collections::BTreeMap;
+
+use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cohorts::nominal_share,
+    dialect::{
+        CANARY, Desired, Need, Phase, Planned, PodCohorts, Question, STABLE, Unsupported, Wanted,
+        steps::{Wording, approved, baseline, cohort_key, planned, step},
+    },
+    object,
+};
+use checks::helper_name;
+use pods::Pods;
+use scope::Overlap;
+pub(super) use scope::Scope;
+
+/// How the versions are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Partition,
+    Beside,
+    First,
+}
+
+impl Shape {
+    fn of(scope: Scope, stable: Option<&Value>, canary: &Value) -> Self {
+        let Some(stable) = stable else { return Self::First };
+        let is_namespace_wide = scope.labels(object::spec(stable)).is_empty();
+        if scope.overlap() == Overlap::Oldest && is_namespace_wide && !canary.is_null() {
+            Self::Beside
+        } else {
+            Self::Partition
+        }
+    }
+}
+
+/// The objects that a plan must know.
+pub(super) fn needs(question: &Question<'_>, scope: Scope) -> Vec<Need> {
+    let Target { api_version, kind, namespace, .. } = question.target;
+    let mut needs = vec![
+        Need::within("v1", "Pod", namespace),
+        Need::within("v1", "Service", namespace),
+        Need::within("networking.istio.io/v1", "WorkloadEntry", namespace),
+    ];
+    if checks::others_matter(scope) {
+        needs.push(Need::within(api_version, kind, namespace));
+    }
+    needs
+}
+
+pub(super) fn plan(question: &Question<'_>, scope: Scope) -> Result<Planned, Unsupported> {
+    checks::check(question, scope)?;
+    let shape = Shape::of(scope, question.baseline.object.as_ref(), question.canary);
+    let pods = Pods::of(question, &selected(scope, question.baseline.object.as_ref(), question.canary))?;
+    let key = cohort_key(question.target);
+    let exposed = |weight| {
+        let share = nominal_share(weight, pods.count());
+        format!("The pods with the label {key}={CANARY}: {share} of the {} pods that there are now.", pods.count())
+    };
+    let share = |weight: Weight| nominal_share(weight, pods.count());
+    let wording = Wording { mechanism: Mechanism::Instance, share: &share, exposed: &exposed };
+    let plan = ExposurePlan {
+        mechanism: Mechanism::Instance,
+        reason: "By pods: each pod is governed by exactly one version.".to_owned(),
+        steps: planned(question, (&[], &Value::Null), &wording, render)?,
+        not_covered: not_covered(shape),
+        alternatives: alternatives(scope),
+        metrics_target: MetricsTarget {
+            mesh: question.target.mesh,
+            mechanism: Mechanism::Instance,
+            cluster: question.target.cluster.clone(),
+            hosts: pods.hosts(),
+            canary_series: CANARY.to_owned(),
+            control_series: if has_stable_label(shape) { STABLE.to_owned() } else { String::new() },
+        },
+    };
+    Ok(plan.into())
+}
+
+/// The labels of the pods that the object is about. The versions select the same ones.
+fn selected(scope: Scope, stable: Option<&Value>, canary: &Value) -> BTreeMap<String, String> {
+    scope.labels(object::spec(stable.unwrap_or(canary)))
+}
+
+fn has_stable_label(shape: Shape) -> bool {
+    shape == Shape::Partition
+}
+
+/// The versions of an intent, laid out.
+struct Layout<'a> {
+    intent: &'a ExposureIntent,
+    scope: Scope,
+    shape: Shape,
+    key: String,
+}
+
+/// The phases of a step.
+pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+    let layout = Layout::of(intent)?;
+    Ok(if intent.weight == Weight::FULL { layout.end() } else { layout.step() })
+}
+
+/// The phases of the way back.
+pub(super) fn undo(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+    let layout = Layout::of(intent)?;
+    let back = Phase::Objects(vec![baseline(&intent.target)]);
+    Ok([vec![layout.pods(Some(Weight::ZERO)), back], layout.clean_up()].concat())
+}
+
+impl<'a> Layout<'a> {
+    fn of(intent: &'a ExposureIntent) -> Result<Self, Unsupported> {
+        let target = &intent.target;
+        let scope = Scope::of(target.group(), &target.kind).ok_or_else(|| {
+            Unsupported::new(format!("{} does not choose pods by labels", target.kind), "use the plan's mechanism")
+        })?;
+        let shape = Shape::of(scope, intent.baseline.object.as_ref(), &intent.canary);
+        Ok(Self { intent, scope, shape, key: cohort_key(target) })
+    }
+
+    fn step(&self) -> Vec<Phase> {
+        let mut objects = Vec::new();
+        objects.extend(self.helper());
+        if let Some(stable) = &self.intent.baseline.object {
+            let spec = object::spec(stable);
+            objects.push(step(
+                &self.intent.target,
+                match self.shape {
+                    Shape::Partition => self.scope.narrowed(spec, &self.key, STABLE),
+                    // Only marks: who looks at it sees the deployment, and a late writer is held back.
+                    Shape::Beside | Shape::First => spec.clone(),
+                },
+            ));
+        }
+        let mut phases = vec![Phase::Objects(objects), self.pods(Some(self.intent.weight))];
+        if has_stable_label(self.shape) {
+            phases.insert(0, self.pods(Some(Weight::ZERO)));
+        }
+        phases
+    }
+
+    fn end(&self) -> Vec<Phase> {
+        let Self { intent, scope, shape, key } = self;
+        let mut phases = Vec::new();
+        let does_harm = matches!(scope.overlap(), Overlap::Twice | Overlap::Random);
+        if does_harm && *shape == Shape::Partition && !intent.canary.is_null() {
+            let spec = scope.narrowed(object::spec(&intent.canary), key, STABLE);
+            phases.push(self.pods(Some(Weight::FULL)));
+            phases.push(Phase::Objects(vec![step(&intent.target, spec)]));
+            phases.push(self.pods(Some(Weight::ZERO)));
+        }
+        phases.push(Phase::Objects(vec![approved(&intent.target, &intent.canary)]));
+        phases.extend(self.clean_up());
+        phases
+    }
+
+    /// What is left to do once the object has come to its end.
+    fn clean_up(&self) -> Vec<Phase> {
+        let gone = self.helper_target().map(|target| Desired { target, wanted: Wanted::Gone });
+        let gone = gone.map(|desired| Phase::Objects(vec![desired]));
+        gone.into_iter().chain([self.pods(None)]).collect()
+    }
+
+    /// `None` if the new version is that there is none.
+    fn helper_target(&self) -> Option<Target> {
+        let target = &self.intent.target;
+        (!self.intent.canary.is_null()).then(|| Target { name: helper_name(&target.name), ..target.clone() })
+    }
+
+    /// The new version for the canaries.
+    fn helper(&self) -> Option<Desired> {
+        let target = self.helper_target()?;
+        let canary = &self.intent.canary;
+        let mut object = json!({
+            "apiVersion": target.api_version,
+            "kind": target.kind,
+            "metadata": {"name": target.name, "namespace": target.namespace},
+            "spec": self.scope.narrowed(object::spec(canary), &self.key, CANARY),
+        });
+        for field in ["labels", "annotations"] {
+            let map = of_istio(canary, field);
+            if !map.is_empty() {
+                object["metadata"][field] = map.into();
+            }
+        }
+        Some(Desired { target, wanted: Wanted::Helper(object) })
+    }
+
+    fn pods(&self, share: Option<Weight>) -> Phase {
+        let intent = self.intent;
+        Phase::Pods(PodCohorts {
+            namespace: intent.target.namespace.clone(),
+            labels: selected(self.scope, intent.baseline.object.as_ref(), &intent.canary),
+            key: self.key.clone(),
+            share,
+            label_stable: has_stable_label(self.shape),
+        })
+    }
+}
+
+/// The labels or annotations that Istio itself reads (e.g. `istio.io/rev`). Others belong to who manages the object, and
+/// would make a helper theirs.
+pub(super) fn of_istio(object: &Value, field: &str) -> Map<String, Value> {
+    let map = object::metadata_map(object, field).into_iter().flatten();
+    let is_istios = |key: &str| key.split_once('/').is_some_and(|(domain, _)| is_istio_domain(domain));
+    map.filter(|(key, _)| is_istios(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn is_istio_domain(domain: &str) -> bool {
+    domain == "istio.io" || domain.ends_with(".istio.io")
+}
+
+fn not_covered(shape: Shape) -> Vec<String> {
+    let mut sentences = vec![
+        "The share is one of pods: a pod that gets more requests than others exposes more of them.",
+        "Requests on a connection that is open when its pod changes the cohort are governed as before until the proxy \
+         has drained it: tens of milliseconds with Istio's own settings, seconds with others.",
+        "A pod that is not Ready follows when it is: istiod does not look at its labels before.",
+        "Canary and control are counted apart only if Prometheus takes the label over from the pods, whose key has a \
+         part of its own for each rollout: a labelmap of __meta_kubernetes_pod_label_(meshward_io_cohort)_.+ to $1.",
+    ];
+    if has_stable_label(shape) {
+        sentences.push(
+            "New pods are stable from their creation by a MutatingAdmissionPolicy, which the cluster must serve (v1, \
+             Kubernetes 1.36) and the gateway must be allowed to make.",
+        );
+    }
+    sentences.into_iter().map(str::to_owned).collect()
+}
+
+fn alternatives(scope: Scope) -> Vec<Alternative> {
+    let request = match scope {
+        Scope::AuthorizationPolicy => "Is for what only requests are asked: no TCP connections, one action.",
+        _ => "Nothing in this kind can ask for a request id.",
+    };
+    let shadow = match scope {
+        Scope::AuthorizationPolicy => "Counts what the new version would decide, and decides nothing.",
+        _ => "Istio knows dry runs of AuthorizationPolicies only.",
+    };
+    let fixed = [
+        (Mechanism::Request, request),
+        (Mechanism::Shadow, shadow),
+        (Mechanism::Weight, "Is for destinations."),
+        (Mechanism::Subset, "Is for DestinationRule."),
+        (Mechanism::Namespace, "A copy in another namespace governs that namespace's workloads, not a share."),
+        (Mechanism::Header, "Nothing in this kind is chosen by a header."),
+        (Mechanism::None, "All at once: there is no control, and a mistake reaches everybody."),
+    ];
+    fixed.map(|(mechanism, reason)| Alternative { mechanism, reason: reason.to_owned() }).to_vec()
+}
+
+#[cfg(test)]
+mod tests;

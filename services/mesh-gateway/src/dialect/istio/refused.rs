@@ -1,0 +1,32 @@
+//! The kinds of Istio that no part of the traffic can be given, and why.
+
+use crate::dialect::{Unsupported, steps::ALL_AT_ONCE};
+
+/// The refusal of a kind.
+pub(super) fn step_by_step(kind: &str) -> Unsupported {
+    let (reason, instead) = match kind {
+        "Gateway" => (
+            "VirtualServices are bound to a Gateway by its name, so gateway pods with a second one would answer 404 to \
+             every host until each bound VirtualService lists it",
+            "make a second Gateway with pods of its own, let the VirtualServices list it, and move the load balancer",
+        ),
+        "ProxyConfig" => (
+            "it is read when a pod is injected, so that labels on pods that run change nothing",
+            "put a copy with a selector in place, let a second Deployment's pods carry its label, and scale that one up",
+        ),
+        "ServiceEntry" => (
+            "every caller has one view of a host: its ports, its resolution and its endpoints",
+            "add the new endpoints under a second host and share the traffic in a VirtualService by weight",
+        ),
+        "WorkloadEntry" => (
+            "it is one endpoint, and a weight that it leaves out or sets to 0 counts as 1",
+            "add a second WorkloadEntry beside it with a small weight of its own",
+        ),
+        "WorkloadGroup" => (
+            "it is a template for workloads that register later; those that run do not change",
+            "let a few workloads register with a second WorkloadGroup",
+        ),
+        _ => ("it cannot be exposed step by step yet", "use another kind"),
+    };
+    Unsupported::new(format!("{kind}: {reason}"), format!("{instead}; or {ALL_AT_ONCE}"))
+}

@@ -1,0 +1,109 @@
+//! Objects that govern a pod if its labels say so.
+//!
+//! What a proxy must show follows from two things that are both read live: the object's selector and the pod's labels. A
+//! selected one must show the object, one that is not must not. In between stands istiod, which keeps labels of its own
+//! for each connected proxy and pushes to it as soon as they change (`/debug/adsz` tells them). As long as they are not
+//! those of the pod, the proxy is behind.
+//!
+//! - istiod does not look at the labels of a pod that is not Ready. It is not waited for, since it may never be, and
+//!   goes by the cohort that istiod knows it by, which is one or the other. Only if istiod knows no cohort of it at all,
+//!   it counts as behind: a policy that is narrowed to labelled pods would leave it with nothing.
+//! - A push because of new labels carries the version of the push context before, so its nonce does not tell whether it
+//!   is this push. What counts is that nothing moved for a moment after the labels were seen.
+//! - An AuthorizationPolicy can be recognized in what istiod generates ([`rbac`]). Of other kinds nothing certain can be
+//!   read: they count as live when the object and the labels are taken in, every kind of configuration that was ever
+//!   sent to the proxy is acknowledged, and nothing moves any more.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    super::{CohortPod, Cohorts, Content, Expected, Look, ProxyLook},
+    content::{Seen, rbac, version},
+    sync,
+};
+
+/// The labels that istiod goes by, by proxy.
+pub(super) type Views = BTreeMap<String, Value>;
+
+/// Where the kinds of Istio have the labels that a pod must have.
+const SELECTORS: [&str; 2] = ["/selector/matchLabels", "/workloadSelector/labels"];
+
+/// Reads `/debug/adsz`.
+pub(super) fn views(adsz: &Value) -> Views {
+    let clients = adsz["clients"].as_array().into_iter().flatten();
+    // "checkout-0.shop-12": the proxy, and a number for the connection.
+    let view = |client: &Value| {
+        let (proxy, _) = client["connectionId"].as_str()?.rsplit_once('-')?;
+        Some((proxy.to_owned(), client["labels"].clone()))
+    };
+    clients.filter_map(view).collect()
+}
+
+/// Adds a proxy to a look, if it is one of the pods.
+pub(super) fn look_at(
+    name: &str,
+    dump: &Value,
+    (views, known): (&Views, &Cohorts),
+    syncz: &Value,
+    expected: &Expected,
+    look: &mut Look,
+) {
+    let Some(pod) = known.pods.iter().find(|pod| pod.proxy == name) else { return };
+    let Some(labels) = views.get(name) else { return };
+    let standing = Standing::of(pod, labels[&known.key].as_str().unwrap_or_default());
+    if standing == Standing::HeldBack {
+        look.held_back.push(name.to_owned());
+    }
+    let is_selected = expected.object.as_ref().is_some_and(|object| selects(&object["spec"], labels));
+    let Some(seen) = read(dump, expected, is_selected, &sync::kinds(syncz, name)) else { return };
+    let Some(push) = sync::last_push(syncz, name, &seen.kinds) else { return };
+    look.proxies.push(ProxyLook {
+        name: name.to_owned(),
+        content: if standing == Standing::Behind { Content::Older } else { seen.content },
+        // See above: the nonce does not tell.
+        pushed: false,
+        nonce: push.nonce,
+        acknowledged: push.acknowledged,
+        error: push.error,
+    });
+}
+
+/// Whether istiod goes by the label that the pod has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Known,
+    /// Not yet, and it does not matter.
+    HeldBack,
+    Behind,
+}
+
+impl Standing {
+    fn of(pod: &CohortPod, view: &str) -> Self {
+        match (pod.cohort == view, pod.ready) {
+            (true, _) => Self::Known,
+            (false, false) if !view.is_empty() => Self::HeldBack,
+            (false, _) => Self::Behind,
+        }
+    }
+}
+
+fn selects(spec: &Value, labels: &Value) -> bool {
+    let selectors = SELECTORS.iter().filter_map(|path| spec.pointer(path)?.as_object());
+    selectors.flatten().all(|(key, value)| labels[key] == *value)
+}
+
+fn read<'a>(dump: &Value, expected: &Expected, is_selected: bool, kinds: &[&'a str]) -> Option<Seen<'a>> {
+    if expected.target.kind != "AuthorizationPolicy" {
+        return Some(Seen { content: Content::Unclear, version: version(dump)?.to_owned(), kinds: kinds.to_vec() });
+    }
+    let seen = rbac::read(dump, expected)?;
+    let content = match (is_selected, seen.content) {
+        (true, Content::Unused) => Content::Older,
+        (true, content) => content,
+        (false, Content::Unused) => Content::Shows,
+        (false, _) => Content::Older,
+    };
+    Some(Seen { content, ..seen })
+}
