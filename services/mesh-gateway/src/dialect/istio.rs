@@ -162,8 +162,8 @@ impl Dialect for Istio {
 /// By request ids where that is exact, else by pods.
 fn plan_authorization(question: &Question<'_>) -> Result<Planned, Unsupported> {
     let by_pods = || {
-        let versions = question.baseline.object.iter().chain([question.canary]);
-        versions.map(authorization_policy::check_dry_run).collect::<Result<(), _>>()?;
+        let mut versions = question.baseline.object.iter().chain([question.canary]);
+        versions.try_for_each(authorization_policy::check_dry_run)?;
         instance::plan(question, Scope::AuthorizationPolicy)
     };
     match question.wanted {
