@@ -13,6 +13,7 @@
 //!
 //! All ports are free ones, all files are in one folder, and everything ends with the [`Stack`] or with the runner.
 
+mod alone;
 pub(crate) mod apiserver;
 mod envoy;
 pub(crate) mod error;
@@ -28,6 +29,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use alone::ApiServer;
 pub use error::StackError;
 pub use mesh::{CALLERS, Caller, NAMESPACE, SERVICE_PORT, Upstreams};
 pub use nack::{ENVOY_REFUSAL, REGEX_THAT_ENVOY_REFUSES};

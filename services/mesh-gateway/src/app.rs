@@ -1,10 +1,6 @@
 //! What the gateway does, without the wire: plan, expose, verify, restore, dry-run, read.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use meshward_chassis::clock::Clock;
 use meshward_model::{
@@ -17,11 +13,13 @@ use serde_json::Value;
 use crate::{
     apply::{self, Outcome},
     cluster::{Cluster, ClusterError, Mode},
+    clusters::{ClusterState, Clusters, Member},
     dialect::{self, Need, Planned, Question},
+    drift::{self, Drifts},
     error::Error,
     instances::{self, Instance, NoPage, Wanted},
     object,
-    proof::{self, Expected, Patience, Plane},
+    proof::{self, Expected, Patience},
 };
 
 /// How often a plan is made anew because an object that it builds on has moved on.
@@ -29,9 +27,7 @@ const ROUNDS: u32 = 3;
 
 /// The gateway. Holds no state: what a deployment needs to remember, its caller remembers.
 pub struct Gateway {
-    clusters: BTreeMap<String, Arc<dyn Cluster>>,
-    default: String,
-    plane: Arc<dyn Plane>,
+    clusters: Arc<Clusters>,
     clock: Arc<dyn Clock>,
 }
 
@@ -44,27 +40,18 @@ pub struct DryRun {
     pub warnings: Vec<String>,
 }
 
-/// A cluster and its version, if it answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterState {
-    /// Its name.
-    pub name: String,
-    /// Version of its API server.
-    pub version: Option<String>,
-}
-
 impl Gateway {
-    /// A gateway to one cluster, which is also the default one.
-    pub fn new(name: &str, cluster: Arc<dyn Cluster>, plane: Arc<dyn Plane>, clock: Arc<dyn Clock>) -> Self {
-        Self { clusters: BTreeMap::from([(name.to_owned(), cluster)]), default: name.to_owned(), plane, clock }
+    /// A gateway to these clusters.
+    pub fn new(clusters: Arc<Clusters>, clock: Arc<dyn Clock>) -> Self {
+        Self { clusters, clock }
     }
 
-    fn cluster(&self, name: &str) -> Result<&dyn Cluster, Error> {
-        let wanted = if name.is_empty() { &self.default } else { name };
-        self.clusters.get(wanted).map(|cluster| &**cluster).ok_or_else(|| Error::ClusterUnknown {
-            name: name.to_owned(),
-            known: self.clusters.keys().cloned().collect::<Vec<_>>().join(", "),
-        })
+    fn member(&self, name: &str) -> Result<Arc<Member>, Error> {
+        self.clusters.get(name).map_err(Error::ClusterUnknown)
+    }
+
+    fn cluster(&self, name: &str) -> Result<Arc<dyn Cluster>, Error> {
+        Ok(Arc::clone(self.member(name)?.cluster()?))
     }
 
     /// How the canary would be exposed, and what stands there now.
@@ -78,7 +65,7 @@ impl Gateway {
         weights: &[Weight],
         wanted: Option<Mechanism>,
     ) -> Result<(ExposurePlan, Baseline), Error> {
-        let cluster = self.cluster(&target.cluster)?;
+        let cluster = &*self.cluster(&target.cluster)?;
         let dialect = dialect::of(target.mesh);
         let live = cluster.get(target).await.map_err(|error| match (&error, dialect.instead(target, canary)) {
             (ClusterError::KindNotServed { .. }, Some(unsupported)) => unsupported.into(),
@@ -114,7 +101,7 @@ impl Gateway {
     /// # Errors
     /// As [`apply::expose`].
     pub async fn expose(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-        apply::expose(self.cluster(&intent.target.cluster)?, intent, phase).await
+        apply::expose(&*self.cluster(&intent.target.cluster)?, intent, phase).await
     }
 
     /// Puts back what was there.
@@ -122,7 +109,7 @@ impl Gateway {
     /// # Errors
     /// As [`apply::restore`].
     pub async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-        apply::restore(self.cluster(&intent.target.cluster)?, intent, phase).await
+        apply::restore(&*self.cluster(&intent.target.cluster)?, intent, phase).await
     }
 
     /// Waits until the objects are live. The answer is that of the first object that is not; or of all.
@@ -133,13 +120,13 @@ impl Gateway {
         &self,
         intent: &ExposureIntent,
         objects: &[AppliedObject],
-        timeout: Duration,
+        patience: Patience,
     ) -> Result<PropagationProof, Error> {
         let intent = &apply::as_stored(intent);
         let start = Instant::now();
         let mut whole: Option<PropagationProof> = None;
         for applied in objects {
-            let rest = timeout.saturating_sub(start.elapsed());
+            let rest = Patience { timeout: patience.timeout.saturating_sub(start.elapsed()), ..patience };
             let mut proof = self.verify_one(intent, applied, rest, start).await?;
             if proof.state != PropagationState::Live {
                 return Ok(proof);
@@ -147,6 +134,10 @@ impl Gateway {
             if let Some(before) = whole {
                 proof.concerned = proof.concerned.max(before.concerned);
                 proof.acknowledged = proof.acknowledged.max(before.acknowledged);
+                // With a quorum some may lack one object and some another.
+                proof.laggards.extend(before.laggards);
+                proof.laggards.sort();
+                proof.laggards.dedup();
             }
             whole = Some(proof);
         }
@@ -158,10 +149,11 @@ impl Gateway {
         &self,
         intent: &ExposureIntent,
         applied: &AppliedObject,
-        timeout: Duration,
+        patience: Patience,
         start: Instant,
     ) -> Result<PropagationProof, Error> {
-        let cluster = self.cluster(&applied.target.cluster)?;
+        let member = self.member(&applied.target.cluster)?;
+        let cluster = &**member.cluster()?;
         let live = match self.undrifted(cluster, intent, applied, start).await {
             Ok(live) => live,
             Err(answer) => return Ok(*answer),
@@ -172,7 +164,7 @@ impl Gateway {
             Ok(None) => {}
             Err(error) => return Ok(proof::unknown(&error.to_string(), start.elapsed(), self.clock.now())),
         }
-        let proof = proof::wait(&*self.plane, &expected, Patience { timeout }, || self.clock.now()).await;
+        let proof = proof::wait(member.plane()?, &expected, patience, || self.clock.now()).await;
         // A change during the wait would make the proof one of somebody else's object.
         match self.undrifted(cluster, intent, applied, start).await {
             Ok(_) => Ok(proof),
@@ -238,7 +230,7 @@ impl Gateway {
     /// # Errors
     /// [`Error::NoService`], [`Error::Field`] for a token that is not of this list, or what the cluster says.
     pub async fn instances(&self, cluster: &str, wanted: Wanted<'_>) -> Result<(Vec<Instance>, String), Error> {
-        instances::list(self.cluster(cluster)?, wanted).await.map_err(|error| match error {
+        instances::list(&*self.cluster(cluster)?, wanted).await.map_err(|error| match error {
             NoPage::NoService => Error::NoService(format!("{}/{}", wanted.namespace, wanted.service)),
             NoPage::Token => {
                 let why = "is not a token of this list, or too old; leave it empty to begin anew";
@@ -248,12 +240,17 @@ impl Gateway {
         })
     }
 
+    /// Follows what others do to these objects while deployments have them.
+    ///
+    /// # Errors
+    /// As [`drift::follow`].
+    pub async fn watch_drift(&self, targets: Vec<Target>) -> Result<Drifts, Error> {
+        drift::follow(&self.clusters, targets).await
+    }
+
     /// The clusters, and whether they answer.
     pub async fn clusters(&self) -> Vec<ClusterState> {
-        let states = self.clusters.iter().map(|(name, cluster)| async move {
-            ClusterState { name: name.clone(), version: cluster.version().await.ok() }
-        });
-        futures::future::join_all(states).await
+        self.clusters.states().await
     }
 }
 

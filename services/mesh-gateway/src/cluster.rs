@@ -4,6 +4,7 @@
 //! with [`ClusterError::Conflict`] if somebody wrote in between. So a write whose answer was lost can be repeated.
 
 mod cached;
+pub mod follow;
 mod kube;
 mod selector;
 
@@ -15,7 +16,7 @@ use meshward_model::Target;
 use serde_json::Value;
 
 pub use cached::{CacheOptions, Cached};
-pub use kube::{KubeCluster, KubeOptions};
+pub use kube::{KubeCluster, KubeOptions, MOST_AT_ONCE};
 
 /// An object as the API server stored it, or would store it, and what it warned of.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,15 +13,20 @@ pub struct Args {
     #[command(flatten)]
     pub server: ServerArgs,
 
-    /// The kubeconfig file of the cluster. Not set: as kubectl finds it, or the service account of the pod.
+    /// A YAML file that names the clusters, each with its API server and control planes; its form is in the
+    /// documentation of the module `clusters::file`. Instead of the flags for one cluster.
+    #[arg(long, env = "MESHWARD_CLUSTERS", conflicts_with_all = ["kubeconfig", "cluster_name", "istiod", "linkerd_policy", "linkerd_destination"])]
+    pub clusters: Option<PathBuf>,
+
+    /// With one cluster: its kubeconfig file. Not set: as kubectl finds it, or the service account of the pod.
     #[arg(long, env = "MESHWARD_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// The name that requests call the cluster by.
+    /// With one cluster: the name that requests call the cluster by.
     #[arg(long, env = "MESHWARD_CLUSTER_NAME", default_value = "default")]
     pub cluster_name: String,
 
-    /// Debug interface of each replica of istiod, e.g. http://10.0.0.5:15014; more than once, or separated by commas.
+    /// With one cluster: debug interface of each replica of istiod, e.g. http://10.0.0.5:15014; more than once, or separated by commas.
     /// Not set: nothing can be proven, and every proof says UNKNOWN.
     #[arg(long, env = "MESHWARD_ISTIOD", value_delimiter = ',')]
     pub istiod: Vec<String>,

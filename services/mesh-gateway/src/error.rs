@@ -5,7 +5,7 @@ use meshward_model::Target;
 use meshward_proto::{ConvertError, types::v1::ErrorReason};
 use tonic::Code;
 
-use crate::{cluster::ClusterError, dialect::Unsupported};
+use crate::{cluster::ClusterError, clusters::Unknown, dialect::Unsupported};
 
 /// An error of the gateway.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +42,8 @@ pub enum Error {
     #[error("{0}")]
     Cluster(#[from] ClusterError),
     /// No cluster of that name.
-    #[error("there is no cluster {name:?}; known: {known}")]
-    ClusterUnknown {
-        /// The name asked for.
-        name: String,
-        /// The known names.
-        known: String,
-    },
+    #[error("there is no cluster {:?}; known: {}", .0.name, .0.known.join(", "))]
+    ClusterUnknown(Unknown),
     /// No such object.
     #[error("{0} does not exist")]
     NotFound(Box<Target>),
@@ -69,7 +64,7 @@ impl From<Error> for Problem {
             Error::Unsupported(Unsupported { would_work, .. }) => {
                 precondition(ErrorReason::ExposureUnsupported).metadata("would_work", would_work)
             }
-            Error::ClusterUnknown { name, .. } => {
+            Error::ClusterUnknown(Unknown { name, .. }) => {
                 Self::new(Code::NotFound, ErrorReason::ClusterUnknown, message).resource("Cluster", name)
             }
             Error::NotFound(target) => Self::not_found(&target.kind, &format!("{}/{}", target.namespace, target.name)),

@@ -1,8 +1,9 @@
 //! The wire: parse, check the caller, call, encode.
 
 mod convert;
+mod drift;
 
-use std::{pin::Pin, time::Duration};
+use std::time::Duration;
 
 use meshward_chassis::{
     auth::{Identity, Role},
@@ -10,10 +11,10 @@ use meshward_chassis::{
 };
 use meshward_model::ExposureIntent;
 use meshward_proto::{ConvertError, gateway::v1 as pb, types::v1::ErrorReason};
-use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{app::Gateway, apply::Outcome, error::Error};
+use crate::{app::Gateway, apply::Outcome, error::Error, proof::Patience};
 
 /// Longest time that a verification may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -24,13 +25,14 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(1500);
 pub struct Service {
     gateway: Gateway,
     request_timeout: Duration,
+    stop: CancellationToken,
 }
 
 impl Service {
-    /// `request_timeout` is when the server cuts a call off; verifications answer before.
+    /// `request_timeout` is when the server cuts a call off; verifications answer before. Streams end with `stop`.
     #[must_use]
-    pub fn new(gateway: Gateway, request_timeout: Duration) -> Self {
-        Self { gateway, request_timeout }
+    pub fn new(gateway: Gateway, request_timeout: Duration, stop: CancellationToken) -> Self {
+        Self { gateway, request_timeout, stop }
     }
 }
 
@@ -86,10 +88,11 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
 
     async fn verify_exposure(&self, request: Request<pb::VerifyExposureRequest>) -> Reply<pb::VerifyExposureResponse> {
         let intent = intent(&request, request.get_ref().intent.as_ref())?;
-        let (objects, asked) = convert::verification(request.get_ref()).map_err(status)?;
+        let (objects, patience) = convert::verification(request.get_ref()).map_err(status)?;
         let cut_off = convert::deadline(request.metadata()).unwrap_or(self.request_timeout).min(self.request_timeout);
-        let timeout = asked.min(LONGEST_WAIT).min(cut_off.saturating_sub(ANSWER_MARGIN));
-        let proof = self.gateway.verify(&intent, &objects, timeout).await.map_err(status)?;
+        let timeout = patience.timeout.min(LONGEST_WAIT).min(cut_off.saturating_sub(ANSWER_MARGIN));
+        let patience = Patience { timeout, ..patience };
+        let proof = self.gateway.verify(&intent, &objects, patience).await.map_err(status)?;
         Ok(Response::new(pb::VerifyExposureResponse { proof: Some(proof.into()) }))
     }
 
@@ -131,17 +134,24 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
         Ok(Response::new(pb::ListInstancesResponse { instances, next_page_token }))
     }
 
-    type WatchDriftStream = Pin<Box<dyn Stream<Item = Result<pb::WatchDriftResponse, Status>> + Send>>;
+    type WatchDriftStream = drift::Stream;
 
-    async fn watch_drift(&self, _: Request<pb::WatchDriftRequest>) -> Reply<Self::WatchDriftStream> {
-        Err(Problem::unimplemented("WatchDrift").into())
+    async fn watch_drift(&self, request: Request<pb::WatchDriftRequest>) -> Reply<Self::WatchDriftStream> {
+        let targets = convert::drift(request.get_ref()).map_err(status)?;
+        for target in &targets {
+            require(&request, Role::Viewer, &target.namespace)?;
+        }
+        let limit = convert::deadline(request.metadata());
+        let drifts = self.gateway.watch_drift(targets).await.map_err(status)?;
+        Ok(Response::new(drift::stream(drifts, limit, self.stop.clone())))
     }
 
     async fn list_clusters(&self, request: Request<pb::ListClustersRequest>) -> Reply<pb::ListClustersResponse> {
         require_anywhere(&request, Role::Viewer)?;
         let clusters = self.gateway.clusters().await.into_iter().map(|cluster| pb::Cluster {
             name: cluster.name,
-            reachable: cluster.version.is_some(),
+            reachable: cluster.version.is_ok(),
+            problem: cluster.version.as_ref().err().cloned().unwrap_or_default(),
             version: cluster.version.unwrap_or_default(),
         });
         Ok(Response::new(pb::ListClustersResponse { clusters: clusters.collect() }))

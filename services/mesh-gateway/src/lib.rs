@@ -10,16 +10,18 @@
 //!    yes.
 //! 4. **Restore**: put back what was there, byte for byte.
 //!
-//! [`instances`] tells who a service is. [`cluster`] is the port to Kubernetes. [`app`] puts these together; [`grpc`] is
+//! [`drift`] tells at once when somebody else changes an object meanwhile. [`instances`] tells who a service is. [`cluster`] is the port to Kubernetes, [`clusters`] knows which there are. [`app`] puts these together; [`grpc`] is
 //! the wire. The service has no store: what stood there before a deployment (the baseline) travels with every call, and
 //! the fence is on the object itself.
 
 pub mod app;
 pub mod apply;
 pub mod cluster;
+pub mod clusters;
 pub mod cohorts;
 mod config;
 pub mod dialect;
+pub mod drift;
 pub mod error;
 pub mod grpc;
 pub mod instances;
@@ -38,29 +40,45 @@ pub use config::Args;
 
 use crate::{
     app::Gateway,
-    cluster::{CacheOptions, Cached, Cluster as _, KubeCluster, KubeOptions},
+    cluster::{KubeCluster, KubeOptions},
+    clusters::{Addresses, Clusters, Member},
     grpc::Service,
-    proof::{Istiod, Linkerd, Planes},
 };
 
 /// Adds the service to a server.
 ///
 /// # Errors
-/// If the kubeconfig cannot be used. Neither the API server nor istiod need answer yet.
+/// If the kubeconfig or the file of clusters cannot be used. No API server and no istiod need answer yet.
 pub async fn build(args: &Args, server: Server) -> anyhow::Result<Server> {
-    let options = KubeOptions { kubeconfig: args.kubeconfig.clone(), timeout: args.cluster_timeout };
-    let cluster = KubeCluster::new(&options).await;
-    let cluster = Arc::new(cluster.map_err(|error| ConfigError(format!("--kubeconfig: {error:#}")))?);
-    let linkerd = Linkerd::new(&args.linkerd_policy, &args.linkerd_destination, Arc::clone(&cluster) as _);
-    let linkerd = linkerd.map_err(|error| ConfigError(format!("--linkerd-policy, --linkerd-destination: {error}")))?;
-    let plane = Arc::new(Planes { istio: Istiod::new(&args.istiod)?, linkerd });
-    let cached = Arc::new(Cached::new(Arc::clone(&cluster) as _, CacheOptions::default()));
-    let gateway = Gateway::new(&args.cluster_name, cached, plane, Arc::new(SystemClock));
-    let service = MeshGatewayServiceServer::new(Service::new(gateway, args.server.request_timeout))
-        .max_decoding_message_size(server.max_message_bytes());
+    let clusters = match &args.clusters {
+        Some(file) => clusters::from_file(file, args.cluster_timeout, &server).await?,
+        None => Arc::new(one_cluster(args).await?),
+    };
+    let gateway = Gateway::new(Arc::clone(&clusters), Arc::new(SystemClock));
+    let service =
+        MeshGatewayServiceServer::new(Service::new(gateway, args.server.request_timeout, server.shutdown_token()))
+            .max_decoding_message_size(server.max_message_bytes());
     let reachable = move || {
-        let cluster = Arc::clone(&cluster);
-        async move { cluster.version().await.map(drop).map_err(|error| error.to_string()) }
+        let clusters = Arc::clone(&clusters);
+        async move { clusters.ready().await }
     };
     Ok(server.add_service(service).ready_check("cluster", reachable))
+}
+
+/// The cluster of the flags.
+async fn one_cluster(args: &Args) -> anyhow::Result<Clusters> {
+    let options = KubeOptions { kubeconfig: args.kubeconfig.clone(), timeout: args.cluster_timeout };
+    let cluster = KubeCluster::new(&options).await;
+    let cluster = cluster.map_err(|error| ConfigError(format!("--kubeconfig: {error:#}")))?;
+    let addresses = Addresses {
+        istiod: args.istiod.clone(),
+        linkerd_policy: args.linkerd_policy.clone(),
+        linkerd_destination: args.linkerd_destination.clone(),
+    };
+    let member = Member::real(&args.cluster_name, cluster, &addresses);
+    let clusters = Clusters::new(&args.cluster_name);
+    clusters.put(
+        member.map_err(|error| ConfigError(format!("--istiod, --linkerd-policy, --linkerd-destination: {error:#}")))?,
+    );
+    Ok(clusters)
 }

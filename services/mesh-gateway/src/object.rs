@@ -69,6 +69,16 @@ pub fn other_manager(object: &Value, before: Option<&Value>) -> String {
     entry.and_then(|entry| entry["manager"].as_str()).unwrap_or("somebody").to_owned()
 }
 
+/// Who else has written the object, status aside: manager, operation and time of each entry that is not Meshward's.
+pub fn other_writes(object: &Value) -> impl Iterator<Item = (&str, &str, &str)> {
+    let others =
+        entries(object).iter().filter(|entry| entry["manager"] != FIELD_MANAGER && entry["subresource"].is_null());
+    others.map(|entry| {
+        let part = |field: &str| entry[field].as_str().unwrap_or_default();
+        (part("manager"), part("operation"), part("time"))
+    })
+}
+
 fn entries(object: &Value) -> &[Value] {
     object["metadata"]["managedFields"].as_array().map_or(&[], Vec::as_slice)
 }

@@ -12,7 +12,7 @@ mod wait;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use meshward_model::{Mesh, Target};
+use meshward_model::{Mesh, Target, Weight};
 use serde_json::Value;
 
 pub use istiod::Istiod;
@@ -153,4 +153,6 @@ impl Plane for Planes {
 pub struct Patience {
     /// Until when to wait for an answer that is final; zero = one look.
     pub timeout: Duration,
+    /// The share of the concerned proxies that is enough; zero = all of them. One that refuses is never enough.
+    pub quorum: Weight,
 }

@@ -1,12 +1,21 @@
 //! The gateway against a real kube-apiserver, istiod and Envoys, over gRPC in process.
 //!
 //! One stack serves all scenarios of a test, one after the other, each on an object of its own; the tests have a stack
-//! each and run one after the other too. Run `deploy/local/install stack` once before.
+//! each and run one after the other too. What is about Kubernetes alone needs API servers only. Run
+//! `deploy/local/install stack` once before.
 
+#[path = "cluster/alone.rs"]
+mod alone;
 #[path = "cluster/authorization.rs"]
 mod authorization;
+#[path = "cluster/caches.rs"]
+mod caches;
+#[path = "cluster/clusters.rs"]
+mod clusters;
 #[path = "cluster/cohorts.rs"]
 mod cohorts;
+#[path = "cluster/drift.rs"]
+mod drift;
 #[path = "cluster/instances.rs"]
 mod instances;
 #[path = "cluster/scenarios.rs"]
@@ -67,4 +76,20 @@ async fn authorization_policies_with_requests_through_an_envoy() {
     authorization::an_action_changes(&world, &server).await;
     server.stop().await;
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_on_api_servers_alone() {
+    let _alone = ALONE.lock().await;
+    let log = alone::Log::capture();
+    let world = alone::Alone::new();
+    let (a, b) = tokio::join!(world.server("a"), world.server("b"));
+    clusters::each_name_is_a_cluster_of_its_own(&world, &log, &a, &b).await;
+    caches::one_list_per_kind_however_many_plans_and_pages(&world, &a).await;
+    caches::a_write_is_seen_by_who_names_its_version(&a).await;
+    caches::an_unused_watch_ends_and_begins_anew(&a).await;
+    caches::what_cannot_be_kept_is_listed_each_time(&world, &a).await;
+    drift::what_others_do_is_told_and_what_we_do_is_not(&world, &a).await;
+    a.stop().await;
+    b.stop().await;
 }

@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::Parser;
 use meshward_chassis::server::{ServerArgs, parse_duration};
 
-use crate::source::{clusters::Address, prometheus::Header};
+use crate::source::{
+    clusters::Address,
+    prometheus::{Header, ScopedFile},
+};
 
 /// Reads the mesh's metrics and judges a canary against the control that runs beside it.
 #[derive(Debug, Clone, Parser)]
@@ -21,13 +24,27 @@ pub struct Args {
     #[arg(long, env = "MESHWARD_PROMETHEUS", default_value = "http://127.0.0.1:9090", value_delimiter = ',')]
     pub prometheus: Vec<Address>,
 
-    /// File with a bearer token for Prometheus; read again for each query.
-    #[arg(long, env = "MESHWARD_PROMETHEUS_BEARER_FILE", conflicts_with = "prometheus_basic_auth_file")]
-    pub prometheus_bearer_file: Option<PathBuf>,
+    /// File with a bearer token for Prometheus; read again for each query, as all of these files are. NAME=FILE is for
+    /// the Prometheus of the cluster NAME; a plain FILE for all that have none of their own; can be repeated.
+    #[arg(long, env = "MESHWARD_PROMETHEUS_BEARER_FILE", value_delimiter = ',')]
+    pub prometheus_bearer_file: Vec<ScopedFile>,
 
-    /// File with user:password for Prometheus; read again for each query.
-    #[arg(long, env = "MESHWARD_PROMETHEUS_BASIC_AUTH_FILE")]
-    pub prometheus_basic_auth_file: Option<PathBuf>,
+    /// File with user:password for Prometheus, likewise.
+    #[arg(long, env = "MESHWARD_PROMETHEUS_BASIC_AUTH_FILE", value_delimiter = ',')]
+    pub prometheus_basic_auth_file: Vec<ScopedFile>,
+
+    /// PEM file with the authorities that the certificate of Prometheus must lead to, likewise; without it, those that
+    /// the machine trusts.
+    #[arg(long, env = "MESHWARD_PROMETHEUS_CA_FILE", value_delimiter = ',')]
+    pub prometheus_ca_file: Vec<ScopedFile>,
+
+    /// PEM file with our certificate for a Prometheus that asks for one, likewise.
+    #[arg(long, env = "MESHWARD_PROMETHEUS_CERT_FILE", value_delimiter = ',')]
+    pub prometheus_cert_file: Vec<ScopedFile>,
+
+    /// PEM file with the certificate's private key, likewise.
+    #[arg(long, env = "MESHWARD_PROMETHEUS_KEY_FILE", value_delimiter = ',')]
+    pub prometheus_key_file: Vec<ScopedFile>,
 
     /// Header that each query carries, NAME=VALUE, e.g. X-Scope-OrgID=team-a (Mimir) or THANOS-TENANT=team-a; can be
     /// repeated.

@@ -46,7 +46,8 @@ use source::{
     breaker::Breaker,
     cache::Cached,
     clusters::Sources,
-    prometheus::{Access, Prometheus},
+    meters::Meters,
+    prometheus::{Access, IdentityFiles, Prometheus, ScopedFile, Tls, file_of},
 };
 
 /// Adds the service to a server. Prometheus is not asked before the first call: a collector without it is ready,
@@ -55,28 +56,51 @@ use source::{
 /// # Errors
 /// If the address of Prometheus or the file with query templates cannot be used.
 pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Server, ConfigError> {
-    let collector = Collector::new(sources(args, &clock)?, catalog(args)?, args.query_timeout);
+    let collector = Collector::new(
+        sources(args, &clock, &Meters::registered(server.metrics()))?,
+        catalog(args)?,
+        args.query_timeout,
+    );
     let kept = Kept::new(Retention { most: args.kept_verdicts, age: args.kept_for });
     let api = Api::new(collector, kept, clock, Arc::new(RandomIds), server.shutdown_token());
     let limit = server.max_message_bytes();
     Ok(server.add_service(MetricsCollectorServiceServer::new(api).max_decoding_message_size(limit)))
 }
 
-fn sources(args: &Args, clock: &Arc<dyn Clock>) -> Result<Sources, ConfigError> {
-    let access = Access {
-        bearer_file: args.prometheus_bearer_file.clone(),
-        basic_auth_file: args.prometheus_basic_auth_file.clone(),
-        headers: args.prometheus_header.clone(),
-    };
+fn sources(args: &Args, clock: &Arc<dyn Clock>, meters: &Meters) -> Result<Sources, ConfigError> {
     let mut sources = Sources::default();
     for address in &args.prometheus {
-        let prometheus =
-            Prometheus::new(&address.url, access.clone()).map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
-        let source = Cached::new(Breaker::new(prometheus, clock.clone()), args.query_cache);
+        let access = access(args, address.cluster.as_deref())?;
+        let meter = meters.of(address.cluster.as_deref());
+        let prometheus = Prometheus::new(&address.url, access, meter.clone());
+        let prometheus = prometheus.map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
+        let source = Breaker::new(prometheus, clock.clone(), meter.clone());
+        let source = Cached::new(source, args.query_cache, meter);
         let added = sources.add(address.cluster.as_deref(), Arc::new(source));
         added.map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
     }
     Ok(sources)
+}
+
+/// How one cluster's Prometheus lets us in.
+fn access(args: &Args, cluster: Option<&str>) -> Result<Access, ConfigError> {
+    let of = |files: &[ScopedFile]| file_of(files, cluster);
+    let (bearer_file, basic_auth_file) = (of(&args.prometheus_bearer_file), of(&args.prometheus_basic_auth_file));
+    let whose = cluster.map_or_else(String::new, |name| format!(" for the cluster {name:?}"));
+    if bearer_file.is_some() && basic_auth_file.is_some() {
+        let both = "--prometheus-bearer-file and --prometheus-basic-auth-file";
+        return Err(ConfigError(format!("{both} are both given{whose}")));
+    }
+    let identity = match (of(&args.prometheus_cert_file), of(&args.prometheus_key_file)) {
+        (Some(cert_file), Some(key_file)) => Some(IdentityFiles { cert_file, key_file }),
+        (None, None) => None,
+        _ => {
+            let both = "--prometheus-cert-file and --prometheus-key-file";
+            return Err(ConfigError(format!("{both} belong together, and only one is given{whose}")));
+        }
+    };
+    let tls = Tls { ca_file: of(&args.prometheus_ca_file), identity };
+    Ok(Access { bearer_file, basic_auth_file, headers: args.prometheus_header.clone(), tls })
 }
 
 fn catalog(args: &Args) -> Result<Catalog, ConfigError> {

@@ -4,6 +4,7 @@
 pub mod breaker;
 pub mod cache;
 pub mod clusters;
+pub mod meters;
 pub mod prometheus;
 
 use std::{
@@ -113,6 +114,21 @@ impl SourceError {
             Self::Unreachable { .. } | Self::Resting { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
             _ => false,
+        }
+    }
+
+    /// In one word, for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Refused { .. } => "refused",
+            Self::Partial { .. } => "partial",
+            Self::TooLarge { .. } => "too_large",
+            Self::Malformed { .. } => "malformed",
+            Self::Resting { .. } => "resting",
+            Self::Credentials { .. } => "credentials",
         }
     }
 

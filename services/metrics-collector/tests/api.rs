@@ -10,6 +10,7 @@ mod api {
     pub mod scripted;
     pub mod settings;
     pub mod signals;
+    pub mod tls;
     pub mod world;
 }
 
@@ -75,6 +76,12 @@ async fn counts_and_latencies_are_exact_in_spite_of_restarts_and_late_series() {
     near(canary.latency_p95_ms, 23.5);
     near(canary.latency_p99_ms, 24.7);
     near(canary.success_rate, 1.0 - 1.0 / 6000.0);
+    let failures = |one: &proto::CohortTraffic| (one.connection_failures, one.circuit_breaker_trips, one.denials);
+    assert_eq!(failures(&canary), (None, Some(0), Some(2)), "a route counts no connections");
+    assert_eq!(failures(&control), (None, Some(5), Some(20)));
+    let istio = world.analyse(api::world::analysis("bad-istio")).await.expect("an analysis");
+    assert_eq!(failures(&istio.canary.expect("canary")), (None, Some(0), Some(20)));
+    assert_eq!(failures(&istio.control.expect("control")), (None, Some(0), Some(180)));
     let sixth = &analysis.samples[5];
     assert_eq!(sixth.end_time, Some(at(6)));
     assert_eq!((sixth.canary_requests, sixth.canary_errors), (300, 1), "the error series is born in the sixth tick");

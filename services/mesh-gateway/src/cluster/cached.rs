@@ -30,7 +30,11 @@ use meshward_model::Target;
 use serde_json::Value;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use super::{Changes, Cluster, ClusterError, Mode, Selected, Selection, Written, selector::Selector};
+use super::{
+    Changes, Cluster, ClusterError, Mode, Selected, Selection, Written,
+    follow::{Follow, QUIET},
+    selector::Selector,
+};
 use store::Store;
 
 /// The bounds of a cluster's caches.
@@ -40,7 +44,7 @@ pub struct CacheOptions {
     pub idle: Duration,
     /// A cache whose watch is broken answers for this long.
     pub stale: Duration,
-    /// A watch that tells nothing, not even a bookmark (one a minute), for this long is opened anew.
+    /// A watch that tells nothing for this long is opened anew.
     pub quiet: Duration,
     /// What cannot be watched is tried again after this time.
     pub blind: Duration,
@@ -57,7 +61,7 @@ impl Default for CacheOptions {
         Self {
             idle: Duration::from_secs(600),
             stale: Duration::from_secs(10),
-            quiet: Duration::from_secs(100),
+            quiet: QUIET,
             blind: Duration::from_secs(300),
             wait: Duration::from_secs(2),
             most_caches: 64,
@@ -171,13 +175,10 @@ impl Cached {
             state: watch::Sender::new(State::Filling),
             last_used: Mutex::new(Instant::now()),
         });
-        let follower = follow::Follower {
-            cluster: Arc::clone(&self.cluster),
-            cache: Arc::clone(&cache),
-            selection: here.clone(),
-            options: self.options.clone(),
-        };
-        let task = tokio::spawn(follower.run(Arc::downgrade(&self.caches))).abort_handle();
+        let follow = Follow::new(Arc::clone(&self.cluster), here.clone(), self.options.quiet);
+        let (cache_of_task, options) = (Arc::clone(&cache), self.options.clone());
+        let follower = follow::Follower { cache: cache_of_task, selection: here.clone(), options };
+        let task = tokio::spawn(follower.run(follow, Arc::downgrade(&self.caches))).abort_handle();
         caches.insert(here, Running { cache: Arc::clone(&cache), task });
         Some(cache)
     }

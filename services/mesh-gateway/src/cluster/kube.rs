@@ -16,11 +16,15 @@ use kube::{
 };
 use meshward_model::Target;
 use serde_json::{Value, json};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore, SemaphorePermit};
 
 use super::{Changes, Cluster, ClusterError, Mode, Selected, Selection, Written};
 use crate::object::FIELD_MANAGER;
 use answer::Answer;
+
+/// Requests that one API server gets from one gateway at once; the others wait, within their deadlines. The API server
+/// gives a user a share of its own limits (600 at once by default), and answers 429 beyond it. Open watches do not count.
+pub const MOST_AT_ONCE: usize = 32;
 
 /// How to reach a cluster.
 #[derive(Clone, Debug)]
@@ -35,6 +39,7 @@ pub struct KubeOptions {
 pub struct KubeCluster {
     client: kube::Client,
     timeout: Duration,
+    at_once: Semaphore,
     /// Plural names by API version and kind. The API server tells them once; they never change.
     plurals: RwLock<HashMap<(String, String), String>>,
 }
@@ -56,16 +61,24 @@ impl KubeCluster {
     /// # Errors
     /// If the kubeconfig cannot be used.
     pub async fn new(options: &KubeOptions) -> anyhow::Result<Self> {
-        let mut config = match &options.kubeconfig {
+        let config = match &options.kubeconfig {
             Some(file) => {
                 let kubeconfig = Kubeconfig::read_from(file)?;
                 kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
             }
             None => kube::Config::infer().await?,
         };
+        Self::with_config(config, options.timeout)
+    }
+
+    /// With a configuration that was read already; `timeout` is [`KubeOptions::timeout`].
+    ///
+    /// # Errors
+    /// If no client can be made of it.
+    pub fn with_config(mut config: kube::Config, timeout: Duration) -> anyhow::Result<Self> {
         config.connect_timeout = Some(Duration::from_secs(3));
         let client = kube::Client::try_from(config)?;
-        Ok(Self { client, timeout: options.timeout, plurals: RwLock::default() })
+        Ok(Self { client, timeout, at_once: Semaphore::new(MOST_AT_ONCE), plurals: RwLock::default() })
     }
 
     async fn send(&self, call: &Call) -> Result<Answer, ClusterError> {
@@ -73,8 +86,14 @@ impl KubeCluster {
     }
 
     async fn send_once(&self, call: &Call) -> Result<Answer, retry::Failed> {
+        let _place = self.place().await;
         let response = self.response(call).await?;
         answer::read(response, call.verb, &call.resource).await
+    }
+
+    /// A place among those that are asked at once; waits for one.
+    async fn place(&self) -> SemaphorePermit<'_> {
+        self.at_once.acquire().await.expect("the semaphore is never closed")
     }
 
     async fn response(&self, call: &Call) -> Result<Response<Body>, retry::Failed> {
@@ -89,6 +108,7 @@ impl KubeCluster {
     }
 
     async fn open_watch(&self, call: &Call) -> Result<Changes, retry::Failed> {
+        let _place = self.place().await;
         let response = self.response(call).await?;
         if response.status().is_success() {
             return Ok(events::read(response.into_body()));

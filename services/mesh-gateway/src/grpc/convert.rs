@@ -7,12 +7,17 @@ use meshward_proto::{ConvertError, canary, from_duration, gateway::v1 as pb, typ
 use serde_json::Value;
 use tonic::metadata::MetadataMap;
 
-use crate::instances::{Instance, Wanted};
+use crate::{
+    instances::{Instance, Wanted},
+    proof::Patience,
+};
 
 /// Steps that a plan may have.
 const MOST_STEPS: usize = 100;
 /// Page size if none is asked for.
 const USUAL_PAGE: u32 = 50;
+/// Objects that one stream of drifts may follow.
+const MOST_TARGETS: usize = 100;
 /// Largest page.
 const LARGEST_PAGE: u32 = 500;
 
@@ -70,13 +75,23 @@ pub(super) fn intent(intent: Option<&pb::ExposureIntent>) -> Result<ExposureInte
 
 pub(super) fn verification(
     request: &pb::VerifyExposureRequest,
-) -> Result<(Vec<AppliedObject>, Duration), ConvertError> {
+) -> Result<(Vec<AppliedObject>, Patience), ConvertError> {
     if request.objects.is_empty() {
         return Err(ConvertError::new("objects", "is empty; send what ApplyExposure or RestoreBaseline returned"));
     }
     let objects = request.objects.iter().cloned().map(AppliedObject::try_from).collect::<Result<_, _>>();
     let objects = objects.map_err(|error| error.within("objects"))?;
-    Ok((objects, from_duration("timeout", request.timeout.unwrap_or_default())?))
+    let quorum = Weight::from_basis_points(request.quorum_bp.into());
+    let quorum = quorum.map_err(|error| ConvertError::new("quorum_bp", error.to_string()))?;
+    Ok((objects, Patience { timeout: from_duration("timeout", request.timeout.unwrap_or_default())?, quorum }))
+}
+
+pub(super) fn drift(request: &pb::WatchDriftRequest) -> Result<Vec<Target>, ConvertError> {
+    if request.targets.is_empty() || request.targets.len() > MOST_TARGETS {
+        return Err(ConvertError::new("targets", format!("has 1 to {MOST_TARGETS} objects")));
+    }
+    let targets = request.targets.iter().cloned().map(Target::try_from).collect::<Result<_, _>>();
+    targets.map_err(|error: ConvertError| error.within("targets"))
 }
 
 pub(super) fn dry_run(request: &pb::DryRunApplyRequest) -> Result<(Target, Value), ConvertError> {
@@ -165,6 +180,22 @@ mod tests {
         assert!(weights(&[1000, 3000, 10_000]).is_ok());
         for bad in [&[][..], &[3000, 1000], &[1000, 1000], &[10_001], &[-1]] {
             assert_eq!(weights(bad).unwrap_err().field, "weights_bp", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_quorum_is_a_share() {
+        let request = |quorum_bp| pb::VerifyExposureRequest {
+            objects: vec![pb::AppliedObject {
+                target: Some(Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "a").unwrap().into()),
+                ..pb::AppliedObject::default()
+            }],
+            quorum_bp,
+            ..pb::VerifyExposureRequest::default()
+        };
+        assert_eq!(verification(&request(9000)).unwrap().1.quorum.basis_points(), 9000);
+        for bad in [-1, 10_001] {
+            assert_eq!(verification(&request(bad)).unwrap_err().field, "quorum_bp", "{bad}");
         }
     }
 

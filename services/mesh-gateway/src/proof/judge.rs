@@ -14,10 +14,13 @@
 //!   too early. With a canary by request ids this never happens: each weight has an expression of its own.
 //! - A proxy does not use the object, although it serves one of its hosts, or nobody uses it. Perhaps for good (another
 //!   object has the host), perhaps not yet. The same [`QUIET`] decides.
+//!
+//! With a quorum the slowest are not waited for, but named; a proxy that refuses fails the write all the same. One that
+//! would refuse, and has not answered when the quorum is reached, is found by the next look.
 
 use std::time::Duration;
 
-use meshward_model::Refusal;
+use meshward_model::{Refusal, Weight};
 
 use super::{Content, Look, ProxyLook};
 
@@ -40,11 +43,22 @@ pub(super) struct Judgement {
 }
 
 impl Judgement {
-    pub(super) fn is_live(&self) -> bool {
-        self.not_taken_in.is_empty()
-            && self.laggards.is_empty()
-            && self.refusals.is_empty()
-            && self.settles_in.is_none()
+    /// Whether enough proxies have it. Nobody is not enough of somebody: without a proxy that has it, and with one that
+    /// has not, it is not live whatever the quorum.
+    pub(super) fn is_live(&self, quorum: Weight) -> bool {
+        if !self.not_taken_in.is_empty() || !self.refusals.is_empty() {
+            return false;
+        }
+        if self.laggards.is_empty() {
+            return self.settles_in.is_none();
+        }
+        let (done, wanted) = (self.acknowledged(), usize::from(quorum.basis_points()));
+        quorum != Weight::ZERO && done > 0 && done * 10_000 >= self.concerned * wanted
+    }
+
+    /// How many proxies have it.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.concerned.saturating_sub(self.laggards.len() + self.refusals.len())
     }
 }
 
@@ -141,7 +155,7 @@ mod tests {
         ] {
             let look = ProxyLook { pushed, acknowledged, ..proxy(content) };
             let row = format!("{content:?} pushed {pushed} acknowledged {acknowledged} still {still_ms}");
-            assert_eq!(judged(look, still_ms).is_live(), live, "{row}");
+            assert_eq!(judged(look, still_ms).is_live(Weight::ZERO), live, "{row}");
         }
     }
 
@@ -163,22 +177,58 @@ mod tests {
     #[test]
     fn who_does_not_use_it_is_not_waited_for_once_that_is_sure() {
         let early = judged(proxy(Content::Unused), 0);
-        assert_eq!((early.is_live(), early.concerned, early.settles_in), (false, 1, Some(QUIET)));
+        assert_eq!((early.is_live(Weight::ZERO), early.concerned, early.settles_in), (false, 1, Some(QUIET)));
         let later = judged(proxy(Content::Unused), 1000);
-        assert_eq!((later.is_live(), later.concerned), (true, 0));
+        assert_eq!((later.is_live(Weight::ZERO), later.concerned), (true, 0));
     }
 
     #[test]
     fn a_control_plane_that_is_behind_proves_nothing() {
         let look =
             Look { not_taken_in: vec!["istiod".into()], proxies: vec![proxy(Content::Shows)], ..Look::default() };
-        assert!(!judge(&look, QUIET, |_| QUIET).is_live());
+        assert!(!judge(&look, QUIET, |_| QUIET).is_live(Weight::ZERO));
+    }
+
+    #[test]
+    fn a_quorum_is_a_share_of_the_concerned_and_no_refusal() {
+        let lagging = || ProxyLook { acknowledged: false, ..proxy(Content::Shows) };
+        let refusing = || ProxyLook { acknowledged: false, error: Some("no".into()), ..proxy(Content::Shows) };
+        for (live, behind, refused, quorum_bp, expected) in [
+            (9, 1, 0, 0, false),
+            (9, 1, 0, 9000, true),
+            (9, 1, 0, 9001, false),
+            (9, 1, 0, 10_000, false),
+            (10, 0, 0, 10_000, true),
+            (2, 1, 0, 6667, false),
+            (2, 1, 0, 6666, true),
+            (9, 0, 1, 1, false),
+            (0, 1, 0, 1, false),
+            (1, 99, 0, 100, true),
+            (0, 0, 0, 1, false),
+        ] {
+            let proxies = (0..live).map(|_| proxy(Content::Shows)).chain((0..behind).map(|_| lagging()));
+            let proxies = proxies.chain((0..refused).map(|_| refusing())).collect();
+            let judgement = judge(&Look { proxies, ..Look::default() }, Duration::ZERO, |_| Duration::ZERO);
+            let quorum = Weight::from_basis_points(quorum_bp).unwrap();
+            let row = format!("{live} live, {behind} behind, {refused} refused, quorum {quorum_bp}");
+            assert_eq!(judgement.is_live(quorum), expected, "{row}");
+            assert_eq!((judgement.acknowledged(), judgement.laggards.len()), (live, behind), "{row}");
+        }
+        let behind = Look {
+            not_taken_in: vec!["istiod".into()],
+            proxies: vec![proxy(Content::Shows), lagging()],
+            ..Look::default()
+        };
+        assert!(!judge(&behind, QUIET, |_| QUIET).is_live(Weight::from_basis_points(1).unwrap()));
     }
 
     #[test]
     fn nobody_is_concerned_only_after_a_while() {
         let nobody = Look::default();
-        assert!(!judge(&nobody, Duration::from_millis(999), |_| QUIET).is_live(), "perhaps they do not know of it yet");
-        assert!(judge(&nobody, QUIET, |_| QUIET).is_live());
+        assert!(
+            !judge(&nobody, Duration::from_millis(999), |_| QUIET).is_live(Weight::ZERO),
+            "perhaps they do not know of it yet"
+        );
+        assert!(judge(&nobody, QUIET, |_| QUIET).is_live(Weight::ZERO));
     }
 }

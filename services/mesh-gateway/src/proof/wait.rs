@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use meshward_model::{PropagationProof, PropagationState};
+use meshward_model::{PropagationProof, PropagationState, Weight};
 
 use super::{
     Content, Expected, Look, Patience, Plane, ProxyLook,
@@ -40,9 +40,9 @@ pub async fn wait(
                 failures = 0;
                 history.record(&look);
                 let judgement = judge(&look, history.empty_for(), |proxy| history.still_for(proxy));
-                let is_final = judgement.is_live() || !judgement.refusals.is_empty();
+                let is_final = judgement.is_live(patience.quorum) || !judgement.refusals.is_empty();
                 if is_final || over && judgement.settles_in.is_none() {
-                    return proof(judgement, start.elapsed(), now());
+                    return proof(judgement, patience.quorum, start.elapsed(), now());
                 }
                 if let Some(settles_in) = judgement.settles_in {
                     pause = pause.min(settles_in.max(FIRST_PAUSE));
@@ -115,10 +115,9 @@ pub(crate) fn answer(state: PropagationState, message: String, elapsed: Duration
     }
 }
 
-fn proof(judgement: Judgement, elapsed: Duration, now: Timestamp) -> PropagationProof {
+fn proof(judgement: Judgement, quorum: Weight, elapsed: Duration, now: Timestamp) -> PropagationProof {
+    let (is_live, done) = (judgement.is_live(quorum), judgement.acknowledged());
     let Judgement { concerned, mut laggards, mut refusals, not_taken_in, held_back, .. } = judgement;
-    let waiting = laggards.len() + refusals.len();
-    let done = concerned.saturating_sub(waiting);
     let seconds = elapsed.as_secs_f64();
     laggards.truncate(NAMED);
     refusals.truncate(NAMED);
@@ -131,7 +130,14 @@ fn proof(judgement: Judgement, elapsed: Duration, now: Timestamp) -> Propagation
         (None, Some(replica)) => {
             (PropagationState::Pending, format!("{replica} has not read the write after {seconds:.2} s"))
         }
-        (None, None) if waiting > 0 => {
+        (None, None) if is_live && !laggards.is_empty() => {
+            let (names, quorum) = (laggards.join(", "), quorum.fraction() * 100.0);
+            let message = format!(
+                "live on {done}/{concerned} proxies after {seconds:.2} s, which is the quorum of {quorum} %; not on {names}"
+            );
+            (PropagationState::Live, message)
+        }
+        (None, None) if !laggards.is_empty() => {
             let names = laggards.join(", ");
             let message =
                 format!("acknowledged by {done}/{concerned} proxies after {seconds:.2} s; waiting for {names}");
@@ -194,12 +200,26 @@ mod tests {
         Ok(Look { proxies, ..Look::default() })
     }
 
-    async fn ask(looks: Vec<Result<Look, String>>, timeout_ms: u64) -> PropagationProof {
+    async fn ask_for(looks: Vec<Result<Look, String>>, timeout_ms: u64, quorum: Weight) -> PropagationProof {
         let target = Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap();
         let expected =
             Expected { target, object: None, others: Vec::new(), rebinds: false, through: Vec::new(), cohorts: None };
-        let patience = Patience { timeout: Duration::from_millis(timeout_ms) };
+        let patience = Patience { timeout: Duration::from_millis(timeout_ms), quorum };
         wait(&Script(looks, AtomicUsize::new(0)), &expected, patience, || Timestamp::UNIX_EPOCH).await
+    }
+
+    async fn ask(looks: Vec<Result<Look, String>>, timeout_ms: u64) -> PropagationProof {
+        ask_for(looks, timeout_ms, Weight::ZERO).await
+    }
+
+    #[tokio::test]
+    async fn a_quorum_does_not_wait_for_the_slowest_but_names_them() {
+        let slow = ProxyLook { name: "slow.shop".into(), ..proxy(false) };
+        let half = Weight::from_basis_points(5000).unwrap();
+        let proof = ask_for(vec![look(vec![proxy(true), slow])], 30_000, half).await;
+        assert_eq!((proof.state, proof.concerned, proof.acknowledged), (PropagationState::Live, 2, 1));
+        assert_eq!(proof.laggards, ["slow.shop"]);
+        assert!(proof.message.contains("quorum of 50 %; not on slow.shop"), "{}", proof.message);
     }
 
     #[tokio::test]

@@ -65,7 +65,7 @@ impl World {
     }
 
     pub async fn stop(self) {
-        self.gateway.running.stop().await.expect("the gateway stops");
+        self.gateway.stop().await;
         self.stack.stop().await;
     }
 
@@ -161,18 +161,33 @@ impl World {
 }
 
 impl Gateway {
-    async fn start(issuer: &TestIssuer, kubeconfig: &Path, istiod: &[&str]) -> Self {
+    pub async fn start(issuer: &TestIssuer, kubeconfig: &Path, istiod: &[&str]) -> Self {
+        Self::start_with(issuer, |args| {
+            args.kubeconfig = Some(kubeconfig.to_owned());
+            args.istiod = istiod.iter().map(|url| (*url).to_owned()).collect();
+        })
+        .await
+    }
+
+    pub async fn start_with(issuer: &TestIssuer, change: impl FnOnce(&mut Args)) -> Self {
         let server = issuer.server_args();
         let flags = ["gateway", "--jwks", &server.jwks, "--jwt-issuer", &server.jwt_issuer].map(str::to_owned);
         let mut args = Args::parse_from(flags);
         args.server = server;
-        args.kubeconfig = Some(kubeconfig.to_owned());
         args.cluster_timeout = Duration::from_secs(5);
-        args.istiod = istiod.iter().map(|url| (*url).to_owned()).collect();
+        change(&mut args);
         let server = Server::new("gateway", &args.server).await.expect("it listens");
         let running = testing::spawn(build(&args, server).await.expect("a gateway"));
         let client = MeshGatewayServiceClient::new(connect_lazy(&running.url()).expect("a URL"));
         Self { running, client, service_token: issuer.mint(&Grant::new("orchestrator", [Role::Service])) }
+    }
+
+    pub async fn stop(self) {
+        self.running.stop().await.expect("the gateway stops");
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.running.url())
     }
 
     pub fn request<T>(&self, message: T) -> Request<T> {
@@ -231,6 +246,7 @@ impl Gateway {
             intent: Some(intent.clone()),
             objects: objects.to_vec(),
             timeout: Some(duration(PATIENCE)),
+            quorum_bp: 0,
         });
         let reply = self.client.clone().verify_exposure(request).await.expect("a proof is an answer");
         reply.into_inner().proof.expect("a proof")

@@ -209,6 +209,17 @@ pub async fn networks_outside(world: &World) {
     assert_live(&proof, 1);
     let (_, proof) = world.write(&network("Deny"), Some(&allow)).await;
     assert_live(&proof, 1);
+
+    let partners = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "partners", "port": 443});
+    let route = |path: &str| {
+        let rule = json!({"matches": [{"path": {"type": "PathPrefix", "value": path}}], "backendRefs": [partners]});
+        let spec = json!({"parentRefs": [partners], "rules": [rule]});
+        named("policy.linkerd.io/v1beta3", "HTTPRoute", "out", &spec)
+    };
+    let (one, proof) = world.write(&route("/one"), None).await;
+    assert_live(&proof, 1);
+    let (_, proof) = world.write(&route("/two"), Some(&one)).await;
+    assert_live(&proof, 1);
 }
 
 pub async fn a_controller_that_is_behind_is_waited_for(world: &World) {

@@ -9,7 +9,7 @@ use meshward_mesh_gateway::{
     object,
     proof::{self, Expected, Linkerd, Patience},
 };
-use meshward_model::{Mesh, PropagationProof, PropagationState, Target};
+use meshward_model::{Mesh, PropagationProof, PropagationState, Target, Weight};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -86,7 +86,7 @@ impl World {
             through: Vec::new(),
             cohorts: None,
         };
-        proof::wait(plane, &expected, Patience { timeout }, || SystemClock.now()).await
+        proof::wait(plane, &expected, Patience { timeout, quorum: Weight::ZERO }, || SystemClock.now()).await
     }
 
     /// Removes an object and proves that it is gone.

@@ -10,27 +10,40 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use meshward_chassis::clock::Clock;
 
-use super::{Answer, MetricsSource, SourceError};
+use super::{Answer, MetricsSource, SourceError, meters::Meter};
 use crate::window::Grid;
 
 /// Failures in a row after which nothing is asked for a while.
 pub const FAILURES: u32 = 5;
 /// How long nothing is asked.
 pub const REST: Duration = Duration::from_secs(3);
-/// Questions that may go out at the end of a rest, before one of them is answered: an analysis asks two.
-const TRIALS: u32 = 2;
+/// Questions that may go out at the end of a rest, before one of them is answered: an analysis asks three.
+const TRIALS: u32 = 3;
 
 /// A source behind a breaker.
 pub struct Breaker<S> {
     inner: S,
     clock: Arc<dyn Clock>,
+    meter: Meter,
     state: Mutex<State>,
 }
 
 impl<S> Breaker<S> {
-    /// Puts a breaker before a source; `clock` says how long it has rested.
-    pub fn new(inner: S, clock: Arc<dyn Clock>) -> Self {
-        Self { inner, clock, state: Mutex::new(State::default()) }
+    /// Puts a breaker before a source; `clock` says how long it has rested, and `meter` shows its state.
+    pub fn new(inner: S, clock: Arc<dyn Clock>, meter: Meter) -> Self {
+        Self { inner, clock, meter, state: Mutex::new(State::default()) }
+    }
+
+    /// Does something to the state, and shows it.
+    fn with_state<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock().expect("no holder panics");
+        let result = change(&mut state);
+        self.meter.breaker.set(match *state {
+            State::Closed { .. } => 0,
+            State::Open { .. } => 1,
+            State::Trying { .. } => 2,
+        });
+        result
     }
 }
 
@@ -41,12 +54,12 @@ impl<S: MetricsSource> MetricsSource for Breaker<S> {
     }
 
     async fn range(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Answer, SourceError> {
-        let admitted = self.state.lock().expect("no holder panics").admit(self.clock.now());
+        let admitted = self.with_state(|state| state.admit(self.clock.now()));
         if let Err(Resting { last, left }) = admitted {
             return Err(SourceError::Resting { address: self.address().to_owned(), last, left });
         }
         let answer = self.inner.range(query, grid, deadline).await;
-        self.state.lock().expect("no holder panics").record(self.clock.now(), answer.as_ref().err());
+        self.with_state(|state| state.record(self.clock.now(), answer.as_ref().err()));
         answer
     }
 }
@@ -169,10 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn after_the_rest_two_try_and_the_first_answer_decides() {
+    fn after_the_rest_three_try_and_the_first_answer_decides() {
         let mut state = open();
-        assert_eq!((state.admit(at(3000)), state.admit(at(3001))), (Ok(()), Ok(())));
-        assert!(state.admit(at(3002)).is_err(), "the others wait");
+        (3000..3003).for_each(|moment| assert_eq!(state.admit(at(moment)), Ok(())));
+        assert!(state.admit(at(3003)).is_err(), "the others wait");
         state.record(at(3100), None);
         assert_eq!(state, State::default());
 

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use moka::future::Cache;
 
-use super::{Answer, MetricsSource, SourceError};
+use super::{Answer, MetricsSource, SourceError, meters::Meter};
 use crate::window::{Grid, Series};
 
 /// Bytes of answers that are kept at most, give or take.
@@ -25,14 +25,15 @@ type Question = (String, Grid);
 /// A source behind a cache.
 pub struct Cached<S> {
     inner: S,
+    meter: Meter,
     answers: Cache<Question, Answer>,
 }
 
 impl<S> Cached<S> {
-    /// Keeps answers for `keep`.
-    pub fn new(inner: S, keep: Duration) -> Self {
+    /// Keeps answers for `keep`, and counts where they come from.
+    pub fn new(inner: S, keep: Duration, meter: Meter) -> Self {
         let answers = Cache::builder().max_capacity(MAX_BYTES).weigher(weight).time_to_live(keep).build();
-        Self { inner, answers }
+        Self { inner, meter, answers }
     }
 }
 
@@ -42,6 +43,17 @@ fn weight((query, _): &Question, answer: &Answer) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
+/// Somebody who waits for an answer; counted as one who did not ask when the wait is over, however it ends.
+struct Waiting<'a>(Option<&'a Meter>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(meter) = self.0 {
+            meter.coalesced.inc();
+        }
+    }
+}
+
 #[async_trait]
 impl<S: MetricsSource> MetricsSource for Cached<S> {
     fn address(&self) -> &str {
@@ -49,9 +61,21 @@ impl<S: MetricsSource> MetricsSource for Cached<S> {
     }
 
     async fn range(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Answer, SourceError> {
+        let question = (query.to_owned(), *grid);
+        if let Some(answer) = self.answers.get(&question).await {
+            self.meter.hits.inc();
+            return Ok(answer);
+        }
         let waited = deadline.saturating_duration_since(Instant::now());
-        let ask = self.inner.range(query, grid, deadline);
-        let answer = self.answers.try_get_with((query.to_owned(), *grid), ask);
+        let mut counted = Waiting(Some(&self.meter));
+        let ask = async {
+            // Only one of those who wait for the same question comes here.
+            if let Some(meter) = counted.0.take() {
+                meter.misses.inc();
+            }
+            self.inner.range(query, grid, deadline).await
+        };
+        let answer = self.answers.try_get_with(question, ask);
         match tokio::time::timeout(waited + SLACK, answer).await {
             Ok(answer) => answer.map_err(Arc::unwrap_or_clone),
             Err(_) => Err(SourceError::TimedOut { address: self.address().to_owned(), waited }),
@@ -105,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn the_same_question_is_asked_once() {
         let slow = Arc::new(Slow::new(0, 0));
-        let cached = Cached::new(slow.clone(), Duration::from_secs(60));
+        let cached = Cached::new(slow.clone(), Duration::from_secs(60), Meter::default());
         let other = Grid { ticks: 4, ..GRID };
         let all = futures::future::join_all((0..100).map(|_| cached.range("a", &GRID, soon())));
         let others = futures::future::join(cached.range("b", &GRID, soon()), cached.range("a", &other, soon()));
@@ -114,12 +138,14 @@ mod tests {
         assert!(all.iter().all(Result::is_ok) && others.0.is_ok() && others.1.is_ok());
         assert_eq!(slow.asked.load(Ordering::SeqCst), 3);
         assert!(cached.range("a", &GRID, soon()).await.is_ok(), "no permit is left: it is kept");
+        let Meter { hits, misses, coalesced, .. } = &cached.meter;
+        assert_eq!((misses.get(), coalesced.get(), hits.get()), (3, 99, 1));
     }
 
     #[tokio::test]
     async fn a_failure_is_shared_and_not_kept() {
         let slow = Arc::new(Slow::new(1, 0));
-        let cached = Cached::new(slow.clone(), Duration::from_secs(60));
+        let cached = Cached::new(slow.clone(), Duration::from_secs(60), Meter::default());
         let asked = futures::future::join(cached.range("a", &GRID, soon()), cached.range("a", &GRID, soon()));
         let release = async { slow.may_answer.add_permits(2) };
         let ((first, second), ()) = tokio::join!(asked, release);
@@ -130,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_past_the_deadline_for_somebody_elses_question() {
         let slow = Arc::new(Slow::new(0, 0));
-        let cached = Cached::new(slow.clone(), Duration::from_secs(60));
+        let cached = Cached::new(slow.clone(), Duration::from_secs(60), Meter::default());
         let patient = cached.range("a", &GRID, soon());
         tokio::pin!(patient);
         let hasty = cached.range("a", &GRID, Instant::now());

@@ -6,6 +6,7 @@
 
 mod access;
 mod decode;
+mod tls;
 
 use std::{
     collections::hash_map::RandomState,
@@ -16,11 +17,12 @@ use std::{
 
 use async_trait::async_trait;
 use meshward_chassis::problem::chain;
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{Response, StatusCode, Url};
 
-pub use access::{Access, Header};
+pub use access::{Access, Header, ScopedFile, file_of};
+pub use tls::{IdentityFiles, Tls};
 
-use super::{Answer, MetricsSource, SourceError};
+use super::{Answer, MetricsSource, SourceError, meters::Meter};
 use crate::window::{Grid, Series};
 
 /// Most bytes of an answer that are read: some 200 series of 5,000 points.
@@ -29,48 +31,47 @@ const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 const ATTEMPTS: u32 = 3;
 /// Wait before the first repetition; doubled before each further one, and half of it is left to chance.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One Prometheus.
-#[derive(Debug, Clone)]
 pub struct Prometheus {
-    client: Client,
+    clients: tls::Clients,
     query_range: Url,
     /// For messages: without user and password.
     address: String,
     access: Access,
+    meter: Meter,
 }
 
-/// The address or the client cannot be used.
+/// The address cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidPrometheus {
-    /// Not an address of a Prometheus.
-    #[error("{0:?} is not a URL such as http://127.0.0.1:9090")]
-    Url(String),
-    /// The HTTP client cannot be made.
-    #[error("no HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
-}
+#[error("{0:?} is not a URL such as http://127.0.0.1:9090")]
+pub struct InvalidPrometheus(String);
 
 impl Prometheus {
-    /// The Prometheus at `url`, its path included if it has one.
+    /// The Prometheus at `url`, its path included if it has one. `meter` counts what is sent.
     ///
     /// # Errors
     /// If the URL is none. Nothing is connected yet.
-    pub fn new(url: &str, access: Access) -> Result<Self, InvalidPrometheus> {
-        let invalid = || InvalidPrometheus::Url(url.to_owned());
+    pub fn new(url: &str, access: Access, meter: Meter) -> Result<Self, InvalidPrometheus> {
+        let invalid = || InvalidPrometheus(url.to_owned());
         let base = Url::parse(&format!("{}/", url.trim_end_matches('/'))).map_err(|_| invalid())?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(invalid());
         }
         let query_range = base.join("api/v1/query_range").map_err(|_| invalid())?;
-        let client =
-            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none()).no_proxy().build()?;
+        let clients = tls::Clients::new(access.tls.clone());
         let address = format!("Prometheus at {}", base.origin().ascii_serialization());
-        Ok(Self { client, query_range, address, access })
+        Ok(Self { clients, query_range, address, access, meter })
     }
 
     async fn ask(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
+        let begin = Instant::now();
+        let answer = self.exchange(query, grid, deadline).await;
+        self.meter.request(answer.as_ref().map_or_else(SourceError::kind, |_| "answered"), begin.elapsed());
+        answer
+    }
+
+    async fn exchange(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let form = [
             ("query", query.to_owned()),
@@ -79,8 +80,9 @@ impl Prometheus {
             ("step", seconds(grid.step_ms)),
             ("timeout", format!("{}ms", left.as_millis().max(1))),
         ];
-        let request = self.client.post(self.query_range.clone()).timeout(left).form(&form);
         let unusable = |reason| SourceError::Credentials { address: self.address.clone(), reason };
+        let client = self.clients.client().await.map_err(unusable)?;
+        let request = client.post(self.query_range.clone()).timeout(left).form(&form);
         let request = self.access.add_to(request).await.map_err(unusable)?;
         let response = request.send().await.map_err(|error| self.failed(error, left))?;
         let status = response.status();

@@ -21,9 +21,13 @@ fn counter(text: &mut String, series: &str, value: impl Fn(i64) -> Option<i64>) 
 }
 
 /// The route counters of one service as Envoy's own rules name them: the service is a label.
-fn envoy(service: &str, route: &str, what: &str, labels: &str) -> String {
+fn envoy(service: &str, name: &str, what: &str, labels: &str) -> String {
+    route(service, name, &format!("rq_{what}"), labels)
+}
+
+fn route(service: &str, name: &str, what: &str, labels: &str) -> String {
     format!(
-        "envoy_vhost_shop_svc_cluster_local_8080_route_{route}_upstream_rq_{what}\
+        "envoy_vhost_shop_svc_cluster_local_8080_route_{name}_upstream_{what}\
          {{envoy_virtual_host=\"{service}\"{labels}}}"
     )
 }
@@ -77,6 +81,11 @@ fn good(text: &mut String) {
             }
         }
     }
+    // A class repeats what the codes count; a breaker turned away retries.
+    let code = ",envoy_response_code=\"403\"";
+    counter(text, &route("good", "canary", "rq", code), |tick| (tick >= 3).then_some(2));
+    counter(text, &route("good", "stable", "rq", code), |tick| Some(40 + tick));
+    counter(text, &route("good", "stable", "rq_retry_overflow", ""), |tick| (tick >= 9).then_some(5));
     counter(text, &errors("good", "canary", 5), |tick| (tick >= 6).then_some(1));
     counter(text, &errors("good", "stable", 5), |tick| Some(300 + 2 * tick));
 }
@@ -98,6 +107,8 @@ fn bad_istio(text: &mut String) {
     for (route, per_tick) in [("canary", 150), ("stable", 1350)] {
         counter(text, &name(route, "_completed"), |tick| Some(per_tick * tick));
     }
+    counter(text, &name("canary", "{response_code=\"403\"}"), Some);
+    counter(text, &name("stable", "{response_code=\"403\"}"), |tick| Some(9 * tick));
     for labels in ["{response_code_class=\"5xx\"}", "{response_code=\"503\"}"] {
         counter(text, &name("canary", labels), |tick| (tick >= 8).then(|| 20 * (tick - 7)));
         counter(text, &name("stable", labels), |tick| Some(2 * tick));

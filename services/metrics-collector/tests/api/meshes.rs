@@ -52,6 +52,13 @@ fn linkerd_backends(text: &mut String) {
         steady(text, &counted(latency, backend, "le=\"0.1\""), 200);
         steady(text, &counted(latency, backend, "le=\"+Inf\""), 200);
     }
+    // Failed connections are counted per Service, the balancer's gate per backend; other Services' are left alone.
+    for (service, failed) in [("ledger-v2", 2), ("ledger", 1), ("other", 50)] {
+        let labels = format!("direction=\"outbound\",peer=\"dst\",dst_namespace=\"bank\",dst_service=\"{service}\"");
+        steady(text, &format!("tcp_close_total{{{labels},errno=\"ECONNREFUSED\"}}"), failed);
+        steady(text, &format!("tcp_close_total{{{labels},errno=\"\"}}"), 300);
+    }
+    steady(text, &counted("http_balancer_queue_gate_shut_total", "ledger-v2", "pod=\"a\""), 3);
     // Another service's backend of the same name.
     let other = "outbound_http_route_backend_response_statuses_total{parent_name=\"other\",parent_namespace=\"bank\",\
                  backend_name=\"ledger-v2\",http_status=\"500\",error=\"\"}";
@@ -69,6 +76,12 @@ fn linkerd_servers(text: &mut String) {
         steady(text, &response("failure"), failed);
         steady(text, &format!("inbound_http_authz_deny_total{{{labels}}}"), denied);
         steady(text, &format!("inbound_http_route_not_found_total{{{labels}}}"), denied);
+        // What was allowed names who allowed it, and what was denied names nobody.
+        steady(text, &format!("inbound_http_authz_allow_total{{{labels},authz_name=\"web\"}}"), requests);
+        let closed = format!("direction=\"inbound\",peer=\"src\",{labels}");
+        steady(text, &format!("tcp_close_total{{{closed},errno=\"ECONNRESET\"}}"), denied / 7);
+        steady(text, &format!("tcp_close_total{{{closed},errno=\"\"}}"), requests);
+        steady(text, &format!("inbound_tcp_authz_deny_total{{{labels}}}"), denied / 7 * 2);
         for edge in ["50", "100", "+Inf"] {
             let name = format!("response_latency_ms_bucket{{direction=\"inbound\",{labels},le=\"{edge}\"}}");
             steady(text, &name, requests);
@@ -87,7 +100,10 @@ fn istio_pods(text: &mut String) {
     let canary = "reporter=\"destination\",meshward_io_cohort=\"canary\"";
     steady(text, &counted(&format!("{canary},response_code=\"200\",grpc_response_status=\"0\"")), 100);
     steady(text, &counted(&format!("{canary},response_code=\"200\",grpc_response_status=\"14\"")), 2);
-    steady(text, &counted(&format!("{canary},response_code=\"503\"")), 3);
+    steady(text, &counted(&format!("{canary},response_code=\"503\",response_flags=\"UF,URX\"")), 2);
+    steady(text, &counted(&format!("{canary},response_code=\"503\",response_flags=\"UO\"")), 1);
+    steady(text, &counted(&format!("{canary},response_code=\"403\",response_flags=\"-\"")), 4);
+    steady(text, &counted(&format!("{canary},response_code=\"200\",grpc_response_status=\"7\"")), 5);
     steady(text, &counted(&format!("{at_server},response_code=\"200\"")), 900);
     steady(text, &counted("reporter=\"source\",response_code=\"500\""), 5000);
 }
@@ -153,6 +169,7 @@ async fn every_mesh_counts_requests_errors_and_denials_its_own_way() {
             (20 * 180, 20 * 15),
             (20 * 1310, 0),
             Some(50.0),
+            [(2, 1), (3, 0), (5, 10)],
         ),
         (
             "Linkerd's Servers",
@@ -160,20 +177,33 @@ async fn every_mesh_counts_requests_errors_and_denials_its_own_way() {
             (20 * 114, 20 * 9),
             (20 * 900, 20),
             Some(25.0),
+            [(3, 0), (-1, -1), (7, 0)],
         ),
         (
             "Istio's pods",
             ledger(Mesh::Istio, Mechanism::Instance, "canary", ""),
-            (20 * 105, 20 * 5),
+            (20 * 114, 20 * 5),
             (20 * 900, 0),
             None,
+            [(2, 0), (1, 0), (9, 0)],
         ),
     ];
-    for (name, target, canary, control, median) in cases {
+    for (name, target, canary, control, median, failures) in cases {
         let mut request = traffic("ledger", 20, 300);
         request.target = Some(target.clone());
         let reply = world.traffic(request).await.expect(name);
         assert_eq!((counted(reply.canary), counted(reply.control)), (canary, control), "{name}");
+        // A tick's, in both arms; -1 = nothing counts them.
+        let of = |traffic: Option<proto::CohortTraffic>| {
+            let traffic = traffic.expect("set");
+            [traffic.connection_failures, traffic.circuit_breaker_trips, traffic.denials]
+                .map(|one| one.map_or(-1, |one| one / 20))
+        };
+        assert_eq!(
+            (of(reply.canary), of(reply.control)),
+            (failures.map(|one| one.0), failures.map(|one| one.1)),
+            "{name}"
+        );
         let found = reply.canary.expect("set").latency_p50_ms;
         assert!(median.map_or(found.is_nan(), |median| (found - median).abs() < 1e-6), "{name}: {found}");
 

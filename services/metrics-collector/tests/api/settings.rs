@@ -12,7 +12,7 @@ use tonic::Code;
 use super::{
     history,
     scripted::{self, Reply},
-    world::{Source, World, analysis, refused, target, traffic},
+    world::{Source, World, analysis, for_all, refused, target, traffic},
 };
 
 const EMPTY: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
@@ -38,6 +38,9 @@ async fn an_outage_of_prometheus_is_survived() {
         assert!(during.explanation.contains("did not answer within"), "{}", during.explanation);
     }
     let resting = ask().await.expect("an analysis");
+    assert_eq!(world.shown("meshward_prometheus_breaker_state", "default").await, 1.0);
+    let timed_out = world.shown("meshward_prometheus_requests_total", "timed_out").await;
+    assert!((5.0..=9.0).contains(&timed_out), "three times three questions, or fewer once it rests: {timed_out}");
     assert_eq!(resting.verdict(), Verdict::ProviderError);
     assert!(resting.explanation.contains("is left alone for 3.0 s, it failed 5 times in a row: Prometheus at"));
 
@@ -47,6 +50,9 @@ async fn an_outage_of_prometheus_is_survived() {
     world.clock.advance(SignedDuration::from_secs(3));
     let after = ask().await.expect("an analysis");
     assert_eq!((after.verdict(), after.explanation), (before.verdict(), before.explanation));
+    assert_eq!(world.shown("meshward_prometheus_breaker_state", "default").await, 0.0);
+    assert_eq!(world.shown("meshward_prometheus_requests_total", "answered").await, 6.0);
+    assert_eq!(world.shown("meshward_prometheus_request_duration_seconds_count", "default").await, 6.0 + timed_out);
 }
 
 #[tokio::test]
@@ -69,7 +75,7 @@ async fn tenant_and_password_are_sent() {
     let setup = |args: &mut Args, directory: &Path| {
         let file = directory.join("basic");
         std::fs::write(&file, "vera:secret\n").expect("written");
-        args.prometheus_basic_auth_file = Some(file);
+        args.prometheus_basic_auth_file = vec![for_all(&file)];
         args.prometheus_header = vec!["X-Scope-OrgID=team-a".parse().expect("a header")];
     };
     let world = World::with_args(Source::Listener(listener), setup).await;
@@ -89,7 +95,7 @@ async fn a_password_file_that_cannot_be_used_is_said_without_its_content() {
             if let Some(content) = content {
                 std::fs::write(&file, content).expect("written");
             }
-            args.prometheus_basic_auth_file = Some(file);
+            args.prometheus_basic_auth_file = vec![for_all(&file)];
         };
         let world = World::with_args(nowhere(), setup).await;
         let analysis = world.analyse(analysis("good")).await.expect("an analysis");

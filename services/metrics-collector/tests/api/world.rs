@@ -1,6 +1,12 @@
 //! A collector in this process, in front of a source.
 
-use std::{net::IpAddr, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use meshward_chassis::{
@@ -15,7 +21,7 @@ use meshward_local::{
     process::{Process, Program},
     tools::Tools,
 };
-use meshward_metrics_collector::{Args, build};
+use meshward_metrics_collector::{Args, build, source::prometheus::ScopedFile};
 use meshward_proto::{gateway::v1 as gateway, metrics::v1 as proto, types::v1 as types};
 use proto::metrics_collector_service_client::MetricsCollectorServiceClient;
 use tempfile::TempDir;
@@ -65,7 +71,7 @@ impl World {
         let setup = |args: &mut Args, directory: &Path| {
             let file = directory.join("prometheus-token");
             std::fs::write(&file, format!("{token}\n")).expect("written");
-            args.prometheus_bearer_file = Some(file);
+            args.prometheus_bearer_file = vec![for_all(&file)];
         };
         Self::with_args(source, setup).await
     }
@@ -80,7 +86,7 @@ impl World {
         let query_timeout = if matches!(source, Source::Prometheus(_)) { PATIENCE } else { Duration::from_millis(500) };
         let (address, source) = match source {
             Source::Prometheus(history) => {
-                let (address, process) = prometheus(&directory, &history).await;
+                let (address, process) = prometheus(directory.path(), &history, None).await;
                 (address.clone(), Kept { address, prometheus: Some(process), ..Kept::default() })
             }
             Source::Listener(listener) => {
@@ -159,6 +165,16 @@ impl World {
         counted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok()).sum()
     }
 
+    /// What the collector shows under a name on `/metrics`: the sum of all series whose text contains `part`.
+    pub async fn shown(&self, name: &str, part: &str) -> f64 {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let address = self.running.admin_addr.expect("an admin port");
+        let page = http.get(format!("http://{address}/metrics")).send().await.expect("the collector answers");
+        let text = page.text().await.expect("text");
+        let series = text.lines().filter(|line| line.starts_with(name) && line.contains(part));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
     /// The fields that a status complains about.
     pub fn fields(status: &Status) -> Vec<String> {
         let violations = status.get_details_bad_request().map(|details| details.field_violations);
@@ -176,8 +192,11 @@ fn args(issuer: &TestIssuer, prometheus: &str, query_timeout: Duration) -> Args 
     Args {
         server: issuer.server_args(),
         prometheus: vec![prometheus.parse().expect("an address")],
-        prometheus_bearer_file: None,
-        prometheus_basic_auth_file: None,
+        prometheus_bearer_file: Vec::new(),
+        prometheus_basic_auth_file: Vec::new(),
+        prometheus_ca_file: Vec::new(),
+        prometheus_cert_file: Vec::new(),
+        prometheus_key_file: Vec::new(),
         prometheus_header: Vec::new(),
         queries: None,
         query_cache: Duration::from_secs(1),
@@ -185,6 +204,11 @@ fn args(issuer: &TestIssuer, prometheus: &str, query_timeout: Duration) -> Args 
         kept_verdicts: 1000,
         kept_for: Duration::from_secs(3600),
     }
+}
+
+/// A file for every Prometheus.
+pub fn for_all(file: &Path) -> ScopedFile {
+    ScopedFile { cluster: None, path: file.to_owned() }
 }
 
 /// It stands at the end of the history.
@@ -205,10 +229,18 @@ pub async fn refused(setup: impl FnOnce(&mut Args, &Path)) -> String {
     }
 }
 
+/// A Prometheus that lets in who shows a certificate.
+pub struct Guard {
+    /// Its `--web.config.file`.
+    pub web_config: PathBuf,
+    /// Who is let in.
+    pub client: reqwest::Client,
+}
+
 /// A Prometheus that knows this history and scrapes nothing.
-async fn prometheus(directory: &TempDir, history: &str) -> (String, Process) {
+pub async fn prometheus(directory: &Path, history: &str, guard: Option<&Guard>) -> (String, Process) {
     let tools = Tools::locate().expect("the tools of the local stack");
-    let (text, data, config) = ["history.txt", "data", "prometheus.yml"].map(|name| directory.path().join(name)).into();
+    let (text, data, config) = ["history.txt", "data", "prometheus.yml"].map(|name| directory.join(name)).into();
     std::fs::write(&text, history).expect("written");
     std::fs::write(&config, "scrape_configs: []\n").expect("written");
     // The installed name is a link; its sibling is beside the real one.
@@ -224,10 +256,15 @@ async fn prometheus(directory: &TempDir, history: &str) -> (String, Process) {
         "--storage.tsdb.retention.time=100y".to_owned(),
         format!("--web.listen-address=127.0.0.1:{port}"),
     ]);
-    let process = Process::start(program, directory.path()).await.expect("Prometheus starts");
-    let address = format!("http://127.0.0.1:{port}");
-    let (http, ready) =
-        (reqwest::Client::builder().no_proxy().build().expect("a client"), format!("{address}/-/ready"));
+    let program = match guard {
+        Some(guard) => program.args([format!("--web.config.file={}", guard.web_config.display())]),
+        None => program,
+    };
+    let process = Process::start(program, directory).await.expect("Prometheus starts");
+    let address = format!("{}://127.0.0.1:{port}", if guard.is_some() { "https" } else { "http" });
+    let plain = || reqwest::Client::builder().no_proxy().build().expect("a client");
+    let http = guard.map_or_else(plain, |guard| guard.client.clone());
+    let ready = format!("{address}/-/ready");
     let check = || async {
         let reply = http.get(&ready).send().await.map_err(|error| error.to_string())?;
         reply.error_for_status().map(drop).map_err(|error| error.to_string())

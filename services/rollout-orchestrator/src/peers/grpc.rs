@@ -198,6 +198,8 @@ impl Mesh for Peer {
             intent: Some(intent.clone().into()),
             objects: objects.iter().cloned().map(Into::into).collect(),
             timeout: Some(duration(wait)),
+            // Every proxy.
+            quorum_bp: 0,
         };
         let request = self.request(message, wait + DEADLINE)?;
         let answer = self.answer(self.gateway().verify_exposure(request)).await?;

@@ -66,7 +66,8 @@ where
             Ok(error) => return Err(error),
             Err(why) => why,
         };
-        let pause = failed.after.unwrap_or_else(|| jittered(pause(number)));
+        // A server that says "at once" is not asked without a pause either.
+        let pause = failed.after.unwrap_or_default().max(jittered(pause(number)));
         if Instant::now() + pause >= deadline {
             break;
         }

@@ -169,7 +169,7 @@ fn needs(expected: &Expected) -> Vec<(Kind, bool)> {
         "HTTPLocalRateLimitPolicy" => vec![(Pod, false), (Server, false), (RateLimit, false)],
         "EgressNetwork" => vec![(Client, true), (Egress, true)],
         "ServiceProfile" => vec![(Client, true), (Service, true), (Profile, true)],
-        // A route: on servers of its namespace, on services of any.
-        _ => vec![(Pod, false), (Server, false), (Client, true), (Service, true)],
+        // A route: on servers of its namespace, on services and networks of any.
+        _ => vec![(Pod, false), (Server, false), (Client, true), (Service, true), (Egress, true)],
     }
 }

@@ -64,13 +64,12 @@ pub(super) fn places(facts: &Facts, expected: &Expected) -> BTreeSet<Place> {
     places
 }
 
-/// Whether a client of this namespace is given the target: a producer's is given to all, a consumer's to its own.
-fn sees(expected: &Expected, client: &str, (_, parent, _): &(String, String, String)) -> bool {
-    let own = expected.target.namespace.as_str();
-    match expected.target.kind.as_str() {
-        "EgressNetwork" => own == GLOBAL_EGRESS || own == client,
-        _ => own == parent || own == client,
-    }
+/// Whether a client of this namespace is given the target: a producer's route is given to all, a consumer's to its own;
+/// a network is its namespace's alone, unless it is everybody's.
+fn sees(expected: &Expected, client: &str, (kind, parent, _): &Parent) -> bool {
+    let has_parent = kind != "EgressNetwork" || parent == GLOBAL_EGRESS || parent == client;
+    let own = &expected.target.namespace;
+    has_parent && (own == parent || own == client)
 }
 
 type Parent = (String, String, String);

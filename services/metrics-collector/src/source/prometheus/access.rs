@@ -7,6 +7,8 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderName, HeaderValue},
 };
 
+use super::tls::Tls;
+
 /// How Prometheus lets us in. Files are read for each query, so that a secret can be changed; nothing of them is logged.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
@@ -16,6 +18,39 @@ pub struct Access {
     pub basic_auth_file: Option<PathBuf>,
     /// Sent with every query: tenants of Thanos and Mimir.
     pub headers: Vec<Header>,
+    /// Certificates.
+    pub tls: Tls,
+}
+
+/// A file for one cluster's Prometheus, or for all that have none of their own: `NAME=FILE` or `FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopedFile {
+    /// Which cluster; `None` = all others.
+    pub cluster: Option<String>,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl FromStr for ScopedFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            // The sign may be a part of the path itself.
+            Some((name, path)) if !name.contains('/') && !name.is_empty() && !path.is_empty() => {
+                Ok(Self { cluster: Some(name.to_owned()), path: path.into() })
+            }
+            _ if text.is_empty() => Err("name a file".to_owned()),
+            _ => Ok(Self { cluster: None, path: text.into() }),
+        }
+    }
+}
+
+/// The file for a cluster's Prometheus, if there is one.
+#[must_use]
+pub fn file_of(files: &[ScopedFile], cluster: Option<&str>) -> Option<PathBuf> {
+    let of = |wanted: Option<&str>| files.iter().find(|file| file.cluster.as_deref() == wanted);
+    of(cluster).or_else(|| of(None)).map(|file| file.path.clone())
 }
 
 /// One `--prometheus-header`: `NAME=VALUE`.
@@ -68,6 +103,16 @@ async fn read(file: &PathBuf) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_for_one_cluster_or_for_all_others() {
+        let files: Vec<ScopedFile> = ["west=/a", "/b=c"].map(|text| text.parse().expect(text)).into();
+        for (cluster, path) in [(Some("west"), "/a"), (Some("east"), "/b=c"), (None, "/b=c")] {
+            assert_eq!(file_of(&files, cluster), Some(path.into()), "{cluster:?}");
+        }
+        assert_eq!(file_of(&files[..1], Some("east")), None);
+        assert!(ScopedFile::from_str("").is_err());
+    }
 
     #[test]
     fn headers_are_checked_when_they_are_given() {
