@@ -135,8 +135,13 @@ pub async fn limits_and_routes_on_a_server(world: &World) {
     assert_live(&proof, 1);
     let on_route = json!({"group": "policy.linkerd.io", "kind": "HTTPRoute", "name": "paths"});
     let front = json!([{"kind": "ServiceAccount", "name": "front", "namespace": "web"}]);
+    // A second server of the namespace has no such route, so nothing of it is expected there.
+    let books = json!({"port": 8080, "podSelector": {"matchLabels": {"app": "books"}}});
+    let (books, proof) = world.write(&named("policy.linkerd.io/v1beta3", "Server", "books", &books), None).await;
+    assert_live(&proof, 1);
     let (_, proof) = world.write(&policy("on-route", &on_route, &front), None).await;
     assert_live(&proof, 1);
+    world.remove(&books).await;
     assert_live(&world.remove(&one).await, 1);
 }
 

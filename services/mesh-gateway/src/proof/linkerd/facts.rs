@@ -30,9 +30,22 @@ pub(super) enum Kind {
     RateLimit,
     Egress,
     Profile,
+    PolicyRoute,
+    GatewayRoute,
+    RpcRoute,
 }
 
 impl Kind {
+    /// The routes that an AuthorizationPolicy may be for.
+    pub(super) fn of_route(group: &str, kind: &str) -> Option<Self> {
+        match (group, kind) {
+            ("policy.linkerd.io", "HTTPRoute") => Some(Self::PolicyRoute),
+            ("gateway.networking.k8s.io", "HTTPRoute") => Some(Self::GatewayRoute),
+            ("gateway.networking.k8s.io", "GRPCRoute") => Some(Self::RpcRoute),
+            _ => None,
+        }
+    }
+
     /// API version, plural, and the kind if it is one of Linkerd's.
     fn selection(self) -> Selection {
         let of = Selection::of;
@@ -47,6 +60,9 @@ impl Kind {
             Self::RateLimit => of("policy.linkerd.io/v1alpha1", "httplocalratelimitpolicies"),
             Self::Egress => of("policy.linkerd.io/v1alpha1", "egressnetworks"),
             Self::Profile => of("linkerd.io/v1alpha2", "serviceprofiles"),
+            Self::PolicyRoute => of("policy.linkerd.io/v1beta3", "httproutes"),
+            Self::GatewayRoute => of("gateway.networking.k8s.io/v1", "httproutes"),
+            Self::RpcRoute => of("gateway.networking.k8s.io/v1", "grpcroutes"),
         }
     }
 
@@ -156,15 +172,21 @@ pub(super) fn is_named(object: &Value, target: &Target) -> bool {
 
 /// The kinds, each with whether all namespaces count.
 fn needs(expected: &Expected) -> Vec<(Kind, bool)> {
-    use Kind::{Client, Egress, MeshTls, Network, Pod, Policy, Profile, RateLimit, Server, Service};
+    use Kind::{
+        Client, Egress, GatewayRoute, MeshTls, Network, Pod, Policy, PolicyRoute, Profile, RateLimit, RpcRoute, Server,
+        Service,
+    };
     match expected.target.kind.as_str() {
         "Server" | "ServerAuthorization" => vec![(Pod, false), (Server, false)],
         "AuthorizationPolicy" => {
-            vec![(Pod, false), (Server, false), (MeshTls, true), (Network, true)]
+            let own = [Pod, Server, PolicyRoute, GatewayRoute, RpcRoute].map(|kind| (kind, false));
+            own.into_iter().chain([(MeshTls, true), (Network, true)]).collect()
         }
         // Whoever refers to it may be anywhere.
         "MeshTLSAuthentication" | "NetworkAuthentication" => {
-            vec![(Pod, true), (Server, true), (Policy, true), (MeshTls, true), (Network, true)]
+            [Pod, Server, Policy, MeshTls, Network, PolicyRoute, GatewayRoute, RpcRoute]
+                .map(|kind| (kind, true))
+                .to_vec()
         }
         "HTTPLocalRateLimitPolicy" => vec![(Pod, false), (Server, false), (RateLimit, false)],
         "EgressNetwork" => vec![(Client, true), (Egress, true)],

@@ -102,12 +102,12 @@ pub(super) fn wanted(facts: &Facts, expected: &Expected, spec: Option<&Value>, p
     match target.kind.as_str() {
         "Server" if name == target.name => of_server(spec),
         "AuthorizationPolicy" if target.namespace == place.namespace => {
-            authorized(spec, &place.namespace, name, authorization::of_policy(facts, &place.namespace, spec))
+            authorized(facts, spec, &place.namespace, server)
         }
         "ServerAuthorization" if covers(spec, server) => {
             json!({"server": authorization::of_server_authorization(&target.namespace, spec)})
         }
-        "MeshTLSAuthentication" | "NetworkAuthentication" => by_policies(facts, expected, place, name),
+        "MeshTLSAuthentication" | "NetworkAuthentication" => by_policies(facts, expected, place, server),
         "HTTPLocalRateLimitPolicy" => of_limits(facts, expected, place, server),
         "HTTPRoute" | "GRPCRoute" => of_route(expected, spec, server),
         _ => Value::Null,
@@ -120,17 +120,26 @@ fn of_server(spec: &Value) -> Value {
            "lets in": (access != "deny").then_some(access)})
 }
 
-/// Where a policy is found, and what it says there. On a route it says so only where the route is served; whether it
-/// is, is a question about the route.
-fn authorized(spec: &Value, namespace: &str, server: &str, says: Option<Value>) -> Value {
-    let (Some(says), target) = (says, &spec["targetRef"]) else { return Value::Null };
+/// Where a policy is found in the message of a server, and what it says there.
+fn authorized(facts: &Facts, spec: &Value, namespace: &str, server: &Value) -> Value {
+    let target = &spec["targetRef"];
     let name = target["name"].as_str().unwrap_or_default();
-    match target["kind"].as_str().unwrap_or_default() {
-        "Server" if name == server => json!({"server": says}),
-        "Namespace" if name == namespace => json!({"server": says}),
-        kind @ ("HTTPRoute" | "GRPCRoute") => json!({format!("route {kind}/{name}"): says}),
-        _ => Value::Null,
-    }
+    let kind = target["kind"].as_str().unwrap_or_default();
+    let place = match kind {
+        "Server" if server["metadata"]["name"] == name => "server".to_owned(),
+        "Namespace" if name == namespace => "server".to_owned(),
+        "HTTPRoute" | "GRPCRoute" => {
+            let group = target["group"].as_str().unwrap_or_default();
+            let route = Kind::of_route(group, kind).and_then(|kind| facts.find(kind, namespace, name));
+            match route.filter(|route| is_served(&route["spec"], kind == "GRPCRoute", server)) {
+                Some(_) => format!("route {group}/{kind}/{name}"),
+                None => return Value::Null,
+            }
+        }
+        _ => return Value::Null,
+    };
+    let says = authorization::of_policy(facts, namespace, spec);
+    says.map_or(Value::Null, |says| json!({place: says}))
 }
 
 fn covers(spec: &Value, server: &Value) -> bool {
@@ -140,13 +149,12 @@ fn covers(spec: &Value, server: &Value) -> bool {
 }
 
 /// What all policies of the place's namespace say that refer to the target.
-fn by_policies(facts: &Facts, expected: &Expected, place: &Place, server: &str) -> Value {
+fn by_policies(facts: &Facts, expected: &Expected, place: &Place, server: &Value) -> Value {
     let mut found = Map::new();
     for policy in facts.within(Kind::Policy, &place.namespace) {
         let spec = &policy["spec"];
         if refers(spec, &place.namespace, expected) {
-            let says = authorization::of_policy(facts, &place.namespace, spec);
-            let says = authorized(spec, &place.namespace, server, says);
+            let says = authorized(facts, spec, &place.namespace, server);
             if let (false, Some(name)) = (says.is_null(), policy["metadata"]["name"].as_str()) {
                 found.insert(name.to_owned(), says);
             }
@@ -194,20 +202,23 @@ fn of_limits(facts: &Facts, expected: &Expected, place: &Place, server: &Value) 
            "overrides": overrides})
 }
 
-fn of_route(expected: &Expected, spec: &Value, server: &Value) -> Value {
-    let protocol = server["spec"]["proxyProtocol"].as_str().unwrap_or("unknown");
-    let is_rpc = expected.target.kind == "GRPCRoute";
-    let is_served = match protocol {
+/// Whether a server has this route: as one of its parents, and by its protocol.
+fn is_served(route: &Value, is_rpc: bool, server: &Value) -> bool {
+    let fits = match server["spec"]["proxyProtocol"].as_str().unwrap_or("unknown") {
         "gRPC" => is_rpc,
         "opaque" | "TLS" => false,
         _ => !is_rpc,
     };
-    let is_parent = items(spec, "parentRefs").any(|parent| {
-        parent["kind"] == "Server"
-            && parent["group"] == "policy.linkerd.io"
-            && parent["name"] == server["metadata"]["name"]
-    });
-    if !(is_served && is_parent) {
+    let mut parents = items(route, "parentRefs");
+    fits && parents.any(|parent| {
+        let is_server = parent["kind"] == "Server" && parent["group"] == "policy.linkerd.io";
+        is_server && parent["name"] == server["metadata"]["name"]
+    })
+}
+
+fn of_route(expected: &Expected, spec: &Value, server: &Value) -> Value {
+    let is_rpc = expected.target.kind == "GRPCRoute";
+    if !is_served(spec, is_rpc, server) {
         return Value::Null;
     }
     let rule = |rule: &Value| {
@@ -300,7 +311,7 @@ fn authorized_by(message: &Message, kind: &str, name: &str) -> Value {
     let grpc = grpc_routes(message).iter().map(|route| (&route.metadata, &route.authorizations));
     for (metadata, authorizations) in http.chain(grpc) {
         if let Some(route) = shape::resource(metadata.as_ref()) {
-            at(format!("route {}/{}", route.kind, route.name), authorizations);
+            at(format!("route {}/{}/{}", route.group, route.kind, route.name), authorizations);
         }
     }
     if found.is_empty() { Value::Null } else { Value::Object(found) }
