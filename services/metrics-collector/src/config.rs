@@ -18,6 +18,26 @@ pub struct Args {
     #[command(flatten)]
     pub server: ServerArgs,
 
+    /// Where the metrics are.
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// How long an answer of Prometheus is given to others who ask the same question; 0s = only while it is out.
+    #[arg(long, env = "MESHWARD_QUERY_CACHE", default_value = "1s", value_parser = parse_duration)]
+    pub query_cache: Duration,
+
+    /// How many verdicts ExplainVerdict can tell of, over all deployments; some 50 KB each.
+    #[arg(long, env = "MESHWARD_KEPT_VERDICTS", default_value_t = 1000)]
+    pub kept_verdicts: usize,
+
+    /// How long a verdict can be told of.
+    #[arg(long, env = "MESHWARD_KEPT_FOR", default_value = "24h", value_parser = parse_duration)]
+    pub kept_for: Duration,
+}
+
+/// Which Prometheus is asked, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SourceArgs {
     /// Address of Prometheus, or of what speaks its HTTP API; with its path if it has one, e.g.
     /// http://mimir:8080/prometheus. NAME=URL is the one of the cluster NAME; can be repeated, or separated by commas.
     /// A plain URL is for targets without a cluster, and for all of them if no other is given.
@@ -56,20 +76,8 @@ pub struct Args {
     #[arg(long, env = "MESHWARD_QUERIES")]
     pub queries: Option<PathBuf>,
 
-    /// How long an answer of Prometheus is given to others who ask the same question; 0s = only while it is out.
-    #[arg(long, env = "MESHWARD_QUERY_CACHE", default_value = "1s", value_parser = parse_duration)]
-    pub query_cache: Duration,
-
     /// How long Prometheus may take for one answer, repetitions included; after that the verdict is PROVIDER_ERROR.
     /// Keep it shorter than the callers' own deadlines.
     #[arg(long, env = "MESHWARD_QUERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     pub query_timeout: Duration,
-
-    /// How many verdicts ExplainVerdict can tell of, over all deployments; some 50 KB each.
-    #[arg(long, env = "MESHWARD_KEPT_VERDICTS", default_value_t = 1000)]
-    pub kept_verdicts: usize,
-
-    /// How long a verdict can be told of.
-    #[arg(long, env = "MESHWARD_KEPT_FOR", default_value = "24h", value_parser = parse_duration)]
-    pub kept_for: Duration,
 }

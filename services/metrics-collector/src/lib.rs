@@ -22,11 +22,12 @@ pub mod grpc;
 pub mod histogram;
 pub mod judge;
 pub mod queries;
+pub mod replay;
 pub mod source;
 pub mod traffic;
 pub mod window;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use meshward_chassis::{
     clock::Clock,
@@ -39,14 +40,14 @@ use app::{
     Collector,
     kept::{Kept, Retention},
 };
-pub use config::Args;
+pub use config::{Args, SourceArgs};
 use grpc::Api;
 use queries::Catalog;
 use source::{
     breaker::Breaker,
     cache::Cached,
-    clusters::Sources,
-    meters::Meters,
+    clusters::{Address, Sources},
+    meters::{Meter, Meters},
     prometheus::{Access, IdentityFiles, Prometheus, ScopedFile, Tls, file_of},
 };
 
@@ -57,9 +58,9 @@ use source::{
 /// If the address of Prometheus or the file with query templates cannot be used.
 pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Server, ConfigError> {
     let collector = Collector::new(
-        sources(args, &clock, &Meters::registered(server.metrics()))?,
-        catalog(args)?,
-        args.query_timeout,
+        sources(&args.source, args.query_cache, &clock, &Meters::registered(server.metrics()))?,
+        catalog(&args.source)?,
+        args.source.query_timeout,
     );
     let kept = Kept::new(Retention { most: args.kept_verdicts, age: args.kept_for });
     let api = Api::new(collector, kept, clock, Arc::new(RandomIds), server.shutdown_token());
@@ -67,23 +68,26 @@ pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Serve
     Ok(server.add_service(MetricsCollectorServiceServer::new(api).max_decoding_message_size(limit)))
 }
 
-fn sources(args: &Args, clock: &Arc<dyn Clock>, meters: &Meters) -> Result<Sources, ConfigError> {
+fn sources(args: &SourceArgs, keep: Duration, clock: &Arc<dyn Clock>, meters: &Meters) -> Result<Sources, ConfigError> {
     let mut sources = Sources::default();
     for address in &args.prometheus {
-        let access = access(args, address.cluster.as_deref())?;
         let meter = meters.of(address.cluster.as_deref());
-        let prometheus = Prometheus::new(&address.url, access, meter.clone());
-        let prometheus = prometheus.map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
+        let prometheus = prometheus(args, address, meter.clone())?;
         let source = Breaker::new(prometheus, clock.clone(), meter.clone());
-        let source = Cached::new(source, args.query_cache, meter);
+        let source = Cached::new(source, keep, meter);
         let added = sources.add(address.cluster.as_deref(), Arc::new(source));
         added.map_err(|why| ConfigError(format!("--prometheus: {why}")))?;
     }
     Ok(sources)
 }
 
+fn prometheus(args: &SourceArgs, address: &Address, meter: Meter) -> Result<Prometheus, ConfigError> {
+    let access = access(args, address.cluster.as_deref())?;
+    Prometheus::new(&address.url, access, meter).map_err(|why| ConfigError(format!("--prometheus: {why}")))
+}
+
 /// How one cluster's Prometheus lets us in.
-fn access(args: &Args, cluster: Option<&str>) -> Result<Access, ConfigError> {
+fn access(args: &SourceArgs, cluster: Option<&str>) -> Result<Access, ConfigError> {
     let of = |files: &[ScopedFile]| file_of(files, cluster);
     let (bearer_file, basic_auth_file) = (of(&args.prometheus_bearer_file), of(&args.prometheus_basic_auth_file));
     let whose = cluster.map_or_else(String::new, |name| format!(" for the cluster {name:?}"));
@@ -103,7 +107,7 @@ fn access(args: &Args, cluster: Option<&str>) -> Result<Access, ConfigError> {
     Ok(Access { bearer_file, basic_auth_file, headers: args.prometheus_header.clone(), tls })
 }
 
-fn catalog(args: &Args) -> Result<Catalog, ConfigError> {
+fn catalog(args: &SourceArgs) -> Result<Catalog, ConfigError> {
     let Some(file) = &args.queries else { return Ok(Catalog::built_in()) };
     let unusable = |why: &dyn std::fmt::Display| ConfigError(format!("--queries {}: {why}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| unusable(&error))?;

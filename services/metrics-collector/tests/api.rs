@@ -7,6 +7,7 @@ mod api {
     pub mod history;
     pub mod load;
     pub mod meshes;
+    pub mod replay;
     pub mod scripted;
     pub mod settings;
     pub mod signals;

@@ -45,8 +45,7 @@ use crate::{
 };
 
 pub use args::{ServerArgs, parse_duration};
-pub(crate) use run::install_crypto;
-pub use run::run;
+pub use run::{install_crypto, run};
 
 /// A flag, a file or an address that cannot be used: one sentence for the operator. [`run`] exits with code 2 on it.
 #[derive(Debug, thiserror::Error)]

@@ -8,11 +8,13 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use meshward_chassis::server::install_crypto;
 use meshward_metrics_collector::bench::{
     pace, replies,
     table::{self, Plan},
     world,
 };
+use meshward_metrics_collector::replay;
 use meshward_model::JudgeOptions;
 
 /// The judge in simulated worlds beside what other tools do, and the judge on your own numbers.
@@ -55,6 +57,13 @@ enum What {
     Judge {
         /// File to read; without it, or as "-", standard input.
         file: Option<PathBuf>,
+        #[command(flatten)]
+        weighing: Weighing,
+    },
+    /// Reads what Prometheus recorded, and prints what would have been said after each tick.
+    Replay {
+        #[command(flatten)]
+        replay: Box<replay::Args>,
         #[command(flatten)]
         weighing: Weighing,
     },
@@ -104,6 +113,11 @@ fn run(what: What) -> io::Result<()> {
             table::print(&worlds, &plan, &mut io::stdout().lock())
         }
         What::Pace { rounds } => pace::print(&world::own()?, rounds, JudgeOptions::default(), &mut io::stdout().lock()),
+        What::Replay { replay, weighing } => {
+            install_crypto();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(replay::run(&replay, weighing.options(), io::stdout().lock()))
+        }
         What::Judge { file, weighing } => {
             let (output, options) = (io::stdout().lock(), weighing.options());
             match file.filter(|file| file.as_os_str() != "-") {

@@ -24,7 +24,7 @@ async fn a_thousand_analyses_at_once_ask_each_question_once() {
         args.query_cache = Duration::from_secs(3600);
         // All of them at once: none is turned away.
         (args.server.max_concurrency, args.server.max_queue) = (1000, 1000);
-        (args.server.request_timeout, args.query_timeout) = (Duration::from_secs(600), Duration::from_secs(500));
+        (args.server.request_timeout, args.source.query_timeout) = (Duration::from_secs(600), Duration::from_secs(500));
     };
     // Different questions among them, each about the same service with other ticks or another history. As many as there
     // are analyses take Prometheus about a minute.

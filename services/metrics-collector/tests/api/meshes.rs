@@ -134,7 +134,7 @@ fn holes(text: &mut String) {
     }
 }
 
-fn bank() -> String {
+pub fn bank() -> String {
     let mut text = String::new();
     linkerd_backends(&mut text);
     linkerd_servers(&mut text);

@@ -12,7 +12,7 @@ use tonic::Code;
 use super::{
     history,
     scripted::{self, Reply},
-    world::{Source, World, analysis, for_all, refused, target, traffic},
+    world::{Odd, Source, World, analysis, for_all, prometheus, refused, target, traffic},
 };
 
 const EMPTY: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
@@ -24,7 +24,7 @@ fn nowhere() -> Source {
 #[tokio::test]
 async fn an_outage_of_prometheus_is_survived() {
     let setup = |args: &mut Args, _: &Path| {
-        (args.query_timeout, args.query_cache) = (Duration::from_secs(1), Duration::ZERO);
+        (args.source.query_timeout, args.query_cache) = (Duration::from_secs(1), Duration::ZERO);
     };
     let world = World::with_args(Source::Prometheus(history::shop()), setup).await;
     let ask = || world.analyse(analysis("good"));
@@ -56,6 +56,34 @@ async fn an_outage_of_prometheus_is_survived() {
 }
 
 #[tokio::test]
+async fn what_a_real_prometheus_refuses_or_cannot_do_is_a_verdict() {
+    let remote_read = "remote_read:\n- url: http://127.0.0.1:1/read\n  read_recent: true\n".to_owned();
+    let flags = |flag: &str| vec![flag.to_owned()];
+    let cases = [
+        (
+            "422",
+            Odd { flags: flags("--query.max-samples=5"), ..Odd::default() },
+            "answered 422: execution: query processing would load too many samples",
+        ),
+        ("503", Odd { flags: flags("--query.timeout=0s"), ..Odd::default() }, "answered 503: timeout: query timed out"),
+        ("partial", Odd { config: remote_read, ..Odd::default() }, "gave a partial answer: "),
+    ];
+    for (name, odd, reason) in cases {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (address, _process) = prometheus(directory.path(), &history::shop(), &odd).await;
+        let setup = |args: &mut Args, _: &Path| {
+            args.source.query_timeout = crate::PATIENCE;
+        };
+        let world = World::with_args(Source::Address(address), setup).await;
+        let found = world.analyse(analysis("good")).await.expect(name);
+        assert_eq!(found.verdict(), Verdict::ProviderError, "{name}: {}", found.explanation);
+        assert!(found.explanation.contains(reason), "{name}: {}", found.explanation);
+        let status = world.traffic(traffic("good", 20, 300)).await.expect_err(name);
+        assert_eq!(status.code(), Code::Unavailable, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_same_question_is_asked_once_and_after_a_while_again() {
     for (keep, asked) in [(Duration::from_secs(3600), 3), (Duration::ZERO, 9)] {
         let listener = scripted::server(vec![Reply::new(200, EMPTY)]).await;
@@ -75,8 +103,8 @@ async fn tenant_and_password_are_sent() {
     let setup = |args: &mut Args, directory: &Path| {
         let file = directory.join("basic");
         std::fs::write(&file, "vera:secret\n").expect("written");
-        args.prometheus_basic_auth_file = vec![for_all(&file)];
-        args.prometheus_header = vec!["X-Scope-OrgID=team-a".parse().expect("a header")];
+        args.source.prometheus_basic_auth_file = vec![for_all(&file)];
+        args.source.prometheus_header = vec!["X-Scope-OrgID=team-a".parse().expect("a header")];
     };
     let world = World::with_args(Source::Listener(listener), setup).await;
     assert_eq!(world.analyse(analysis("good")).await.expect("an analysis").verdict(), Verdict::NoData);
@@ -95,7 +123,7 @@ async fn a_password_file_that_cannot_be_used_is_said_without_its_content() {
             if let Some(content) = content {
                 std::fs::write(&file, content).expect("written");
             }
-            args.prometheus_basic_auth_file = vec![for_all(&file)];
+            args.source.prometheus_basic_auth_file = vec![for_all(&file)];
         };
         let world = World::with_args(nowhere(), setup).await;
         let analysis = world.analyse(analysis("good")).await.expect("an analysis");
@@ -109,7 +137,7 @@ async fn a_password_file_that_cannot_be_used_is_said_without_its_content() {
 async fn each_cluster_has_its_own_source() {
     let west = scripted::server(vec![Reply::new(200, EMPTY)]).await;
     let address = format!("west=http://{}", west.addr).parse().expect("an address");
-    let world = World::with_args(nowhere(), |args, _| args.prometheus.push(address)).await;
+    let world = World::with_args(nowhere(), |args, _| args.source.prometheus.push(address)).await;
     let ask = |cluster: &str| {
         let mut request = analysis("good");
         cluster.clone_into(&mut request.target.as_mut().expect("set").cluster);
@@ -135,7 +163,7 @@ fn with_queries(text: String) -> impl FnOnce(&mut Args, &Path) {
     move |args, directory| {
         let file = directory.join("queries.yaml");
         std::fs::write(&file, text).expect("written");
-        args.queries = Some(file);
+        args.source.queries = Some(file);
     }
 }
 
@@ -181,10 +209,10 @@ async fn what_cannot_be_used_stops_the_start_with_the_place() {
         let said = refused(with_queries(text)).await;
         assert!(said.starts_with("--queries /") && said.contains(problem), "{problem}: {said}");
     }
-    let missing = refused(|args, directory| args.queries = Some(directory.join("none.yaml"))).await;
+    let missing = refused(|args, directory| args.source.queries = Some(directory.join("none.yaml"))).await;
     assert!(missing.contains("none.yaml: No such file"), "{missing}");
-    let twice = refused(|args, _| args.prometheus.push("http://127.0.0.1:2".parse().expect("an address"))).await;
+    let twice = refused(|args, _| args.source.prometheus.push("http://127.0.0.1:2".parse().expect("an address"))).await;
     assert_eq!(twice, "--prometheus: only one can be the default; write NAME=URL for the others");
-    let no_url = refused(|args, _| args.prometheus = vec!["ftp://a".parse().expect("an address")]).await;
+    let no_url = refused(|args, _| args.source.prometheus = vec!["ftp://a".parse().expect("an address")]).await;
     assert!(no_url.contains("is not a URL such as"), "{no_url}");
 }

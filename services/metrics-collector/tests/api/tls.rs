@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
-use meshward_chassis::server::Server;
+use meshward_chassis::server::install_crypto;
 use meshward_local::process::Process;
 use meshward_metrics_collector::Args;
 use meshward_proto::types::v1::Verdict;
@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use super::{
     history,
-    world::{Guard, Source, World, analysis, for_all, prometheus, refused},
+    world::{Guard, Odd, Source, World, analysis, for_all, prometheus, refused},
 };
 
 /// An authority that issues certificates into a folder.
@@ -70,23 +70,22 @@ impl Guarded {
         let (cert, key) = authority.issue(directory, "operator");
         let read = |file: &Path| std::fs::read(file).expect("just written");
         let both = [read(&cert), read(&key)].concat();
-        // A server installs what HTTP clients need for TLS.
-        let issuer = meshward_chassis::testing::TestIssuer::new(directory).expect("an issuer");
-        drop(Server::new("metrics-collector", &issuer.server_args()).await.expect("a server"));
+        install_crypto();
         let client = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([reqwest::Certificate::from_pem(&read(&authority.file)).expect("a certificate")])
             .identity(reqwest::Identity::from_pem(&both).expect("an identity"))
             .build()
             .expect("a client");
-        let (address, process) = prometheus(directory, &history::shop(), Some(&Guard { web_config, client })).await;
+        let odd = Odd { guard: Some(Guard { web_config, client }), ..Odd::default() };
+        let (address, process) = prometheus(directory, &history::shop(), &odd).await;
         Self { address, authority, _process: process, directory: temporary }
     }
 
     async fn world(&self, setup: impl FnOnce(&mut Args)) -> World {
         World::with_args(Source::Address(self.address.clone()), |args, _| {
             // A handshake and an answer on a busy machine.
-            args.query_timeout = crate::PATIENCE;
+            args.source.query_timeout = crate::PATIENCE;
             setup(args);
         })
         .await
@@ -94,7 +93,7 @@ impl Guarded {
 }
 
 fn show(args: &mut Args, (cert, key): &(PathBuf, PathBuf)) {
-    (args.prometheus_cert_file, args.prometheus_key_file) = (vec![for_all(cert)], vec![for_all(key)]);
+    (args.source.prometheus_cert_file, args.source.prometheus_key_file) = (vec![for_all(cert)], vec![for_all(key)]);
 }
 
 #[tokio::test]
@@ -107,14 +106,14 @@ async fn only_the_right_certificate_opens_and_a_renewed_one_is_taken_up() {
 
     let world = guarded
         .world(|args| {
-            args.prometheus_ca_file = vec![for_all(&guarded.authority.file)];
+            args.source.prometheus_ca_file = vec![for_all(&guarded.authority.file)];
             show(args, &ours);
         })
         .await;
     let analysis_of_good = world.analyse(analysis("good")).await.expect("an analysis");
     assert_eq!(analysis_of_good.verdict(), Verdict::Healthy, "{}", analysis_of_good.explanation);
 
-    let trusting = |args: &mut Args| args.prometheus_ca_file = vec![for_all(&guarded.authority.file)];
+    let trusting = |args: &mut Args| args.source.prometheus_ca_file = vec![for_all(&guarded.authority.file)];
     let nobody = guarded.world(trusting).await;
     let wrong = guarded
         .world(|args| {
@@ -125,7 +124,7 @@ async fn only_the_right_certificate_opens_and_a_renewed_one_is_taken_up() {
     let naive = guarded.world(|args| show(args, &ours)).await;
     let misled = guarded
         .world(|args| {
-            args.prometheus_ca_file = vec![for_all(&stranger.file)];
+            args.source.prometheus_ca_file = vec![for_all(&stranger.file)];
             show(args, &ours);
         })
         .await;
@@ -164,8 +163,10 @@ async fn files_that_cannot_be_used_are_named_without_their_content() {
     let cases: [(&str, Setup<'_>); 5] = [
         ("broken.pem are no certificate and key in PEM", &|args| show(args, &(cert.clone(), file("broken.pem")))),
         ("none.pem: No such file", &|args| show(args, &(file("none.pem"), key.clone()))),
-        ("empty.pem holds no certificates in PEM", &|args| args.prometheus_ca_file = vec![for_all(&file("empty.pem"))]),
-        ("none.pem: No such file", &|args| args.prometheus_ca_file = vec![for_all(&file("none.pem"))]),
+        ("empty.pem holds no certificates in PEM", &|args| {
+            args.source.prometheus_ca_file = vec![for_all(&file("empty.pem"))];
+        }),
+        ("none.pem: No such file", &|args| args.source.prometheus_ca_file = vec![for_all(&file("none.pem"))]),
         ("builder error", &|args| show(args, &(cert.clone(), other_key.clone()))),
     ];
     for (reason, setup) in cases {
@@ -176,12 +177,12 @@ async fn files_that_cannot_be_used_are_named_without_their_content() {
         assert!(found.explanation.starts_with("the file with the credentials for Prometheus at https://127.0.0.1:1"));
         assert!(!found.explanation.contains("tell-nobody"), "{}", found.explanation);
     }
-    let half = refused(|args, _| args.prometheus_cert_file = vec![for_all(&cert)]).await;
+    let half = refused(|args, _| args.source.prometheus_cert_file = vec![for_all(&cert)]).await;
     assert_eq!(half, "--prometheus-cert-file and --prometheus-key-file belong together, and only one is given");
     let west = format!("west={}", key.display()).parse().expect("a file of the west");
     let half = refused(|args, _| {
-        args.prometheus = vec!["west=https://127.0.0.1:1".parse().expect("an address")];
-        args.prometheus_key_file = vec![west];
+        args.source.prometheus = vec!["west=https://127.0.0.1:1".parse().expect("an address")];
+        args.source.prometheus_key_file = vec![west];
     });
     assert!(half.await.ends_with("only one is given for the cluster \"west\""));
 }

@@ -13,7 +13,7 @@ use meshward_chassis::{
     auth::Role,
     client::{PeerChannel, bearer, connect_lazy},
     clock::ManualClock,
-    server::Server,
+    server::{Server, install_crypto},
     testing::{Grant, Running, TestIssuer, spawn},
 };
 use meshward_local::{
@@ -21,7 +21,7 @@ use meshward_local::{
     process::{Process, Program},
     tools::Tools,
 };
-use meshward_metrics_collector::{Args, build, source::prometheus::ScopedFile};
+use meshward_metrics_collector::{Args, SourceArgs, build, source::prometheus::ScopedFile};
 use meshward_proto::{gateway::v1 as gateway, metrics::v1 as proto, types::v1 as types};
 use proto::metrics_collector_service_client::MetricsCollectorServiceClient;
 use tempfile::TempDir;
@@ -71,7 +71,7 @@ impl World {
         let setup = |args: &mut Args, directory: &Path| {
             let file = directory.join("prometheus-token");
             std::fs::write(&file, format!("{token}\n")).expect("written");
-            args.prometheus_bearer_file = vec![for_all(&file)];
+            args.source.prometheus_bearer_file = vec![for_all(&file)];
         };
         Self::with_args(source, setup).await
     }
@@ -80,13 +80,11 @@ impl World {
     pub async fn with_args(source: Source, setup: impl FnOnce(&mut Args, &Path)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let issuer = TestIssuer::new(directory.path()).expect("an issuer");
-        // A server installs what HTTP clients need for TLS; without it a test that runs alone could not make one.
-        drop(Server::new("metrics-collector", &issuer.server_args()).await.expect("a server"));
         // Prometheus has its own deadline elsewhere in these tests; listeners that never answer should not cost more.
         let query_timeout = if matches!(source, Source::Prometheus(_)) { PATIENCE } else { Duration::from_millis(500) };
         let (address, source) = match source {
             Source::Prometheus(history) => {
-                let (address, process) = prometheus(directory.path(), &history, None).await;
+                let (address, process) = prometheus(directory.path(), &history, &Odd::default()).await;
                 (address.clone(), Kept { address, prometheus: Some(process), ..Kept::default() })
             }
             Source::Listener(listener) => {
@@ -154,6 +152,11 @@ impl World {
         assert!(sent.success());
     }
 
+    /// Where the real Prometheus listens.
+    pub fn prometheus(&self) -> &str {
+        &self.source.address
+    }
+
     /// Range queries that Prometheus has answered, by its own count.
     pub async fn range_queries(&self) -> i64 {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
@@ -191,16 +194,18 @@ impl World {
 fn args(issuer: &TestIssuer, prometheus: &str, query_timeout: Duration) -> Args {
     Args {
         server: issuer.server_args(),
-        prometheus: vec![prometheus.parse().expect("an address")],
-        prometheus_bearer_file: Vec::new(),
-        prometheus_basic_auth_file: Vec::new(),
-        prometheus_ca_file: Vec::new(),
-        prometheus_cert_file: Vec::new(),
-        prometheus_key_file: Vec::new(),
-        prometheus_header: Vec::new(),
-        queries: None,
+        source: SourceArgs {
+            prometheus: vec![prometheus.parse().expect("an address")],
+            prometheus_bearer_file: Vec::new(),
+            prometheus_basic_auth_file: Vec::new(),
+            prometheus_ca_file: Vec::new(),
+            prometheus_cert_file: Vec::new(),
+            prometheus_key_file: Vec::new(),
+            prometheus_header: Vec::new(),
+            queries: None,
+            query_timeout,
+        },
         query_cache: Duration::from_secs(1),
-        query_timeout,
         kept_verdicts: 1000,
         kept_for: Duration::from_secs(3600),
     }
@@ -237,12 +242,23 @@ pub struct Guard {
     pub client: reqwest::Client,
 }
 
+/// How a Prometheus differs from an ordinary one.
+#[derive(Default)]
+pub struct Odd {
+    pub guard: Option<Guard>,
+    /// Further flags.
+    pub flags: Vec<String>,
+    /// More of its configuration.
+    pub config: String,
+}
+
 /// A Prometheus that knows this history and scrapes nothing.
-pub async fn prometheus(directory: &Path, history: &str, guard: Option<&Guard>) -> (String, Process) {
+pub async fn prometheus(directory: &Path, history: &str, odd: &Odd) -> (String, Process) {
+    install_crypto();
     let tools = Tools::locate().expect("the tools of the local stack");
     let (text, data, config) = ["history.txt", "data", "prometheus.yml"].map(|name| directory.join(name)).into();
     std::fs::write(&text, history).expect("written");
-    std::fs::write(&config, "scrape_configs: []\n").expect("written");
+    std::fs::write(&config, format!("scrape_configs: []\n{}", odd.config)).expect("written");
     // The installed name is a link; its sibling is beside the real one.
     let promtool = tools.prometheus.canonicalize().expect("Prometheus is there").with_file_name("promtool");
     let made = Command::new(promtool).args(["tsdb", "create-blocks-from", "openmetrics"]).args([&text, &data]).output();
@@ -256,14 +272,12 @@ pub async fn prometheus(directory: &Path, history: &str, guard: Option<&Guard>) 
         "--storage.tsdb.retention.time=100y".to_owned(),
         format!("--web.listen-address=127.0.0.1:{port}"),
     ]);
-    let program = match guard {
-        Some(guard) => program.args([format!("--web.config.file={}", guard.web_config.display())]),
-        None => program,
-    };
+    let guarded = odd.guard.iter().map(|guard| format!("--web.config.file={}", guard.web_config.display()));
+    let program = program.args(guarded.chain(odd.flags.iter().cloned()));
     let process = Process::start(program, directory).await.expect("Prometheus starts");
-    let address = format!("{}://127.0.0.1:{port}", if guard.is_some() { "https" } else { "http" });
+    let address = format!("{}://127.0.0.1:{port}", if odd.guard.is_some() { "https" } else { "http" });
     let plain = || reqwest::Client::builder().no_proxy().build().expect("a client");
-    let http = guard.map_or_else(plain, |guard| guard.client.clone());
+    let http = odd.guard.as_ref().map_or_else(plain, |guard| guard.client.clone());
     let ready = format!("{address}/-/ready");
     let check = || async {
         let reply = http.get(&ready).send().await.map_err(|error| error.to_string())?;

@@ -56,7 +56,8 @@ fn fail(name: &str, error: &anyhow::Error) -> ExitCode {
     if error.chain().any(<dyn std::error::Error>::is::<ConfigError>) { EXIT_CONFIG.into() } else { ExitCode::FAILURE }
 }
 
-/// Makes aws-lc-rs the process's TLS provider. Anything that was installed before stays.
-pub(crate) fn install_crypto() {
+/// Makes aws-lc-rs the process's TLS provider. Anything that was installed before stays. Servers do it themselves; a
+/// program that is only a client calls it before its first connection.
+pub fn install_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
