@@ -5,6 +5,8 @@
 
 #[path = "linkerd/proof.rs"]
 mod proof;
+#[path = "linkerd/releases.rs"]
+mod releases;
 #[path = "linkerd/world.rs"]
 mod world;
 
@@ -23,5 +25,13 @@ async fn what_is_written_is_proven_through_the_policy_stream() {
     proof::a_controller_that_is_behind_is_waited_for(&world).await;
     proof::every_replica_counts(&world).await;
     proof::a_controller_that_is_down_is_unknown(&mut world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_go_step_by_step_and_back() {
+    let world = World::start().await;
+    releases::a_server_and_a_policy_pod_by_pod(&world).await;
+    releases::a_route_by_weight(&world).await;
     world.stop().await;
 }
