@@ -29,7 +29,7 @@ pub(crate) use keys::destinations;
 pub use kind::Kind;
 pub use set::{Judgement, Outcome, Set};
 pub use view::View;
-pub use workload::{Labels, Workload, labels, matches, selects};
+pub use workload::{Labels, Workload, has_all, is_selecting, labels, matches, selects};
 
 /// An object's place in the world; the lower, the earlier it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

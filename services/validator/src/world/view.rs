@@ -7,7 +7,7 @@ use std::{
 
 use meshward_model::Confidence;
 
-use super::{Entry, Id, Key, Kind, Workload, World, host, keys};
+use super::{Entry, Id, Key, Kind, Labels, Workload, World, host, keys};
 use crate::rules::field::Field;
 
 /// The namespace of policies for the whole mesh where no MeshConfig says another.
@@ -127,6 +127,13 @@ impl<'w> View<'w> {
     #[must_use]
     pub fn workloads(&self, namespace: &str) -> Vec<Workload<'w>> {
         self.all_in(Kind::Workload, namespace).into_iter().map(Workload::of).collect()
+    }
+
+    /// The workloads of a namespace that have these labels.
+    #[must_use]
+    pub fn selected(&self, namespace: &str, wanted: &Labels<'_>) -> Vec<Workload<'w>> {
+        let all = self.all_in(Kind::Workload, namespace).into_iter();
+        all.filter(|entry| Workload::has(entry, wanted)).map(Workload::of).collect()
     }
 
     /// All workloads.

@@ -34,19 +34,31 @@ impl<'w> Workload<'w> {
         Self { entry, labels: labels(&metadata.get("labels")), metadata, spec }
     }
 
+    /// Whether the Pods of an object have these labels; looks at nothing else, because most objects do not.
+    #[must_use]
+    pub fn has(entry: &Entry, wanted: &Labels<'_>) -> bool {
+        let of_pod = || entry.value.get("metadata");
+        let of_template = || entry.value.get("spec")?.get("template")?.get("metadata");
+        let metadata = if entry.head.kind == "Pod" { of_pod() } else { of_template() };
+        let labels = metadata.and_then(|metadata| metadata.get("labels"));
+        let is = |(name, value): (&&str, &&str)| labels.and_then(|labels| labels.get(*name)?.as_str()) == Some(*value);
+        wanted.iter().all(is)
+    }
+
     /// The Pods' containers, those that run first too.
     #[must_use]
     pub fn containers(&self) -> Vec<Field<'w>> {
         ["containers", "initContainers"].iter().flat_map(|name| self.spec.get(name).items()).collect()
     }
 
-    /// The Pods' service account.
+    /// Whether the Pods of an object run as a service account.
     #[must_use]
-    pub fn service_account(&self) -> &'w str {
-        match self.spec.get("serviceAccountName").text() {
-            "" => "default",
-            name => name,
-        }
+    pub fn runs_as(entry: &Entry, account: &str) -> bool {
+        let spec = entry.value.get("spec");
+        let spec =
+            if entry.head.kind == "Pod" { spec } else { spec.and_then(|spec| spec.get("template")?.get("spec")) };
+        let own = spec.and_then(|spec| spec.get("serviceAccountName")?.as_str()).filter(|name| !name.is_empty());
+        own.unwrap_or("default") == account
     }
 
     /// The node that a Pod runs on.
@@ -83,6 +95,22 @@ pub fn labels<'w>(field: &Field<'w>) -> Labels<'w> {
 #[must_use]
 pub fn matches(selector: &Labels<'_>, labels: &Labels<'_>) -> bool {
     selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+}
+
+/// Whether labels have everything that the selector at a path in an object asks for. Makes no copy: this is asked of every
+/// policy and Service of a namespace.
+#[must_use]
+pub fn has_all(entry: &Entry, path: &[&str], of: &Labels<'_>) -> bool {
+    let selector = path.iter().try_fold(entry.value.as_ref(), |value, name| value.get(*name));
+    let fields = selector.and_then(serde_json::Value::as_object).into_iter().flatten();
+    fields.into_iter().all(|(name, value)| of.get(name.as_str()).copied() == value.as_str())
+}
+
+/// Whether there is a selector with labels at a path in an object.
+#[must_use]
+pub fn is_selecting(entry: &Entry, path: &[&str]) -> bool {
+    let selector = path.iter().try_fold(entry.value.as_ref(), |value, name| value.get(*name));
+    selector.and_then(serde_json::Value::as_object).is_some_and(|fields| !fields.is_empty())
 }
 
 /// Whether labels fulfil a selector of Kubernetes: matchLabels and matchExpressions.

@@ -6,8 +6,10 @@ use super::{gateway::shown, service_entry::is_tcp};
 use crate::{
     report::{Hit, list, quote},
     rules::{catalogue as rule, field::Field},
-    world::{Entry, Kind, Labels, View, labels, matches},
+    world::{Entry, Kind, Labels, View, has_all, labels, matches},
 };
+
+const SELECTOR: &[&str] = &["spec", "selector", "matchLabels"];
 
 /// Fields of an operation that only HTTP has.
 const OPERATIONS: [&str; 6] = ["hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"];
@@ -146,7 +148,7 @@ fn first_allow(entry: &Entry, view: &View<'_>) -> Option<Hit> {
     let mut others = view.all_in(Kind::AuthorizationPolicy, entry.namespace());
     others.extend(view.all_in(Kind::AuthorizationPolicy, view.root_namespace()));
     let also = others.iter().any(|other| {
-        other.head != entry.head && action(other) == "ALLOW" && !is_attached(other) && matches(&selector(other), &own)
+        other.head != entry.head && action(other) == "ALLOW" && !is_attached(other) && has_all(other, SELECTOR, &own)
     });
     if also {
         return None;
@@ -181,7 +183,7 @@ fn denied_anyway(entry: &Entry, view: &View<'_>) -> Option<Hit> {
     }
     for other in others
         .into_iter()
-        .filter(|other| action(other) == "DENY" && matches(&selector(other), &own) && !is_attached(other))
+        .filter(|other| action(other) == "DENY" && has_all(other, SELECTOR, &own) && !is_attached(other))
     {
         let denies = other.spec().get("rules").items();
         let covered = |rule: &Field<'_>| denies.iter().any(|deny| covers(deny, rule));

@@ -94,8 +94,12 @@ fn has_workload(provider: &Entry, wanted: &Labels<'_>, view: &View<'_>) -> bool 
         return true;
     }
     let entries = view.all_in(Kind::WorkloadEntry, namespace);
+    let mut both = selector.clone();
+    both.extend(wanted.iter().map(|(name, value)| (*name, *value)));
     entries.iter().any(|entry| fits(&labels(&entry.spec().get("labels"))))
-        || view.workloads(namespace).iter().any(|workload| fits(&placed(workload, view)))
+        || !view.selected(namespace, &both).is_empty()
+        || (wanted.keys().any(|name| name.starts_with("topology.") || name.starts_with("kubernetes.io/"))
+            && view.selected(namespace, &selector).iter().any(|workload| fits(&placed(workload, view))))
 }
 
 /// A workload's labels and those that Istio adds for the node that it runs on.

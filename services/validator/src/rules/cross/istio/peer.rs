@@ -3,8 +3,10 @@
 use crate::{
     report::{Hit, list, quote},
     rules::{catalogue as rule, field::Field},
-    world::{Entry, Kind, Labels, View, labels, matches},
+    world::{Entry, Kind, Labels, View, has_all, is_selecting, labels, matches},
 };
+
+const SELECTOR: &[&str] = &["spec", "selector", "matchLabels"];
 
 pub(super) fn check(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     let mut hits = twice(entry, view);
@@ -33,12 +35,12 @@ pub(super) fn demand<'w>(namespace: &str, of: &Labels<'_>, port: Option<i64>, vi
     let mut own = view.all_in(Kind::PeerAuthentication, namespace);
     own.sort_by_key(|entry| entry.seniority());
     let of_workload = (namespace != root)
-        .then(|| own.iter().copied().find(|entry| !selector(entry).is_empty() && matches(&selector(entry), of)))
+        .then(|| own.iter().copied().find(|entry| is_selecting(entry, SELECTOR) && has_all(entry, SELECTOR, of)))
         .flatten();
-    let of_namespace = own.iter().copied().find(|entry| selector(entry).is_empty());
+    let of_namespace = own.iter().copied().find(|entry| !is_selecting(entry, SELECTOR));
     let mut global = if namespace == root { Vec::new() } else { view.all_in(Kind::PeerAuthentication, root) };
     global.sort_by_key(|entry| entry.seniority());
-    let of_mesh = global.into_iter().find(|entry| selector(entry).is_empty());
+    let of_mesh = global.into_iter().find(|entry| !is_selecting(entry, SELECTOR));
     let on_port = of_workload.zip(port).and_then(|(policy, port)| {
         let field = policy.spec().get("portLevelMtls").get(&port.to_string()).get("mode");
         said(policy, field)
@@ -56,6 +58,7 @@ fn said<'w>(policy: &'w Entry, field: Field<'w>) -> Option<Demand<'w>> {
 fn twice(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     let own = selector(entry);
     let rivals = view.all_in(Kind::PeerAuthentication, entry.namespace());
+    let workloads = view.selected(entry.namespace(), &own);
     let mut hits = Vec::new();
     for other in rivals.into_iter().filter(|other| other.head.name != entry.head.name) {
         let theirs = selector(other);
@@ -63,8 +66,7 @@ fn twice(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
             (true, true) => Some("all workloads of the namespace".to_owned()),
             (false, false) if own == theirs => Some("the same workloads".to_owned()),
             (false, false) => {
-                let workloads = view.workloads(entry.namespace());
-                let shared = workloads.iter().find(|w| matches(&own, &w.labels) && matches(&theirs, &w.labels));
+                let shared = workloads.iter().find(|workload| matches(&theirs, &workload.labels));
                 shared.map(|workload| format!("the workload {}", quote(&workload.entry.full_name())))
             }
             _ => None,

@@ -60,7 +60,7 @@ fn ineffective(entry: &Entry, view: &View<'_>) -> Option<Hit> {
         return None;
     }
     let wanted = labels(&selector.get("matchLabels"));
-    let workloads = view.workloads(entry.namespace());
+    let workloads = view.selected(entry.namespace(), &wanted);
     let of_gateway =
         |workload: &&Workload<'_>| workload.labels.contains_key(GATEWAY_NAME) && matches(&wanted, &workload.labels);
     let workload = workloads.iter().find(of_gateway)?;
@@ -97,7 +97,7 @@ fn no_workload(entry: &Entry, view: &View<'_>) -> Option<Hit> {
     if global && !field.is_set() {
         return None;
     }
-    let workloads = if global { view.all_workloads() } else { view.workloads(entry.namespace()) };
+    let workloads = if global { view.all_workloads() } else { view.selected(entry.namespace(), &selector) };
     if workloads.iter().any(|workload| matches(&selector, &workload.labels) && is_in_mesh(workload, view)) {
         return None;
     }
@@ -212,7 +212,7 @@ pub(super) fn selected<'w>(entry: &Entry, view: &View<'w>) -> Vec<Workload<'w>> 
     let wanted: Labels<'_> = labels(&entry.spec().get("selector").get("matchLabels"));
     let root = view.root_namespace();
     let mut workloads =
-        if entry.namespace() == root { view.all_workloads() } else { view.workloads(entry.namespace()) };
+        if entry.namespace() == root { view.all_workloads() } else { view.selected(entry.namespace(), &wanted) };
     workloads.retain(|workload| matches(&wanted, &workload.labels));
     workloads
 }

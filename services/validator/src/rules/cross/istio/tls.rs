@@ -4,7 +4,7 @@ use super::peer::{self, Demand};
 use crate::{
     report::{Hit, quote},
     rules::{catalogue as rule, field::Field},
-    world::{Entry, Kind, Labels, View, host, labels, matches},
+    world::{Entry, Kind, Labels, View, host, labels},
 };
 
 /// Most services that one wildcard rule is compared with.
@@ -34,8 +34,8 @@ fn clash(tls: &Field<'_>, only: Option<i64>, service: &Entry, view: &View<'_>) -
     if selector.is_empty() {
         return None;
     }
-    let workloads = view.workloads(service.namespace());
-    let behind: Vec<Labels<'_>> = workloads.into_iter().map(|w| w.labels).filter(|of| matches(&selector, of)).collect();
+    let workloads = view.selected(service.namespace(), &selector);
+    let behind: Vec<Labels<'_>> = workloads.into_iter().map(|workload| workload.labels).collect();
     let behind = if behind.is_empty() { vec![selector] } else { behind };
     let ports = service.spec().get("ports").items();
     let wanted = ports.iter().filter(|port| only.is_none_or(|only| port.get("port").integer() == Some(only)));
