@@ -1,6 +1,7 @@
 //! The service: who may call, how much at once, and the way in and out of the domain.
 
 mod convert;
+mod impact;
 mod many;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -22,7 +23,7 @@ use meshward_proto::{
     },
 };
 use tokio::sync::Semaphore;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::{
     app, dry_run,
@@ -176,7 +177,10 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         request: Request<AnalyzeImpactRequest>,
     ) -> Result<Response<AnalyzeImpactResponse>, Status> {
         viewer(&request)?;
-        Err(not_yet("AnalyzeImpact", "mesh-gateway's PlanExposure says who gets a change, step by step"))
+        let request = request.into_inner();
+        check_cluster(&request.cluster)?;
+        impact::check(&request)?;
+        Ok(Response::new(self.bounded(move |catalogue| impact::analyze(request, catalogue)).await?))
     }
 
     async fn explain_policy(
@@ -208,9 +212,4 @@ fn bearer<T>(request: &Request<T>) -> Result<Bearer, Problem> {
 fn check_cluster(cluster: &str) -> Result<(), Error> {
     let good = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
     if cluster.len() <= LONGEST_CLUSTER && cluster.bytes().all(good) { Ok(()) } else { Err(Error::InvalidCluster) }
-}
-
-fn not_yet(rpc: &str, instead: &str) -> Status {
-    let message = format!("{rpc} is part of the contract and not built yet. Meanwhile: {instead}");
-    Problem::new(Code::Unimplemented, ErrorReason::NotImplemented, message).into()
 }

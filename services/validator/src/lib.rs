@@ -22,6 +22,7 @@ pub mod dry_run;
 pub mod error;
 pub mod explain;
 pub mod grpc;
+pub mod impact;
 pub mod path;
 pub mod ports;
 pub mod report;

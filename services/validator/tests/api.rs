@@ -1,5 +1,8 @@
 //! The service over gRPC, with real tokens, and with a mesh-gateway that says what the test wants.
 
+#[path = "api/impact.rs"]
+mod impact;
+
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -11,7 +14,7 @@ use clap::Parser as _;
 use meshward_chassis::{
     auth::Role,
     client::{self, PeerChannel},
-    problem::{Problem, reason_name, reason_of},
+    problem::{Problem, reason_of},
     server::Server,
     testing::{self, Grant, Running, TestIssuer},
 };
@@ -23,8 +26,8 @@ use meshward_proto::{
     types::v1::{ErrorReason, Finding, Severity},
     validator::v1::{
         AcceptedFinding, AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, DryRunResponse,
-        ExplainPolicyRequest, ValidateBatchRequest, ValidateRequest, ValidateResponse, ValidateStreamRequest,
-        WhatIfRequest, validator_service_client::ValidatorServiceClient,
+        ExplainPolicyRequest, TrafficEdge, ValidateBatchRequest, ValidateRequest, ValidateResponse,
+        ValidateStreamRequest, WhatIfRequest, validator_service_client::ValidatorServiceClient,
     },
 };
 use meshward_validator::config::Config;
@@ -318,9 +321,14 @@ async fn calls_that_cannot_be_answered_say_why() {
     let bad = world.signed(ValidateRequest { yaml: yaml.clone(), cluster: "a b".to_owned(), ..Default::default() });
     assert_eq!(client.validate(bad).await.unwrap_err().code(), Code::InvalidArgument);
 
-    let later = client.analyze_impact(world.signed(AnalyzeImpactRequest::default())).await.unwrap_err();
-    assert_eq!(later.code(), Code::Unimplemented);
-    assert_eq!(reason_of(&later).map(reason_name), Some("NOT_IMPLEMENTED"));
+    for edge in [
+        TrafficEdge { destination_port: 65_536, ..Default::default() },
+        TrafficEdge { requests_per_second: f64::NAN, ..Default::default() },
+    ] {
+        let request = AnalyzeImpactRequest { edges: vec![edge], ..Default::default() };
+        let status = client.analyze_impact(world.signed(request)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    }
 
     let context = Context { yaml: vec![String::new(); 101], complete: false };
     let many = DetectConflictsRequest { context: Some(context), ..Default::default() };
