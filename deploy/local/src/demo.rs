@@ -21,6 +21,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use meshward_chassis::clock::{Clock as _, SystemClock};
 
+pub use cohorts::Cohorts;
 pub use mesh::{External, Mesh};
 pub use outage::{Held, outage};
 pub use report::{Check, ReleaseReport, Report, StepLine};

@@ -318,13 +318,16 @@ fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Exp
     let spec = live.as_ref().map(object::spec);
     let canary = intent.is_about(&target).then_some(&intent.canary).filter(|canary| !canary.is_null());
     let before = intent.before(&target);
-    let candidates = before.into_iter().chain(canary).map(object::spec);
+    let older = dialect::of(intent.target.mesh).older(intent, &target);
+    let candidates = before.into_iter().chain(canary).map(object::spec).chain(&older);
     let others: Vec<_> = candidates.filter(|candidate| Some(*candidate) != spec).cloned().collect();
     let same_binding = |other: &Value| {
         let fields = ["hosts", "gateways", "exportTo", "selector", "targetRef", "targetRefs"];
-        spec.is_some_and(|spec| fields.iter().all(|field| spec[*field] == other[*field]))
+        spec.is_none_or(|spec| fields.iter().all(|field| spec[*field] == other[*field]))
     };
-    let rebinds = before.is_none() || live.is_none() || !others.iter().all(same_binding);
+    // A helper is for hosts that are served without it as well.
+    let is_new_or_gone = (before.is_none() || live.is_none()) && older.is_empty();
+    let rebinds = is_new_or_gone || !others.iter().all(same_binding);
     let through = dialect::of(target.mesh).through(intent);
     Expected { target, object: live, others, rebinds, through, cohorts: None }
 }

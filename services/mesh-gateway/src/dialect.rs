@@ -17,7 +17,7 @@ use serde_json::Value;
 
 pub use capabilities::{Capability, capabilities, table};
 pub use istio::Istio;
-pub(crate) use istio::qualified;
+pub(crate) use istio::{effective_policy, qualified};
 pub use linkerd::Linkerd;
 
 /// What a plan is asked for.
@@ -212,6 +212,12 @@ pub trait Dialect: Send + Sync {
     /// What to do in a cluster that does not serve the kind of an object, if something else does the same.
     fn instead(&self, _target: &Target, _canary: &Value) -> Option<Unsupported> {
         None
+    }
+
+    /// Specs that an object can have had at other phases or steps, for a proof that must tell it from them. Not those
+    /// from before and at the end, nor what differs by the weight alone and shows it.
+    fn older(&self, _: &ExposureIntent, _: &Target) -> Vec<Value> {
+        Vec::new()
     }
 }
 

@@ -14,6 +14,8 @@ mod caches;
 mod clusters;
 #[path = "cluster/cohorts.rs"]
 mod cohorts;
+#[path = "cluster/destination_rule.rs"]
+mod destination_rule;
 #[path = "cluster/drift.rs"]
 mod drift;
 #[path = "cluster/instances.rs"]
@@ -92,4 +94,20 @@ async fn the_gateway_on_api_servers_alone() {
     drift::what_others_do_is_told_and_what_we_do_is_not(&world, &a).await;
     a.stop().await;
     b.stop().await;
+}
+
+/// On a stack of its own, since its services are called.
+#[tokio::test(flavor = "multi_thread")]
+async fn destination_rules_on_a_real_control_plane() {
+    let _alone = ALONE.lock().await;
+    let services = destination_rule::Services::start().await;
+    let world = World::start_before(services.addresses()).await;
+    destination_rule::exposed_step_by_step_under_load(&world).await;
+    destination_rule::a_limit_that_is_removed_and_a_host_without_routes(&world, &services).await;
+    destination_rule::a_rule_that_is_new_and_then_goes(&world, &services).await;
+    destination_rule::a_change_of_the_routes_is_named(&world).await;
+    destination_rule::a_change_of_the_routes_after_the_end_is_left_alone(&world).await;
+    destination_rule::a_missing_subset_loses_requests(&world).await;
+    world.stop().await;
+    services.stop().await;
 }

@@ -9,6 +9,11 @@
 //! | present | is the baseline, owners included | nothing |
 //! | present | is the baseline, but Meshward still owns fields | owners put back: the second of the two writes |
 //! | present | is ours: marked, or the canary as we left it | content put back: the first of the two writes |
+//! | present, of a related object | is nobody's, and Meshward owns no field of it | nothing: see below |
+//!
+//! A related object (the VirtualService of a DestinationRule's host, say) leaves the deployment before it is over: it is
+//! put back while the approved version stays. What somebody makes of it afterwards is their own affair, and must not
+//! keep the object that the deployment is about from being restored.
 //!
 //! Why an untouched object is marked first: a first write is let through if the object still has the baseline's resourceVersion. One that was
 //! sent before the restore and comes after it would find it so, and the canary would be exposed by a deployment that has ended. After the
@@ -68,6 +73,9 @@ fn put_back(baseline: &Value, live: &Value, case: &Case<'_>) -> Result<Action, E
         let unfinished = live["metadata"]["managedFields"] != *owners && object::managed_by_us(live, None);
         let finish = || Action::Patch(ObjectPatch::new(live).managed_fields(owners).build());
         return Ok(if unfinished { finish() } else { Action::Nothing });
+    }
+    if !case.intent.is_about(case.target) && Marks::of(live).is_none() && !object::managed_by_us(live, None) {
+        return Ok(Action::Nothing);
     }
     check_ours(live, case)?;
     let map = |field: &str| object::metadata_map(baseline, field).cloned();

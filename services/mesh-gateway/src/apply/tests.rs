@@ -327,6 +327,22 @@ fn a_related_object_is_held_against_its_own_baseline() {
 }
 
 #[test]
+fn a_related_object_that_has_left_is_left_alone() {
+    let target = helper_target();
+    let mut intent = intent(3, Weight::ZERO);
+    let before = live("40", spec("5s"));
+    intent.baseline.related =
+        vec![meshward_model::RelatedBaseline { target: target.clone(), object: Some(before.clone()) }];
+    let decide = |live: &Value, target: &Target| restore::restore(Some(live), &Case::of(&intent, target));
+    let changed = live("44", spec("9s"));
+    assert_eq!(decide(&changed, &target).unwrap(), Action::Nothing, "it was put back, and then changed");
+    let mut half = changed.clone();
+    half["metadata"]["managedFields"] = json!([entry("argocd", "Apply"), entry("meshward", "Apply")]);
+    assert!(matches!(decide(&half, &target), Err(Error::Drift { .. })), "it was not put back yet");
+    assert!(matches!(decide(&changed, &intent.target), Err(Error::Stale { .. })), "the object itself never leaves");
+}
+
+#[test]
 fn an_object_that_shall_be_gone_is_deleted_and_made_anew_on_the_way_back() {
     let mut intent = intent(3, Weight::FULL);
     intent.canary = Value::Null;

@@ -87,16 +87,23 @@ mod tests {
                 json!({"rules": [{"to": [{"operation": {"paths": [format!("/{name}")]}}]}]})
             }
             "PeerAuthentication" => json!({"mtls": {"mode": if name == "a" { "PERMISSIVE" } else { "STRICT" }}}),
+            "DestinationRule" => json!({"host": "x", "trafficPolicy": {"loadBalancer": {"simple": name}}}),
             _ => json!({"field": name}),
         };
         ["a", "b"].map(|name| json!({"metadata": {"name": "x", "namespace": "n"}, "spec": spec(name)}))
+    }
+
+    /// What a DestinationRule is for.
+    fn service() -> Value {
+        json!({"kind": "Service", "metadata": {"name": "x", "namespace": "n"},
+               "spec": {"ports": [{"name": "http", "port": 80}]}})
     }
 
     /// Pairs of versions of a kind, each with what stands around it; together they show all of its mechanisms, the first
     /// one the best.
     fn examples(row: &Capability) -> Vec<([Value; 2], Vec<Value>)> {
         match row.mesh {
-            Mesh::Istio => vec![(versions(row.kind), neighbours())],
+            Mesh::Istio => vec![(versions(row.kind), [neighbours(), vec![service()]].concat())],
             Mesh::Linkerd => crate::dialect::linkerd::examples(row.group, row.kind),
         }
     }
@@ -154,6 +161,7 @@ mod tests {
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines[0], "| kind | REQUEST | WEIGHT | SUBSET | INSTANCE | NAMESPACE | HEADER | SHADOW | NONE |");
         assert_eq!(lines[2], "| VirtualService.networking.istio.io | 1 | 2 |  |  |  |  |  | 3 |");
+        assert!(lines.contains(&"| DestinationRule.networking.istio.io |  |  | 1 |  |  |  |  | 2 |"), "{table}");
         assert!(lines.contains(&"| AuthorizationPolicy.security.istio.io | 1 |  |  | 2 |  |  |  | 3 |"), "{table}");
         assert!(lines.contains(&"| Telemetry.telemetry.istio.io |  |  |  | 1 |  |  |  | 2 |"), "{table}");
         assert!(lines.contains(&"| Server.policy.linkerd.io |  |  |  | 1 |  |  | 2 | 3 |"), "{table}");

@@ -1,8 +1,9 @@
-//! Istio's kinds. VirtualService and AuthorizationPolicy can be exposed step by step; every kind can be put in place
-//! all at once.
+//! Istio's kinds. VirtualService, DestinationRule and AuthorizationPolicy can be exposed step by step; every kind can be
+//! put in place all at once.
 
 mod authorization_policy;
 mod cohort;
+mod destination_rule;
 mod instance;
 mod refused;
 mod virtual_service;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 use super::{Capability, Dialect, Need, Phase, Planned, Question, Unsupported, capabilities::mechanism_name, direct};
 
 pub use cohort::Cohort;
+pub(crate) use destination_rule::effective_policy;
 use instance::Scope;
 pub(crate) use virtual_service::qualified;
 
@@ -43,6 +45,7 @@ const KINDS: [(&str, &str); 15] = [
 enum Kind {
     VirtualService,
     AuthorizationPolicy,
+    DestinationRule,
     /// One that only its pods' labels can share out.
     Scoped(Scope),
 }
@@ -52,6 +55,7 @@ impl Kind {
         match (group, kind) {
             ("networking.istio.io", "VirtualService") => Some(Self::VirtualService),
             ("security.istio.io", "AuthorizationPolicy") => Some(Self::AuthorizationPolicy),
+            ("networking.istio.io", "DestinationRule") => Some(Self::DestinationRule),
             _ => Scope::of(group, kind).map(Self::Scoped),
         }
     }
@@ -66,6 +70,7 @@ impl Kind {
             Self::VirtualService => &[Mechanism::Request, Mechanism::Weight],
             Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance],
             Self::Scoped(_) => &[Mechanism::Instance],
+            Self::DestinationRule => &[Mechanism::Subset],
         }
     }
 
@@ -109,6 +114,7 @@ impl Dialect for Istio {
                 [by_pods, all].concat()
             }
             Some(Kind::Scoped(scope)) => instance::needs(question, scope),
+            Some(Kind::DestinationRule) => destination_rule::needs(question.target),
             Some(Kind::VirtualService) if question.baseline.object.is_some() => {
                 vec![Need::all(&question.target.api_version, "VirtualService")]
             }
@@ -126,6 +132,7 @@ impl Dialect for Istio {
                 match kind {
                     Kind::VirtualService => virtual_service::plan(question),
                     Kind::AuthorizationPolicy => plan_authorization(question),
+                    Kind::DestinationRule => destination_rule::plan(question),
                     Kind::Scoped(scope) => instance::plan(question, scope),
                 }
             }
@@ -139,6 +146,7 @@ impl Dialect for Istio {
             (_, Some(Kind::VirtualService)) => virtual_service::render(intent),
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::render(intent),
             (Mechanism::Instance, _) => instance::render(intent),
+            (Mechanism::Subset, Some(Kind::DestinationRule)) => destination_rule::render(intent),
             (mechanism, _) => Err(Unsupported::new(
                 format!("{} is not exposed by {mechanism:?}", intent.target.kind),
                 "ask for a plan and use its mechanism",
@@ -150,12 +158,20 @@ impl Dialect for Istio {
         Ok(match (intent.mechanism, Kind::of_target(&intent.target)) {
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::undo(intent),
             (Mechanism::Instance, _) => return instance::undo(intent),
+            (Mechanism::Subset, _) => destination_rule::undo(intent),
             _ => direct::undo(intent),
         })
     }
 
     fn through(&self, intent: &ExposureIntent) -> Vec<Target> {
         virtual_service::through(intent)
+    }
+
+    fn older(&self, intent: &ExposureIntent, target: &Target) -> Vec<Value> {
+        match intent.mechanism {
+            Mechanism::Subset => destination_rule::older(intent, target),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -161,7 +161,8 @@ fn content(target: &Target, of: &Value) -> Value {
     object
 }
 
-fn with_spec(target: &Target, spec: Value) -> Value {
+/// An object with a name and a spec.
+pub(super) fn with_spec(target: &Target, spec: Value) -> Value {
     let mut object = skeleton(target);
     object["spec"] = spec;
     object

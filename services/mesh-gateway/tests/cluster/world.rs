@@ -51,12 +51,16 @@ pub struct Gateway {
 }
 
 impl World {
+    /// With services that nobody can call.
     pub async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let tools = Tools::locate().expect("the tools");
         // Nothing listens there: no request is sent.
         let nowhere = "127.0.0.1:9".parse().expect("an address");
-        let upstreams = Upstreams { checkout: nowhere, checkout_next: nowhere, catalog: nowhere };
+        Self::start_before(Upstreams { checkout: nowhere, checkout_next: nowhere, catalog: nowhere }).await
+    }
+
+    pub async fn start_before(upstreams: Upstreams) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let tools = Tools::locate().expect("the tools");
         let options = StackOptions { dir: dir.path().to_owned(), tools, upstreams };
         let stack = Stack::start(options).await.expect("the stack starts");
         let issuer = TestIssuer::new(dir.path()).expect("an issuer");

@@ -6,12 +6,15 @@
 mod bindings;
 mod delegates;
 mod request;
-mod weight;
+pub(super) mod weight;
 
 use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
 use serde_json::{Value, json};
 
 use super::{cohort::Cohort, differing_fields};
+pub(super) use bindings::{check_shared_hosts as check_gateways, is_bound_to_mesh as bound_to_mesh, overlap};
+pub(super) use request::{CANARY_SERIES, STABLE_SERIES, check_route as check_ids, narrow};
+
 use crate::{
     dialect::{
         Phase, Planned, Question, Unsupported, direct,
@@ -209,7 +212,7 @@ fn matches(route: &Value) -> &[Value] {
 }
 
 /// The routes of one protocol ("http", "tcp" or "tls").
-fn routes<'a>(spec: &'a Value, protocol: &str) -> &'a [Value] {
+pub(super) fn routes<'a>(spec: &'a Value, protocol: &str) -> &'a [Value] {
     spec[protocol].as_array().map_or(&[], Vec::as_slice)
 }
 

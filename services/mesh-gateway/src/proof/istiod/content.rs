@@ -8,8 +8,10 @@
 //!   If the routes fit the written spec and no other that the proxy may still have, they are new; if they fit only
 //!   another one, they are older; anything else is unclear. A prediction that is wrong costs time, never truth.
 //!
-//! An AuthorizationPolicy is in listeners instead, and named there: see [`rbac`].
+//! An AuthorizationPolicy is in listeners instead, and named there: see [`rbac`]; a DestinationRule in clusters:
+//! [`clusters`].
 
+mod clusters;
 pub(super) mod rbac;
 mod traits;
 
@@ -36,6 +38,7 @@ pub(super) struct Seen<'a> {
 pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     match (expected.target.group(), expected.target.kind.as_str()) {
         ("security.istio.io", "AuthorizationPolicy") => rbac::read(dump, expected),
+        ("networking.istio.io", "DestinationRule") => clusters::read(dump, expected),
         _ => read_routes(dump, expected),
     }
 }
@@ -98,6 +101,12 @@ pub(super) fn version(dump: &Value) -> Option<&str> {
     let clusters = section(dump, "ClustersConfigDump").and_then(|clusters| clusters["versionInfo"].as_str());
     let routes = || section(dump, "RoutesConfigDump")?["dynamicRouteConfigs"][0]["versionInfo"].as_str();
     clusters.or_else(routes)
+}
+
+/// "1.5s", "200ms", "1m": 0 if there is none.
+fn milliseconds(duration: &Value) -> u64 {
+    let parsed = duration.as_str().and_then(|text| text.parse::<jiff::SignedDuration>().ok());
+    parsed.map_or(0, |duration| u64::try_from(duration.as_millis()).unwrap_or(0))
 }
 
 /// Whether any part of a section names one of the sources.

@@ -7,6 +7,11 @@ pub(super) const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.Route
 /// Listeners: where its tcp and tls end up.
 pub(super) const LISTENERS: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 
+/// Clusters: where a DestinationRule ends up.
+pub(super) const CLUSTERS: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+/// Endpoints of clusters.
+pub(super) const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+
 /// A UUID in its hyphenated form ends every nonce.
 const UUID_LENGTH: usize = 36;
 

@@ -18,7 +18,7 @@ use crate::{
 const MESH: &str = "mesh";
 
 /// Whether sidecars take it in.
-pub(super) fn is_bound_to_mesh(spec: &Value) -> bool {
+pub(in super::super) fn is_bound_to_mesh(spec: &Value) -> bool {
     gateways(spec, "").iter().any(|gateway| gateway == MESH)
 }
 
@@ -42,7 +42,7 @@ fn hosts(spec: &Value, namespace: &str) -> Vec<String> {
 }
 
 /// Whether two hosts, each perhaps with a leading wildcard, have a name in common.
-fn overlap(a: &str, b: &str) -> bool {
+pub(in super::super) fn overlap(a: &str, b: &str) -> bool {
     let covers = |wide: &str, narrow: &str| wide.strip_prefix('*').is_some_and(|suffix| narrow.ends_with(suffix));
     a == b || covers(a, b) || covers(b, a)
 }
@@ -68,7 +68,7 @@ fn shared<'a>(
 }
 
 /// Refuses a host that another VirtualService has on the same gateway.
-pub(super) fn check_shared_hosts(target: &Target, own: &Value, others: &[Value]) -> Result<(), Unsupported> {
+pub(in super::super) fn check_shared_hosts(target: &Target, own: &Value, others: &[Value]) -> Result<(), Unsupported> {
     match shared(target, own, others, |gateway| gateway != MESH) {
         None => Ok(()),
         Some((other, gateway, host)) => {

@@ -14,9 +14,9 @@ use super::{ALL_AT_ONCE, bindings, differing_fields, matches, routes};
 use crate::dialect::{Question, Unsupported, istio::Cohort};
 
 /// `statPrefix` of the canary's routes.
-pub(super) const CANARY_SERIES: &str = "canary";
+pub(in super::super) const CANARY_SERIES: &str = "canary";
 /// `statPrefix` of the stable routes.
-pub(super) const STABLE_SERIES: &str = "stable";
+pub(in super::super) const STABLE_SERIES: &str = "stable";
 
 const REQUEST_ID: &str = "x-request-id";
 /// Where a match can speak of headers.
@@ -46,7 +46,8 @@ pub(super) fn check(stable: &Value, canary: &Value) -> Result<(), Unsupported> {
     Ok(())
 }
 
-fn check_route(version: &str, index: usize, route: &Value) -> Result<(), Unsupported> {
+/// Refuses a route that matches on the id itself.
+pub(in super::super) fn check_route(version: &str, index: usize, route: &Value) -> Result<(), Unsupported> {
     for (number, one) in matches(route).iter().enumerate() {
         if let Some(field) = asks_for_the_id(one) {
             return Err(Unsupported::new(
@@ -78,7 +79,7 @@ pub(super) fn compose(stable: &Value, canary: &Value, cohort: Cohort) -> Value {
 }
 
 /// The route with each of its matches narrowed to the cohort (`headers`) or to everybody else (`withoutHeaders`).
-fn narrow(route: &Value, field: &str, regex: &str, series: &str) -> Value {
+pub(in super::super) fn narrow(route: &Value, field: &str, regex: &str, series: &str) -> Value {
     let everything = [json!({})];
     let matches = match matches(route) {
         [] => &everything,

@@ -38,7 +38,7 @@ fn without_destinations(routes: &Value) -> Value {
 }
 
 /// The spec of a step.
-pub(super) fn blend(stable: &Value, canary: &Value, weight: Weight) -> Value {
+pub(in super::super) fn blend(stable: &Value, canary: &Value, weight: Weight) -> Value {
     let mut spec = canary.clone();
     for protocol in PROTOCOLS {
         for (index, old) in routes(stable, protocol).iter().enumerate() {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::milliseconds;
+
 /// A route's features that Istio carries over as they are. A redirect or direct response has no destinations.
 #[derive(Debug, PartialEq)]
 struct Traits {
@@ -117,10 +119,4 @@ fn cluster_parts(name: &str) -> (String, String) {
     let mut parts = name.splitn(4, '|').skip(2);
     let subset = parts.next().unwrap_or_default().to_owned();
     (parts.next().unwrap_or(name).to_owned(), subset)
-}
-
-/// "1.5s", "200ms", "1m": 0 if there is none.
-fn milliseconds(duration: &Value) -> u64 {
-    let parsed = duration.as_str().and_then(|text| text.parse::<jiff::SignedDuration>().ok());
-    parsed.map_or(0, |duration| u64::try_from(duration.as_millis()).unwrap_or(0))
 }

@@ -1,0 +1,4 @@
+//! Plans as tables: what is written in which order, and what is refused with which words.
+
+mod effective;
+mod neighbours;
