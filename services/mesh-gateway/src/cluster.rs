@@ -6,6 +6,7 @@
 mod cached;
 pub mod follow;
 mod kube;
+mod memory;
 mod selector;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use cached::{CacheOptions, Cached};
 pub use kube::{KubeCluster, KubeOptions, MOST_AT_ONCE};
+pub use memory::MemoryCluster;
 
 /// An object as the API server stored it, or would store it, and what it warned of.
 #[derive(Clone, Debug, PartialEq)]

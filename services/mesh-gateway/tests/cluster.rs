@@ -14,12 +14,18 @@ mod caches;
 mod clusters;
 #[path = "cluster/cohorts.rs"]
 mod cohorts;
+#[path = "cluster/contract.rs"]
+mod contract;
 #[path = "cluster/destination_rule.rs"]
 mod destination_rule;
 #[path = "cluster/drift.rs"]
 mod drift;
+#[path = "cluster/faults.rs"]
+mod faults;
 #[path = "cluster/instances.rs"]
 mod instances;
+#[path = "cluster/life.rs"]
+mod life;
 #[path = "cluster/scenarios.rs"]
 mod scenarios;
 #[path = "cluster/virtual_services.rs"]
@@ -92,6 +98,10 @@ async fn the_gateway_on_api_servers_alone() {
     caches::an_unused_watch_ends_and_begins_anew(&a).await;
     caches::what_cannot_be_kept_is_listed_each_time(&world, &a).await;
     drift::what_others_do_is_told_and_what_we_do_is_not(&world, &a).await;
+    faults::every_verb_survives_a_bad_way(&world, &a).await;
+    let real = contract::Real::new(&a).await;
+    contract::every_cluster_keeps_to_it(&real).await;
+    life::every_adapter_keeps_to_it(&real).await;
     a.stop().await;
     b.stop().await;
 }
@@ -110,4 +120,11 @@ async fn destination_rules_on_a_real_control_plane() {
     destination_rule::a_missing_subset_loses_requests(&world).await;
     world.stop().await;
     services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_in_memory_keep_to_the_contract() {
+    let memory = contract::Memory::new();
+    contract::every_cluster_keeps_to_it(&memory).await;
+    life::every_adapter_keeps_to_it(&memory).await;
 }

@@ -1,0 +1,296 @@
+//! What every [`Cluster`] keeps to: the same small scenarios on the one in memory and on a real kube-apiserver.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use meshward_chassis::clock::SystemClock;
+use meshward_local::stack::ApiServer;
+use meshward_mesh_gateway::{
+    cluster::{Change, Cluster, ClusterError, KubeCluster, KubeOptions, MemoryCluster, Mode, Selection},
+    object,
+};
+use meshward_model::Target;
+use serde_json::{Value, json};
+
+use super::{alone::apply_as, world::PATIENCE};
+
+/// A cluster, and the hands of others on it.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn cluster(&self) -> Arc<dyn Cluster>;
+    /// Server-side apply by another field manager.
+    async fn apply_as(&self, manager: &str, object: &Value) -> Value;
+}
+
+pub struct Memory(MemoryCluster);
+
+impl Memory {
+    pub fn new() -> Self {
+        Self(MemoryCluster::new(Arc::new(SystemClock)))
+    }
+}
+
+#[async_trait]
+impl Backend for Memory {
+    fn name(&self) -> &'static str {
+        "in memory"
+    }
+    fn cluster(&self) -> Arc<dyn Cluster> {
+        Arc::new(self.0.clone())
+    }
+    async fn apply_as(&self, manager: &str, object: &Value) -> Value {
+        let other = self.0.as_manager(manager);
+        other.apply(&target_of(object), object, Mode::Store).await.expect("it is applied").object
+    }
+}
+
+pub struct Real<'a> {
+    server: &'a ApiServer,
+    cluster: Arc<dyn Cluster>,
+}
+
+impl<'a> Real<'a> {
+    pub async fn new(server: &'a ApiServer) -> Self {
+        Self { server, cluster: connect(server.kubeconfig()).await }
+    }
+}
+
+async fn connect(kubeconfig: &Path) -> Arc<dyn Cluster> {
+    let options = KubeOptions { kubeconfig: Some(kubeconfig.to_owned()), timeout: PATIENCE };
+    Arc::new(KubeCluster::new(&options).await.expect("a cluster"))
+}
+
+#[async_trait]
+impl Backend for Real<'_> {
+    fn name(&self) -> &'static str {
+        "kube-apiserver"
+    }
+    fn cluster(&self) -> Arc<dyn Cluster> {
+        Arc::clone(&self.cluster)
+    }
+    async fn apply_as(&self, manager: &str, object: &Value) -> Value {
+        let target = target_of(object);
+        let selection = self.cluster.kind_of(&target.api_version, &target.kind).await.expect("a kind");
+        let Target { api_version, namespace, name, .. } = &target;
+        let path = format!("/apis/{api_version}/namespaces/{namespace}/{}/{name}", selection.plural);
+        apply_as(self.server, manager, &path, object).await
+    }
+}
+
+pub fn target_of(object: &Value) -> Target {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+    Target::new("", &text(&object["apiVersion"]), &text(&object["kind"]), &namespace, &name).expect("a target")
+}
+
+fn version(name: &str, host: &str) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+           "metadata": {"name": name, "namespace": "shop"},
+           "spec": {"hosts": [host], "http": [{"route": [{"destination": {"host": host}}]}]}})
+}
+
+/// Who owns fields: manager and operation of each entry.
+fn owners(object: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let mut owners: Vec<_> = entries.map(|entry| (text(&entry["manager"]), text(&entry["operation"]))).collect();
+    owners.sort();
+    owners
+}
+
+fn pair(manager: &str, operation: &str) -> (String, String) {
+    (manager.to_owned(), operation.to_owned())
+}
+
+fn replaced(live: &Value, operations: &[Value]) -> Value {
+    let fence = json!({"op": "replace", "path": "/metadata/resourceVersion", "value": object::resource_version(live)});
+    [fence].into_iter().chain(operations.iter().cloned()).collect()
+}
+
+fn is_conflict<T: std::fmt::Debug>(answer: Result<T, ClusterError>) {
+    assert!(matches!(answer, Err(ClusterError::Conflict(_))), "{answer:?}");
+}
+
+/// Runs all of them; each on objects of its own.
+pub async fn every_cluster_keeps_to_it(backend: &dyn Backend) {
+    made_and_read(backend).await;
+    applied_and_counted(backend).await;
+    owned_and_let_go(backend).await;
+    patched(backend).await;
+    owners_put_back(backend).await;
+    deleted(backend).await;
+    selected(backend).await;
+    watched(backend).await;
+    println!("contract of a cluster: {}: 8 scenarios hold", backend.name());
+}
+
+async fn made_and_read(backend: &dyn Backend) {
+    let (cluster, wanted) = (backend.cluster(), version("made", "a"));
+    let target = target_of(&wanted);
+    assert_eq!(cluster.get(&target).await, Ok(None));
+    let made = cluster.create(&target, &wanted).await.expect("it is made");
+    assert_eq!((&made["spec"], object::generation(&made)), (&wanted["spec"], 1));
+    assert!(!object::uid(&made).is_empty() && made["metadata"]["creationTimestamp"].is_string(), "{made}");
+    assert_eq!(owners(&made), [pair("meshward", "Update")]);
+    is_conflict(cluster.create(&target, &wanted).await);
+    assert_eq!(cluster.get(&target).await, Ok(Some(made)));
+}
+
+async fn applied_and_counted(backend: &dyn Backend) {
+    let (cluster, mut wanted) = (backend.cluster(), version("applied", "a"));
+    let target = target_of(&wanted);
+    let dry = cluster.apply(&target, &wanted, Mode::DryRun).await.expect("it would be applied").object;
+    assert_eq!(dry["spec"], wanted["spec"]);
+    assert_eq!(cluster.get(&target).await, Ok(None), "nothing is stored");
+    let first = cluster.apply(&target, &wanted, Mode::Store).await.expect("it is applied").object;
+    let again = cluster.apply(&target, &wanted, Mode::Store).await.expect("again").object;
+    assert_eq!(again, first, "nothing is written");
+    wanted["metadata"]["labels"] = json!({"team": "a"});
+    let labelled = cluster.apply(&target, &wanted, Mode::Store).await.expect("a label").object;
+    assert_eq!(object::generation(&labelled), 1, "labels do not count");
+    assert_ne!(object::resource_version(&labelled), object::resource_version(&first));
+    wanted["spec"]["hosts"] = json!(["b"]);
+    wanted["metadata"]["resourceVersion"] = object::resource_version(&first).into();
+    is_conflict(cluster.apply(&target, &wanted, Mode::Store).await);
+    wanted["metadata"]["resourceVersion"] = object::resource_version(&labelled).into();
+    let changed = cluster.apply(&target, &wanted, Mode::Store).await.expect("it is applied").object;
+    assert_eq!(object::generation(&changed), 2);
+    assert_eq!(object::uid(&changed), object::uid(&first));
+}
+
+async fn owned_and_let_go(backend: &dyn Backend) {
+    let (cluster, mut theirs) = (backend.cluster(), version("owned", "a"));
+    let target = target_of(&theirs);
+    theirs["metadata"]["labels"] = json!({"shared": "1", "theirs": "1"});
+    backend.apply_as("kubectl", &theirs).await;
+    let mut ours = version("owned", "b");
+    ours["metadata"]["labels"] = json!({"shared": "1"});
+    ours["metadata"]["annotations"] = json!({"ours": "1"});
+    let live = cluster.apply(&target, &ours, Mode::Store).await.expect("by force").object;
+    assert_eq!(live["spec"], ours["spec"]);
+    assert_eq!(live["metadata"]["labels"], json!({"shared": "1", "theirs": "1"}), "what we leave out stays theirs");
+    assert_eq!(owners(&live), [pair("kubectl", "Apply"), pair("meshward", "Apply")]);
+    let bare = json!({"apiVersion": ours["apiVersion"], "kind": ours["kind"],
+                      "metadata": {"name": "owned", "namespace": "shop"}, "spec": ours["spec"]});
+    let live = cluster.apply(&target, &bare, Mode::Store).await.expect("less").object;
+    assert_eq!(live["metadata"]["annotations"], Value::Null, "what only we owned goes");
+    assert_eq!(live["metadata"]["labels"], json!({"shared": "1", "theirs": "1"}), "what others own too stays");
+    let live = backend.apply_as("kubectl", &theirs).await;
+    assert_eq!(live["spec"], theirs["spec"], "they take it back");
+    assert_eq!(owners(&live), [pair("kubectl", "Apply")], "nothing is left to us");
+}
+
+async fn patched(backend: &dyn Backend) {
+    let (cluster, wanted) = (backend.cluster(), version("patched", "a"));
+    let target = target_of(&wanted);
+    is_conflict(cluster.patch(&target, &json!([{"op": "add", "path": "/spec", "value": wanted["spec"]}])).await);
+    let first = backend.apply_as("kubectl", &wanted).await;
+    let spec = json!({"hosts": ["b"]});
+    let patch = replaced(&first, &[json!({"op": "add", "path": "/spec", "value": spec})]);
+    let live = cluster.patch(&target, &patch).await.expect("it is patched");
+    assert_eq!((&live["spec"], object::generation(&live)), (&spec, 2), "what it left out is gone");
+    assert_eq!(owners(&live), [pair("meshward", "Update")], "kubectl owns nothing of it any more");
+    is_conflict(cluster.patch(&target, &patch).await);
+    let nothing = replaced(&live, &[]);
+    assert_eq!(cluster.patch(&target, &nothing).await, Ok(live), "nothing is written");
+}
+
+async fn owners_put_back(backend: &dyn Backend) {
+    let (cluster, wanted) = (backend.cluster(), version("owners", "a"));
+    let target = target_of(&wanted);
+    let before = backend.apply_as("kubectl", &wanted).await;
+    let ours = cluster.apply(&target, &version("owners", "b"), Mode::Store).await.expect("by force").object;
+    let content = replaced(&ours, &[json!({"op": "add", "path": "/spec", "value": before["spec"]})]);
+    let content = cluster.patch(&target, &content).await.expect("the content");
+    let saved =
+        json!({"op": "replace", "path": "/metadata/managedFields", "value": before["metadata"]["managedFields"]});
+    let live = cluster.patch(&target, &replaced(&content, &[saved])).await.expect("the owners");
+    assert_eq!(live["metadata"]["managedFields"], before["metadata"]["managedFields"]);
+    assert_eq!(object::generation(&live), object::generation(&content), "owners do not count");
+    let nobody = json!({"op": "replace", "path": "/metadata/managedFields", "value": [{}]});
+    let live = cluster.patch(&target, &replaced(&live, &[nobody])).await.expect("no owners");
+    assert_eq!((owners(&live), &live["spec"]), (Vec::new(), &before["spec"]));
+}
+
+async fn deleted(backend: &dyn Backend) {
+    let (cluster, wanted) = (backend.cluster(), version("deleted", "a"));
+    let target = target_of(&wanted);
+    let live = cluster.create(&target, &wanted).await.expect("it is made");
+    let (uid, at) = (object::uid(&live), object::resource_version(&live));
+    is_conflict(cluster.delete(&target, "00000000-0000-0000-0000-00000000dead", at).await);
+    is_conflict(cluster.delete(&target, uid, "1").await);
+    assert_eq!(cluster.delete(&target, uid, at).await, Ok(()));
+    assert_eq!(cluster.get(&target).await, Ok(None));
+    assert_eq!(cluster.delete(&target, uid, at).await, Ok(()), "what is gone is deleted");
+    let anew = cluster.create(&target, &wanted).await.expect("it is made anew");
+    assert_ne!(object::uid(&anew), uid);
+}
+
+fn names(objects: &[Value]) -> Vec<&str> {
+    objects.iter().filter_map(|object| object["metadata"]["name"].as_str()).collect()
+}
+
+async fn selected(backend: &dyn Backend) {
+    let cluster = backend.cluster();
+    for (name, tier) in [("sel-a", "web"), ("sel-b", "db"), ("sel-c", "web")] {
+        let mut object = version(name, "a");
+        object["metadata"]["labels"] = json!({"suite": "select", "tier": tier});
+        backend.apply_as("kubectl", &object).await;
+    }
+    let all = cluster.kind_of("networking.istio.io/v1", "VirtualService").await.expect("a kind").within("shop");
+    for (labels, fields, expected) in [
+        ("suite=select", "", &["sel-a", "sel-b", "sel-c"][..]),
+        ("suite=select,tier!=db", "", &["sel-a", "sel-c"]),
+        ("suite=select,tier in (db)", "", &["sel-b"]),
+        ("suite,tier notin (web)", "", &["sel-b"]),
+        ("suite=select", "metadata.name=sel-c", &["sel-c"]),
+    ] {
+        let selection = Selection { labels: labels.to_owned(), fields: fields.to_owned(), ..all.clone() };
+        assert_eq!(names(&cluster.select(&selection).await.expect("a list").objects), expected, "{labels} {fields}");
+        let (mut paged, mut page) = (Vec::new(), Selection { limit: 1, only_metadata: true, ..selection });
+        loop {
+            let listed = cluster.select(&page).await.expect("a page");
+            assert!(listed.objects.len() <= 1 && listed.objects.iter().all(|object| object["spec"].is_null()));
+            paged.extend(names(&listed.objects).into_iter().map(str::to_owned));
+            page.from = listed.next;
+            if page.from.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(paged, expected, "page by page");
+    }
+    let nonsense = Selection { from: "nonsense".to_owned(), limit: 1, ..all };
+    assert!(matches!(cluster.select(&nonsense).await, Err(ClusterError::Schema(_))));
+}
+
+async fn watched(backend: &dyn Backend) {
+    let cluster = backend.cluster();
+    let all = cluster.kind_of("networking.istio.io/v1", "VirtualService").await.expect("a kind").within("shop");
+    let selection = Selection { labels: "suite=watch".to_owned(), ..all };
+    let listed = cluster.select(&selection).await.expect("a list");
+    let mut labelled = version("watched", "a");
+    labelled["metadata"]["labels"] = json!({"suite": "watch"});
+    let made = backend.apply_as("kubectl", &labelled).await;
+    let mut changes = cluster.watch(&selection, &listed.resource_version).await.expect("a watch");
+    labelled["spec"]["hosts"] = json!(["b"]);
+    let changed = backend.apply_as("kubectl", &labelled).await;
+    backend.apply_as("kubectl", &version("unwatched", "a")).await;
+    backend.apply_as("kubectl", &version("watched", "a")).await;
+    let back = backend.apply_as("kubectl", &labelled).await;
+    let target = target_of(&labelled);
+    cluster.delete(&target, object::uid(&back), object::resource_version(&back)).await.expect("it is deleted");
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        let next = tokio::time::timeout(PATIENCE, changes.try_next()).await.expect("in time");
+        match next.expect("no error").expect("no end") {
+            Change::Bookmark(_) => {}
+            Change::Stored(object) => told.push(("stored", object::resource_version(&object).to_owned())),
+            Change::Deleted(object) => told.push(("deleted", object["metadata"]["name"].to_string())),
+        }
+    }
+    let stored = |object: &Value| ("stored", object::resource_version(object).to_owned());
+    let gone = ("deleted", "\"watched\"".to_owned());
+    assert_eq!(told, [stored(&made), stored(&changed), gone.clone(), stored(&back), gone], "{}", backend.name());
+}
