@@ -77,6 +77,8 @@ impl KubeCluster {
     /// If no client can be made of it.
     pub fn with_config(mut config: kube::Config, timeout: Duration) -> anyhow::Result<Self> {
         config.connect_timeout = Some(Duration::from_secs(3));
+        // The client would try again beneath `retry`, without its bounds.
+        config.default_retry = false;
         let client = kube::Client::try_from(config)?;
         Ok(Self { client, timeout, at_once: Semaphore::new(MOST_AT_ONCE), plurals: RwLock::default() })
     }
