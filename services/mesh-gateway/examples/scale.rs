@@ -251,7 +251,7 @@ async fn make_pod(server: &ApiServer, number: usize) -> anyhow::Result<()> {
     };
     let name = format!("app-{number:04}");
     let pod = json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "app", "meshward.io/cohort": if number % 10 == 0 { "canary" } else { "stable" }}},
+        "metadata": {"name": name, "labels": {"app": "app", "meshward.io/cohort": if number.is_multiple_of(10) { "canary" } else { "stable" }}},
         "spec": {"nodeName": format!("node-{}", number % NODES), "volumes": [{"name": "data", "emptyDir": {}}],
                  "containers": [container("app", "app:1"), container("istio-proxy", "istio/proxyv2:1.27.1")]}});
     post(server, "/api/v1/namespaces/shop/pods", pod).await?;
