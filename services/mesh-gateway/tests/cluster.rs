@@ -14,6 +14,8 @@ mod caches;
 mod clusters;
 #[path = "cluster/cohorts.rs"]
 mod cohorts;
+#[path = "cluster/cohorts_of_kinds.rs"]
+mod cohorts_of_kinds;
 #[path = "cluster/contract.rs"]
 mod contract;
 #[path = "cluster/destination_rule.rs"]
@@ -28,6 +30,8 @@ mod instances;
 mod life;
 #[path = "cluster/scenarios.rs"]
 mod scenarios;
+#[path = "cluster/shadow.rs"]
+mod shadow;
 #[path = "cluster/virtual_services.rs"]
 mod virtual_services;
 #[path = "cluster/world.rs"]
@@ -44,6 +48,15 @@ async fn cohorts_of_pods_on_a_real_control_plane() {
     let _alone = ALONE.lock().await;
     let world = World::start().await;
     cohorts::each_pod_is_governed_by_one_version(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_pod_by_pod_and_dry_runs() {
+    let _alone = ALONE.lock().await;
+    let world = World::start().await;
+    shadow::what_it_would_decide_is_counted_and_nobody_is_exposed(&world).await;
+    cohorts_of_kinds::every_kind_is_proven_live(&world).await;
     world.stop().await;
 }
 

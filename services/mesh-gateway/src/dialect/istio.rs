@@ -6,6 +6,7 @@ mod cohort;
 mod destination_rule;
 mod instance;
 mod refused;
+mod shadow;
 mod virtual_service;
 
 use meshward_model::{ExposureIntent, Mechanism, Mesh, Target};
@@ -68,7 +69,7 @@ impl Kind {
     fn mechanisms(self) -> &'static [Mechanism] {
         match self {
             Self::VirtualService => &[Mechanism::Request, Mechanism::Weight],
-            Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance],
+            Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance, Mechanism::Shadow],
             Self::Scoped(_) => &[Mechanism::Instance],
             Self::DestinationRule => &[Mechanism::Subset],
         }
@@ -147,6 +148,7 @@ impl Dialect for Istio {
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::render(intent),
             (Mechanism::Instance, _) => instance::render(intent),
             (Mechanism::Subset, Some(Kind::DestinationRule)) => destination_rule::render(intent),
+            (Mechanism::Shadow, _) => shadow::render(intent),
             (mechanism, _) => Err(Unsupported::new(
                 format!("{} is not exposed by {mechanism:?}", intent.target.kind),
                 "ask for a plan and use its mechanism",
@@ -159,6 +161,7 @@ impl Dialect for Istio {
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::undo(intent),
             (Mechanism::Instance, _) => return instance::undo(intent),
             (Mechanism::Subset, _) => destination_rule::undo(intent),
+            (Mechanism::Shadow, _) => shadow::undo(intent),
             _ => direct::undo(intent),
         })
     }
@@ -184,6 +187,7 @@ fn plan_authorization(question: &Question<'_>) -> Result<Planned, Unsupported> {
     };
     match question.wanted {
         Some(Mechanism::Instance) => by_pods(),
+        Some(Mechanism::Shadow) => shadow::plan(question),
         Some(_) => authorization_policy::plan(question),
         None => authorization_policy::plan(question).or_else(|by_request| {
             by_pods().map_err(|by_pods| Unsupported {

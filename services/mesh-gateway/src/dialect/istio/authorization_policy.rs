@@ -167,7 +167,7 @@ fn twin(target: &Target) -> Target {
     Target { name: helper_name(&target.name), ..target.clone() }
 }
 
-fn is_dry_run(object: &Value) -> bool {
+pub(super) fn is_dry_run(object: &Value) -> bool {
     let annotation = object::metadata_map(object, "annotations").and_then(|map| map.get(DRY_RUN)?.as_str());
     // As Go reads a truth value.
     annotation.is_some_and(|value| ["1", "t", "T", "true", "TRUE", "True"].contains(&value))
@@ -287,8 +287,8 @@ fn not_covered(change: Change) -> Vec<String> {
 
 fn alternatives() -> Vec<Alternative> {
     let fixed = [
-        (Mechanism::Instance, "By pods: the way where a rule also decides TCP connections; not built yet."),
-        (Mechanism::Shadow, "A dry run (istio.io/dry-run) counts and decides nothing; not built yet."),
+        (Mechanism::Instance, "By pods: the way where a rule also decides TCP connections."),
+        (Mechanism::Shadow, "A dry run (istio.io/dry-run) counts and decides nothing."),
         (Mechanism::Weight, "Is for destinations."),
         (Mechanism::Subset, "Is for DestinationRule."),
         (Mechanism::Namespace, "A copy in another namespace governs that namespace's workloads, not a share."),

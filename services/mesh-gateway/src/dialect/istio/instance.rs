@@ -31,7 +31,7 @@ use crate::{
     },
     object,
 };
-use checks::helper_name;
+pub(super) use checks::{helper_name, overlaps};
 use pods::Pods;
 use scope::Overlap;
 pub(super) use scope::Scope;

@@ -107,3 +107,82 @@ fn read<'a>(dump: &Value, expected: &Expected, is_selected: bool, kinds: &[&'a s
     };
     Some(Seen { content, ..seen })
 }
+
+#[cfg(test)]
+mod tests {
+    use meshward_model::Target;
+    use serde_json::json;
+
+    use super::*;
+
+    const KEY: &str = "meshward.io/cohort-1";
+
+    fn expected(kind: &str, cohort: &str) -> Expected {
+        Expected {
+            target: Target::new("", "security.istio.io/v1", kind, "shop", "ledger").unwrap(),
+            object: Some(json!({"spec": {"selector": {"matchLabels": {"app": "a", KEY: cohort}},
+                                         "rules": [{"to": [{"operation": {"paths": ["/a"]}}]}]}})),
+            others: Vec::new(),
+            rebinds: true,
+            through: Vec::new(),
+            cohorts: None,
+        }
+    }
+
+    /// A proxy that was sent listeners, with the policy in them or without.
+    fn dump(has_policy: bool) -> Value {
+        let policies = if has_policy {
+            json!({"ns[shop]-policy[ledger]-rule[0]": {"permissions": [{"urlPath": {"path": {"exact": "/a"}}}]}})
+        } else {
+            json!({})
+        };
+        let filter = json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+                            "rules": {"policies": policies}});
+        json!({"configs": [
+            {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": "t/3"},
+            {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamicListeners": [filter]}]})
+    }
+
+    fn looked(expected: &Expected, pod: (&str, bool), view: &str, has_policy: bool) -> (Option<Content>, usize) {
+        let nonce = format!("t/3{}", "0".repeat(36));
+        let syncz = json!([{"proxy": "a-0.shop",
+                            "resources": {sync::LISTENERS: {"sent": &nonce, "acked": &nonce}}}]);
+        let mut labels = json!({"app": "a"});
+        if !view.is_empty() {
+            labels[KEY] = view.into();
+        }
+        let views = views(&json!({"clients": [{"connectionId": "a-0.shop-12", "labels": labels}]}));
+        let (cohort, ready) = pod;
+        let pod = CohortPod { proxy: "a-0.shop".into(), cohort: cohort.into(), ready };
+        let known = Cohorts { key: KEY.into(), pods: vec![pod] };
+        let mut look = Look::default();
+        look_at("a-0.shop", &dump(has_policy), (&views, &known), &syncz, expected, &mut look);
+        look_at("other.shop", &dump(has_policy), (&views, &known), &syncz, expected, &mut look);
+        assert!(look.proxies.len() < 2, "only pods that are divided are concerned");
+        (look.proxies.first().map(|proxy| proxy.content), look.held_back.len())
+    }
+
+    #[test]
+    fn a_selected_pod_shows_it_and_no_other_does() {
+        let policy = expected("AuthorizationPolicy", "canary");
+        for (name, pod, view, has_policy, content, held_back) in [
+            ("selected, shows it", ("canary", true), "canary", true, Content::Shows, 0),
+            ("selected, does not yet", ("canary", true), "canary", false, Content::Older, 0),
+            ("not selected, shows it still", ("stable", true), "stable", true, Content::Older, 0),
+            ("not selected, without it", ("stable", true), "stable", false, Content::Shows, 0),
+            ("istiod goes by the old label", ("canary", true), "stable", false, Content::Older, 0),
+            ("no label any more", ("", true), "canary", true, Content::Older, 0),
+            ("not Ready: of its cohort before", ("canary", false), "stable", false, Content::Shows, 1),
+            ("not Ready, and of none", ("stable", false), "", false, Content::Older, 0),
+        ] {
+            assert_eq!(looked(&policy, pod, view, has_policy), (Some(content), held_back), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_what_cannot_be_recognized_the_labels_decide() {
+        let telemetry = expected("Telemetry", "canary");
+        assert_eq!(looked(&telemetry, ("canary", true), "canary", false).0, Some(Content::Unclear));
+        assert_eq!(looked(&telemetry, ("canary", true), "stable", false).0, Some(Content::Older));
+    }
+}
