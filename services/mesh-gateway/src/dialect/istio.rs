@@ -108,6 +108,7 @@ impl Dialect for Istio {
             Some(Kind::AuthorizationPolicy) if question.wanted == Some(Mechanism::Request) => {
                 authorization_policy::needs(question)
             }
+            Some(Kind::AuthorizationPolicy) if question.wanted == Some(Mechanism::Shadow) => shadow::needs(question),
             Some(Kind::AuthorizationPolicy) => {
                 let mut all = authorization_policy::needs(question);
                 let by_pods = instance::needs(question, Scope::AuthorizationPolicy);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     dialect::{
-        Desired, Phase, Planned, Question, Unsupported, Wanted, direct,
+        Desired, Need, Phase, Planned, Question, Unsupported, Wanted, direct,
         steps::{ALL_AT_ONCE, Wording, baseline, planned, step},
     },
     object,
@@ -28,6 +28,11 @@ use crate::{
 
 const DRY_RUN: &str = "istio.io/dry-run";
 const ROOT_NAMESPACE: &str = "istio-system";
+
+/// The objects that a plan must know.
+pub(super) fn needs(question: &Question<'_>) -> Vec<Need> {
+    vec![Need::all(&question.target.api_version, "AuthorizationPolicy")]
+}
 
 pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
     let canary = question.canary;
