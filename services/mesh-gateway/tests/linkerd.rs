@@ -3,6 +3,8 @@
 //! Linkerd's controllers are in no registry: `meshward_local::linkerd` serves the stream that they serve, from the
 //! objects in the API server. Run `deploy/local/install stack` once before.
 
+#[path = "linkerd/moments.rs"]
+mod moments;
 #[path = "linkerd/proof.rs"]
 mod proof;
 #[path = "linkerd/releases.rs"]
@@ -33,5 +35,7 @@ async fn releases_go_step_by_step_and_back() {
     let world = World::start().await;
     releases::a_server_and_a_policy_pod_by_pod(&world).await;
     releases::a_route_by_weight(&world).await;
+    moments::a_server(&world).await;
+    moments::an_authorization(&world).await;
     world.stop().await;
 }
