@@ -6,7 +6,7 @@ use meshward_chassis::problem::Problem;
 use meshward_proto::types::v1::ErrorReason;
 
 use crate::{
-    queries::QueryError,
+    queries::{QueryError, templates::InvalidTemplates},
     source::{SourceError, clusters::UnknownCluster},
 };
 
@@ -16,6 +16,9 @@ pub enum Error {
     /// The target cannot be asked for.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// Templates that the caller brings cannot be used.
+    #[error(transparent)]
+    Templates(#[from] InvalidTemplates),
     /// No source knows the target's cluster.
     #[error(transparent)]
     Cluster(#[from] UnknownCluster),
@@ -40,6 +43,10 @@ impl From<Error> for Problem {
             }
             Error::Query(unsupported @ QueryError::Unsupported { .. }) => Self::unimplemented(&unsupported.to_string()),
             Error::Query(filled @ QueryError::Filled { .. }) => Self::invalid_argument("target", filled.to_string()),
+            Error::Templates(InvalidTemplates::Form(problem)) => Self::invalid_argument("templates", problem),
+            Error::Templates(InvalidTemplates::Query { index, key, error }) => {
+                Self::invalid_argument(format!("templates[{index}].{key}"), error.to_string())
+            }
             Error::Cluster(unknown) => Self::invalid_argument("target.cluster", unknown.to_string()),
             Error::TooManyTicks { needed, .. } => {
                 let mend = format!("{error}; use a tick of {:.3} s or more", needed.as_secs_f64());

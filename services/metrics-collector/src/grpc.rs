@@ -2,6 +2,7 @@
 
 mod convert;
 mod explain;
+mod recorded;
 mod watch;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use proto::metrics_collector_service_server::MetricsCollectorService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::app::{Collector, kept::Kept, recorded};
+use crate::app::{Collector, kept::Kept, recorded as judged};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -97,9 +98,18 @@ impl MetricsCollectorService for Api {
 
     async fn check_queries(&self, request: Request<proto::CheckQueriesRequest>) -> Answer<proto::CheckQueriesResponse> {
         let identity = Identity::of(&request)?.clone();
-        let target = convert::target(request.into_inner().target)?;
+        let proto::CheckQueriesRequest { target, templates } = request.into_inner();
+        let target = convert::target(target)?;
         authorize(&identity, &target)?;
-        let preflight = self.collector.check(&target, self.clock.now()).await.map_err(Problem::from)?;
+        let now = self.clock.now();
+        let preflight = if templates.is_empty() {
+            self.collector.check(&target, now).await
+        } else {
+            // A query of the caller's own may ask for anything.
+            identity.require(Role::Viewer, "*")?;
+            self.collector.check_own(&templates, &target, now).await
+        };
+        let preflight = preflight.map_err(Problem::from)?;
         Ok(Response::new(convert::check_response(preflight)))
     }
 
@@ -109,7 +119,7 @@ impl MetricsCollectorService for Api {
     ) -> Answer<proto::CompareMetricsResponse> {
         authorize_anywhere(Identity::of(&request)?)?;
         let wanted = convert::compare_request(request.into_inner())?;
-        let judgement = recorded::compare(&wanted.baseline, &wanted.current, wanted.options);
+        let judgement = judged::compare(&wanted.baseline, &wanted.current, wanted.options);
         Ok(Response::new(convert::compare_response(judgement, &wanted.options)))
     }
 
@@ -145,9 +155,9 @@ impl MetricsCollectorService for Api {
         request: Request<proto::ReplayAnalysisRequest>,
     ) -> Answer<proto::ReplayAnalysisResponse> {
         authorize_anywhere(Identity::of(&request)?)?;
-        let wanted = convert::replay_request(request.into_inner())?;
+        let wanted = recorded::request(request.into_inner())?;
         // A thousand ticks take long enough to hold up others on this thread.
-        let work = move || recorded::replay(&wanted.samples, &wanted.periods, wanted.options);
+        let work = move || judged::replay(&wanted.samples, &wanted.details, &wanted.periods, wanted.options);
         let analyses = tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))?;
         let analyses = analyses.into_iter().map(Into::into).collect();
         Ok(Response::new(proto::ReplayAnalysisResponse { analyses }))

@@ -106,7 +106,9 @@ impl Catalog {
         Self::of(templates::built_in())
     }
 
-    fn of(templates: Vec<Template>) -> Self {
+    /// These and no others.
+    #[must_use]
+    pub fn of(templates: Vec<Template>) -> Self {
         Self { templates, checked: Mutex::default() }
     }
 
@@ -129,7 +131,7 @@ impl Catalog {
         let template = self
             .templates
             .iter()
-            .find(|template| template.mesh == mesh && template.mechanisms.contains(&mechanism))
+            .find(|template| template.serves(mesh, mechanism))
             .ok_or(QueryError::Unsupported { mesh, mechanism });
         // What is wrong with the target is said even where there is no template.
         check(target, template.as_ref().ok().copied())?;

@@ -114,12 +114,18 @@ pub fn has_data(queries: &Queries, arm: Arm, series: &[Series], after_ms: i64) -
 pub fn add_failures(traffic: &mut CohortTraffic, failures: &[(Kind, Vec<u64>)], ticks: Range<usize>) {
     for (kind, counts) in failures {
         let sum = counts[ticks.clone()].iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
-        match kind {
-            Kind::ConnectionFailures => traffic.connection_failures = Some(sum),
-            Kind::CircuitBreakerTrips => traffic.circuit_breaker_trips = Some(sum),
-            Kind::Denials => traffic.denials = Some(sum),
-        }
+        add_failure(traffic, *kind, sum);
     }
+}
+
+/// Adds to what was counted of a kind.
+pub fn add_failure(traffic: &mut CohortTraffic, kind: Kind, count: u64) {
+    let sum = match kind {
+        Kind::ConnectionFailures => &mut traffic.connection_failures,
+        Kind::CircuitBreakerTrips => &mut traffic.circuit_breaker_trips,
+        Kind::Denials => &mut traffic.denials,
+    };
+    *sum = Some(sum.unwrap_or_default().saturating_add(count));
 }
 
 /// One arm's latency buckets, tick by tick.

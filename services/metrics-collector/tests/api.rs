@@ -2,9 +2,11 @@
 //! history that was written for it; where Prometheus cannot be made to misbehave, a listener that does.
 
 mod api {
+    pub mod bad_input;
     pub mod calls;
     pub mod explain;
     pub mod history;
+    pub mod lines;
     pub mod load;
     pub mod meshes;
     pub mod replay;

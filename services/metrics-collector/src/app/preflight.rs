@@ -1,5 +1,7 @@
 //! Whether the queries of a target return data, asked before anything depends on them.
 
+pub mod own;
+
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use meshward_model::{Analysis, CohortTraffic, JudgeOptions, TickSample, Verdict, Weight, WeightPeriod};
 
-use crate::judge::{self, Judge, Judgement, Question, Tick};
+use crate::{
+    judge::{self, Judge, Judgement, Question, Tick, counts::Count, latency::SlowTick},
+    traffic,
+};
 
 /// Most ticks that one replay goes through.
 pub const MAX_REPLAYED: usize = 1000;
@@ -88,17 +91,34 @@ fn unknown_weight(start: Timestamp, samples: &[TickSample]) -> WeightPeriod {
     WeightPeriod { start, weight: Weight::from_basis_points(basis_points).unwrap_or(Weight::ZERO) }
 }
 
-/// What RunAnalysis would have said after each of the samples, which ascend by their ends. Without `periods` the
-/// weight is unknown: it is read off all samples, and no share is compared with it.
+/// What was counted in a tick beside requests and errors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Details {
+    /// Latencies; `None` if they were not measured.
+    pub slow: Option<SlowTick>,
+    /// Failures of the kinds that are counted, which are the same in all ticks.
+    pub counts: Vec<Count>,
+}
+
+/// What RunAnalysis would have said after each of the samples, which ascend by their ends. There are no `details`, or
+/// as many as samples. Without `periods` the weight is unknown: it is read off all samples, and no share is compared
+/// with it.
 #[must_use]
-pub fn replay(samples: &[TickSample], periods: &[WeightPeriod], options: JudgeOptions) -> Vec<Analysis> {
+pub fn replay(
+    samples: &[TickSample],
+    details: &[Details],
+    periods: &[WeightPeriod],
+    options: JudgeOptions,
+) -> Vec<Analysis> {
     let ticks = ticks(samples);
     let Some(first) = ticks.first() else { return Vec::new() };
     let unknown = [unknown_weight(first.start, samples)];
+    let nothing = Details::default();
     let weight_is_share = !periods.is_empty();
     let periods = if weight_is_share { periods } else { &unknown };
     let mut replay = Replay { judge: Judge::new(options, weight_is_share), step: Step::default(), at: None };
-    ticks.iter().map(|tick| replay.after(tick, periods, options)).collect()
+    let of_tick = |(index, tick)| replay.after(tick, details.get(index).unwrap_or(&nothing), periods, options);
+    ticks.iter().enumerate().map(of_tick).collect()
 }
 
 /// A judge on its way through recorded ticks.
@@ -118,14 +138,18 @@ struct Step {
 }
 
 impl Replay {
-    fn after(&mut self, tick: &Tick, periods: &[WeightPeriod], options: JudgeOptions) -> Analysis {
+    fn after(&mut self, tick: &Tick, details: &Details, periods: &[WeightPeriod], options: JudgeOptions) -> Analysis {
         let period = judge::period_of(tick.start, periods);
         if let Some(index) = period.filter(|_| period != self.at) {
             self.judge.begin_step(periods[index].weight);
             (self.step, self.at) = (Step::default(), period);
         }
-        self.judge.observe(tick, None);
+        self.judge.observe_all(tick, details.slow.as_ref(), &details.counts);
         self.step.add(tick);
+        for count in &details.counts {
+            traffic::add_failure(&mut self.step.canary, count.kind, count.canary);
+            traffic::add_failure(&mut self.step.control, count.kind, count.control);
+        }
         // A step that began within the tick has no whole tick yet.
         let current = periods.partition_point(|period| period.start < tick.sample.end).max(1) - 1;
         if self.at == Some(current) {
@@ -184,6 +208,7 @@ fn analysis(judgement: &Judgement, step: Step, tick: &Tick, options: JudgeOption
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::counts::Kind;
 
     fn traffic(requests: u64, errors: u64) -> CohortTraffic {
         CohortTraffic { requests, errors, ..CohortTraffic::default() }
@@ -231,13 +256,24 @@ mod tests {
         let bad = samples(8, |index| if index >= 4 { 15 } else { 0 });
         for periods in [vec![], vec![period(0, 1000)]] {
             let verdicts: Vec<Verdict> =
-                replay(&bad, &periods, JudgeOptions::default()).iter().map(|one| one.verdict).collect();
+                replay(&bad, &[], &periods, JudgeOptions::default()).iter().map(|one| one.verdict).collect();
             assert_eq!(verdicts[0], Verdict::Watching, "{verdicts:?}");
             assert_eq!(verdicts[3], Verdict::Healthy, "{verdicts:?}");
             assert_eq!(verdicts[4], Verdict::Watching, "one tick alone decides nothing: {verdicts:?}");
             assert_eq!(verdicts[5..], [Verdict::Regression; 3], "{verdicts:?}");
         }
-        assert!(replay(&[], &[], JudgeOptions::default()).is_empty());
+        assert!(replay(&[], &[], &[], JudgeOptions::default()).is_empty());
+    }
+
+    /// A few slow requests and denials, some more of the canary's in each tick.
+    fn details(index: u64, sample: &TickSample) -> Details {
+        let slow = SlowTick {
+            requests: *sample,
+            edges_ms: vec![10.0, 100.0],
+            canary: vec![20 + index, 5 + index % 3],
+            control: vec![200, 40],
+        };
+        Details { slow: Some(slow), counts: vec![Count { kind: Kind::Denials, canary: index / 10, control: 2 }] }
     }
 
     #[test]
@@ -248,10 +284,15 @@ mod tests {
         let mut periods = vec![period(2, 1000), period(9, 1500), period(20, 2000), period(21, 1000)];
         periods[1].start += Duration::from_secs(5);
         let ticks = ticks(&samples);
-        for (index, replayed) in replay(&samples, &periods, options).iter().enumerate() {
+        let details: Vec<Details> = (0..).zip(&samples).map(|(index, sample)| details(index, sample)).collect();
+        let slow: Vec<Option<SlowTick>> = details.iter().map(|one| one.slow.clone()).collect();
+        let counts: Vec<Vec<Count>> = details.iter().map(|one| one.counts.clone()).collect();
+        for (index, replayed) in replay(&samples, &details, &periods, options).iter().enumerate() {
             let known = periods.iter().take_while(|period| period.start < samples[index].end).count().max(1);
             let question = Question {
                 ticks: &ticks[..=index],
+                slow: &slow[..=index],
+                counts: &counts[..=index],
                 periods: &periods[..known],
                 options,
                 weight_is_share: true,
@@ -267,7 +308,7 @@ mod tests {
     #[test]
     fn steps_begin_when_they_began() {
         let good = samples(6, |_| 0);
-        let analyses = replay(&good, &[period(0, 1000), period(3, 5000)], JudgeOptions::default());
+        let analyses = replay(&good, &[], &[period(0, 1000), period(3, 5000)], JudgeOptions::default());
         let requests: Vec<u64> = analyses.iter().map(|one| one.canary.requests).collect();
         assert_eq!(requests, [150, 300, 450, 150, 300, 450]);
         assert!((analyses[2].canary.requests_per_second - 10.0).abs() < 1e-9);

@@ -4,7 +4,9 @@
 //! {"<upper edge>": count, ..., "+Inf": count}}, "control": {...}}`, with increases, not totals. `t` is the tick's end;
 //! a tick begins where the one before ended (the first is 15 s long). An arm that is `null` or left out is missing
 //! data; `"provider_error": true` stands in place of the arms. Lines at weight 0 that come first are the time before
-//! the change. Bucket counts may be cumulative, as Prometheus has them, or not.
+//! the change. Bucket counts may be cumulative, as Prometheus has them, or not. An arm may also count
+//! `connection_failures`, `circuit_breaker_trips` and `denials`; the kinds that the first tick with data names are judged
+//! in all ticks, where they are left out with 0.
 //!
 //! Each line is answered, and the answer flushed, before the next is read. A line that cannot be used is answered with
 //! an error and its place, and leaves the judge as it was.
@@ -18,7 +20,11 @@ use jiff::Timestamp;
 use meshward_model::{JudgeOptions, TickSample, Verdict, Weight};
 use serde::{Deserialize, Serialize};
 
-use crate::judge::{Judge, MAX_EVIDENCE, Tick, latency::SlowTick};
+use crate::judge::{
+    Judge, MAX_EVIDENCE, Tick,
+    counts::{Count, Kind},
+    latency::SlowTick,
+};
 
 /// Longest line that is read, bytes.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -48,6 +54,13 @@ struct Arm {
     /// Upper edges of the finite buckets and requests beyond them, ascending.
     slow: Vec<(f64, u64)>,
     timed: u64,
+    failures: Vec<(Kind, u64)>,
+}
+
+impl Arm {
+    fn failures(&self, kind: Kind) -> Option<u64> {
+        self.failures.iter().find(|(counted, _)| *counted == kind).map(|(_, count)| *count)
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,6 +68,9 @@ struct RawArm {
     requests: f64,
     errors: f64,
     latency_ms: Option<BTreeMap<String, f64>>,
+    connection_failures: Option<f64>,
+    circuit_breaker_trips: Option<f64>,
+    denials: Option<f64>,
 }
 
 impl TryFrom<RawArm> for Arm {
@@ -66,6 +82,15 @@ impl TryFrom<RawArm> for Arm {
             return Err(format!("{errors} errors in {requests} requests"));
         }
         let mut arm = Self { requests, errors, ..Self::default() };
+        for (kind, name, value) in [
+            (Kind::ConnectionFailures, "connection_failures", raw.connection_failures),
+            (Kind::CircuitBreakerTrips, "circuit_breaker_trips", raw.circuit_breaker_trips),
+            (Kind::Denials, "denials", raw.denials),
+        ] {
+            if let Some(value) = value {
+                arm.failures.push((kind, count(name, value)?));
+            }
+        }
         if let Some(buckets) = raw.latency_ms.filter(|buckets| !buckets.is_empty()) {
             (arm.timed, arm.slow) = histogram(&buckets)?;
         }
@@ -117,7 +142,7 @@ type Wrong = (usize, String);
 /// # Errors
 /// If the input cannot be read, or an answer cannot be written.
 pub fn answer_all(mut input: impl BufRead, mut output: impl Write, options: JudgeOptions) -> io::Result<()> {
-    let mut session = Session { judge: Judge::new(options, true), options, weight: None, last: None };
+    let mut session = Session { judge: Judge::new(options, true), options, weight: None, last: None, kinds: None };
     for line in 1_u64.. {
         let Some(text) = next_line(&mut input)? else { break };
         let answer = match text.map_err(|why| (1, why)).and_then(|text| session.answer(&text)) {
@@ -156,6 +181,8 @@ struct Session {
     weight: Option<Weight>,
     /// End of the last tick.
     last: Option<f64>,
+    /// Failures that are judged; `None` before the first tick with data.
+    kinds: Option<Vec<Kind>>,
 }
 
 impl Session {
@@ -193,7 +220,12 @@ impl Session {
             control_errors: control.errors,
         };
         let slow = slow_tick(sample, &canary, &control);
-        self.judge.observe(&Tick { start, sample }, slow.as_ref());
+        let is_counted = |kind: &Kind| canary.failures(*kind).or(control.failures(*kind)).is_some();
+        let kinds = self.kinds.get_or_insert_with(|| Kind::ALL.into_iter().filter(is_counted).collect());
+        let of = |arm: &Arm, kind| arm.failures(kind).unwrap_or_default();
+        let count = |kind: &Kind| Count { kind: *kind, canary: of(&canary, *kind), control: of(&control, *kind) };
+        let counts: Vec<Count> = kinds.iter().map(count).collect();
+        self.judge.observe_all(&Tick { start, sample }, slow.as_ref(), &counts);
     }
 
     /// A regression stays one, whatever is missing now.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use meshward_chassis::problem::Problem;
-use meshward_model::{CohortTraffic, JudgeOptions, MetricsTarget, TickSample, WeightPeriod};
+use meshward_model::{CohortTraffic, JudgeOptions, MetricsTarget, WeightPeriod};
 use meshward_proto::{
     ConvertError, from_duration, from_timestamp, gateway::v1 as gateway, metrics::v1 as proto, types::v1 as types,
 };
@@ -13,7 +13,6 @@ use crate::{
     app::{
         AnalysisRequest, TrafficReport,
         preflight::{Preflight, QueryCheck, QueryState},
-        recorded::MAX_REPLAYED,
     },
     judge::Judgement,
 };
@@ -94,47 +93,7 @@ fn traffic(field: &str, traffic: Option<proto::CohortTraffic>) -> Result<CohortT
     Ok(traffic)
 }
 
-/// Recorded ticks that shall be judged.
-pub(super) struct ReplayRequest {
-    pub samples: Vec<TickSample>,
-    pub options: JudgeOptions,
-    pub periods: Vec<WeightPeriod>,
-}
-
-pub(super) fn replay_request(request: proto::ReplayAnalysisRequest) -> Result<ReplayRequest, Problem> {
-    let samples = samples(request.samples)?;
-    let periods = if request.periods.is_empty() { Vec::new() } else { periods(request.periods)? };
-    let end = samples.last().map(|sample| sample.end);
-    if let Some(late) = periods.iter().position(|period| Some(period.start) > end) {
-        return Err(Problem::invalid_argument(format!("periods[{late}].start_time"), "is after the last sample"));
-    }
-    Ok(ReplayRequest { samples, options: options(request.options)?, periods })
-}
-
-fn samples(samples: Vec<proto::TickSample>) -> Result<Vec<TickSample>, Problem> {
-    if samples.is_empty() || samples.len() > MAX_REPLAYED {
-        return Err(Problem::invalid_argument("samples", format!("are 1 to {MAX_REPLAYED}")));
-    }
-    let mut converted: Vec<TickSample> = Vec::with_capacity(samples.len());
-    for (index, sample) in samples.into_iter().enumerate() {
-        let wrong = |field: &str, problem| Problem::invalid_argument(format!("samples[{index}].{field}"), problem);
-        let sample =
-            TickSample::try_from(sample).map_err(|error| invalid(error.within(&format!("samples[{index}]"))))?;
-        if converted.last().is_some_and(|last| last.end >= sample.end) {
-            return Err(wrong("end_time", "is not after the sample before it"));
-        }
-        if sample.canary_errors > sample.canary_requests {
-            return Err(wrong("canary_errors", "are more than the requests"));
-        }
-        if sample.control_errors > sample.control_requests {
-            return Err(wrong("control_errors", "are more than the requests"));
-        }
-        converted.push(sample);
-    }
-    Ok(converted)
-}
-
-fn options(options: Option<proto::JudgeOptions>) -> Result<JudgeOptions, Problem> {
+pub(super) fn options(options: Option<proto::JudgeOptions>) -> Result<JudgeOptions, Problem> {
     let options = options.unwrap_or_default();
     options.try_into().map_err(|error: ConvertError| invalid(error.within("options")))
 }
@@ -232,7 +191,7 @@ pub(super) fn target(target: Option<gateway::MetricsTarget>) -> Result<MetricsTa
     MetricsTarget::try_from(target).map_err(|error| invalid(error.within("target")))
 }
 
-fn invalid(error: ConvertError) -> Problem {
+pub(super) fn invalid(error: ConvertError) -> Problem {
     Problem::invalid_argument(error.field, error.problem)
 }
 
@@ -250,7 +209,7 @@ fn tick(tick: Option<prost_types::Duration>) -> Result<Duration, Problem> {
     Ok(tick)
 }
 
-fn periods(periods: Vec<proto::WeightPeriod>) -> Result<Vec<WeightPeriod>, Problem> {
+pub(super) fn periods(periods: Vec<proto::WeightPeriod>) -> Result<Vec<WeightPeriod>, Problem> {
     if periods.is_empty() || periods.len() > MAX_PERIODS {
         return Err(Problem::invalid_argument("periods", format!("are 1 to {MAX_PERIODS}")));
     }

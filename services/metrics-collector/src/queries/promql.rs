@@ -1,5 +1,7 @@
 //! Checks a query before it is sent: whether it is PromQL, of the right type, and what the reader can use.
 
+pub mod selectors;
+
 use promql_parser::{
     parser::{self, Call, Expr, value::ValueType},
     util::{ExprVisitor, walk_expr},
@@ -26,7 +28,7 @@ pub struct InvalidQuery {
 
 impl InvalidQuery {
     /// Something wrong at a byte of a text.
-    pub(super) fn at(text: &str, byte: usize, reason: impl Into<String>) -> Self {
+    pub(crate) fn at(text: &str, byte: usize, reason: impl Into<String>) -> Self {
         let before = &text[..text.floor_char_boundary(byte)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Self {
@@ -55,6 +57,9 @@ pub fn check(query: &str) -> Result<(), InvalidQuery> {
     if expression.value_type() != ValueType::Vector {
         let found = expression.value_type();
         return Err(InvalidQuery::at(query, 0, format!("gives a {found}, an instant vector of counters is wanted")));
+    }
+    if let Some(byte) = selectors::too_long_range(query, &brackets) {
+        return Err(InvalidQuery::at(query, byte, "looks back over more than a day"));
     }
     let mut finder = FindRate(None);
     // The visitor has no errors of its own.
@@ -182,6 +187,10 @@ mod tests {
             ("rate(up)", 1, 8, "expected type matrix"),
             ("rate(up[5m])", 1, 1, "rate() is not wanted"),
             ("up\n + irate(up[5m])", 2, 4, "irate() is not wanted"),
+            ("max_over_time(up[0s])", 1, 18, "duration must be greater than 0"),
+            ("max_over_time(up[-5m])", 1, 18, ""),
+            ("max_over_time(up[1y])", 1, 17, "looks back over more than a day"),
+            ("max_over_time(up{a=\"[9y]\"}[1d:1m]) or max_over_time(up[25h])", 1, 55, "looks back over more"),
             ("up[5m]", 1, 1, "gives a"),
             ("1", 1, 1, "gives a scalar"),
             ("\"up\"", 1, 1, "gives a string"),

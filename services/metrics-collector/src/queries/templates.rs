@@ -21,7 +21,7 @@
 use meshward_model::{Mechanism, Mesh};
 use serde::Deserialize;
 
-use super::promql::{self, InvalidQuery};
+use super::promql::{self, InvalidQuery, selectors::dropped};
 use crate::judge::counts::Kind;
 
 /// Longest file, bytes.
@@ -46,6 +46,37 @@ pub struct Template {
     /// What else is counted.
     #[serde(default)]
     pub failures: Failures,
+}
+
+impl Template {
+    /// Whether it is for a mechanism of a mesh.
+    #[must_use]
+    pub fn serves(&self, mesh: Mesh, mechanism: Mechanism) -> bool {
+        self.mesh == mesh && self.mechanisms.contains(&mechanism)
+    }
+
+    /// The queries for requests, which find something wherever there is traffic, each with its place in the template.
+    #[must_use]
+    pub fn requests(&self) -> Vec<(String, &str)> {
+        self.each(|by_arm| ("requests", &by_arm.requests), |layout| ("traffic", &layout.traffic))
+    }
+
+    /// The queries for latencies.
+    #[must_use]
+    pub fn latencies(&self) -> Vec<(String, &str)> {
+        self.each(|by_arm| ("latency", &by_arm.latency), |layout| ("latency", &layout.latency))
+    }
+
+    fn each<'a>(
+        &'a self,
+        of_arm: fn(&'a ByArm) -> (&'static str, &'a String),
+        of_layout: fn(&'a Layout) -> (&'static str, &'a String),
+    ) -> Vec<(String, &'a str)> {
+        let by_arm = self.by_arm.iter().map(of_arm).map(|(key, query)| (format!("by_arm.{key}"), query.as_str()));
+        let layouts = self.by_name.iter().flat_map(|by_name| by_name.layouts.iter().map(of_layout).enumerate());
+        let layouts = layouts.map(|(at, (key, query))| (format!("by_name.layouts[{at}].{key}"), query.as_str()));
+        by_arm.chain(layouts).collect()
+    }
 }
 
 /// Queries for what else is counted in one arm; what nothing counts is left out.
@@ -191,8 +222,13 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
     }
     let wrong = |key: String, error| InvalidTemplates::Query { index, key, error };
     for (kind, query) in template.failures.counted() {
-        check_query(query, &["SERIES", "HOSTS", "SERVICES", "NAMESPACES", "VHOSTS", "VHOST", "FIRST"], &["SERIES"])
-            .map_err(|error| wrong(format!("failures ({})", kind.name()), error))?;
+        check_query(
+            query,
+            &["SERIES", "HOSTS", "SERVICES", "NAMESPACES", "VHOSTS", "VHOST", "FIRST"],
+            &["SERIES"],
+            &[],
+        )
+        .map_err(|error| wrong(format!("failures.{}", super::mark_of(kind)), error))?;
     }
     match (&template.by_name, &template.by_arm) {
         (Some(by_name), None) => {
@@ -200,18 +236,23 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
                 return form("by_name.layouts: 1 to 10");
             }
             for (layout, queries) in by_name.layouts.iter().enumerate() {
-                for (key, query) in [("traffic", &queries.traffic), ("latency", &queries.latency)] {
-                    check_query(query, &["VHOST", "FIRST", "SERIES"], &["VHOST", "SERIES"])
+                let both: [(_, _, &[&str]); 2] =
+                    [("traffic", &queries.traffic, &["__name__"]), ("latency", &queries.latency, &["__name__", "le"])];
+                for (key, query, kept) in both {
+                    check_query(query, &["VHOST", "FIRST", "SERIES"], &["VHOST", "SERIES"], kept)
                         .map_err(|error| wrong(format!("by_name.layouts[{layout}].{key}"), error))?;
                 }
             }
             Ok(())
         }
         (None, Some(by_arm)) => {
-            for (key, query) in
-                [("requests", &by_arm.requests), ("errors", &by_arm.errors), ("latency", &by_arm.latency)]
-            {
-                check_query(query, &["SERIES", "HOSTS", "SERVICES", "NAMESPACES"], &["SERIES"])
+            let all: [(_, _, &[&str]); 3] = [
+                ("requests", &by_arm.requests, &[]),
+                ("errors", &by_arm.errors, &[]),
+                ("latency", &by_arm.latency, &["le"]),
+            ];
+            for (key, query, kept) in all {
+                check_query(query, &["SERIES", "HOSTS", "SERVICES", "NAMESPACES"], &["SERIES"], kept)
                     .map_err(|error| wrong(format!("by_arm.{key}"), error))?;
             }
             Ok(())
@@ -221,8 +262,11 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
 }
 
 /// A template is PromQL itself, because placeholders stand within strings; so positions are those of the file's text.
-fn check_query(query: &str, known: &[&str], required: &[&str]) -> Result<(), InvalidQuery> {
+fn check_query(query: &str, known: &[&str], required: &[&str], kept: &[&str]) -> Result<(), InvalidQuery> {
     promql::check(query)?;
+    if let Some((label, byte)) = kept.iter().find_map(|label| Some((label, dropped(query, label)?))) {
+        return Err(InvalidQuery::at(query, byte, format!("drops the label {label}, which must stay")));
+    }
     let mut found = Vec::new();
     for (byte, name) in placeholders(query) {
         if !known.contains(&name) {
@@ -280,6 +324,10 @@ mod tests {
                 "line 1, column 18: $HOST is no placeholder here; known are $SERIES",
             ),
             (by_arm("a{c=\"d\"}"), "line 1, column 1: $SERIES is missing"),
+            (
+                by_arm("a{c=\"$SERIES\"}").replace("d{c=\"$SERIES\"}", "a or sum by (c) (d{c=\"$SERIES\"})"),
+                "templates[0].by_arm.latency: line 1, column 6: drops the label le, which must stay",
+            ),
             (by_arm("$SERIES"), "templates[0].by_arm.requests: line 1, column 1: "),
             (by_arm("a").replace("latency_unit: s", "latency_unit: h"), "unknown variant `h`"),
             (by_arm("a").replace("latency_unit: s", "latencyunit: s"), "unknown field `latencyunit`"),

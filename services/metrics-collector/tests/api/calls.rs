@@ -20,7 +20,7 @@ fn nowhere() -> Source {
 }
 
 async fn check(world: &World, service: &str) -> proto::CheckQueriesResponse {
-    let request = world.request(proto::CheckQueriesRequest { target: Some(target(service)) });
+    let request = world.request(proto::CheckQueriesRequest { target: Some(target(service)), templates: String::new() });
     let reply = timeout(PATIENCE, world.client().check_queries(request)).await.expect("no RPC hangs");
     reply.expect(service).into_inner()
 }
@@ -67,7 +67,7 @@ async fn each_query_says_whether_it_returns_data() {
     let mut none = target("good");
     (none.canary_series, none.control_series) = (String::new(), String::new());
     none.mechanism = Mechanism::None.into();
-    let request = world.request(proto::CheckQueriesRequest { target: Some(none) });
+    let request = world.request(proto::CheckQueriesRequest { target: Some(none), templates: String::new() });
     let reply = world.client().check_queries(request).await.expect("an answer").into_inner();
     assert!(reply.checks.is_empty() && reply.problems[0].contains("nothing counts canary and control apart"));
 }
@@ -156,18 +156,25 @@ async fn a_replay_of_what_prometheus_brought_says_the_same() {
     let world = World::with(Source::Prometheus(history::shop())).await;
     let request = super::world::analysis("bad");
     let analysis = world.analyse(request.clone()).await.expect("an analysis");
-    let replay = proto::ReplayAnalysisRequest {
-        samples: analysis.samples.clone(),
-        options: None,
-        periods: request.periods.clone(),
+    let replay = |details| {
+        let (samples, periods) = (analysis.samples.clone(), request.periods.clone());
+        let replay = proto::ReplayAnalysisRequest { samples, options: None, periods, details };
+        let (mut client, replay) = (world.client(), world.request(replay));
+        async move { client.replay_analysis(replay).await.expect("a replay").into_inner() }
     };
-    let reply = world.client().replay_analysis(world.request(replay)).await.expect("a replay").into_inner();
+    let reply = replay(vec![]).await;
     assert_eq!(reply.analyses.len(), analysis.samples.len());
     let last = reply.analyses.last().expect("twenty");
     assert_eq!((last.verdict(), &last.explanation), (analysis.verdict(), &analysis.explanation));
     assert_eq!(last.observed_share, analysis.observed_share);
     // There denials are counted as well, none of them, and had an eighth of the money.
     assert!((analysis.evidence / last.evidence - 0.875).abs() < 1e-6, "{} {}", last.evidence, analysis.evidence);
+    let none = proto::FailureCounts { circuit_breaker_trips: Some(0), denials: Some(0), ..Default::default() };
+    let details = proto::TickDetails { canary: Some(none), control: Some(none), ..Default::default() };
+    let whole = replay(vec![details; analysis.samples.len()]).await;
+    let counted = whole.analyses.last().expect("twenty");
+    assert!((analysis.evidence / counted.evidence - 1.0).abs() < 1e-9, "{} {}", counted.evidence, analysis.evidence);
+    assert_eq!(counted.canary.map(|canary| (canary.connection_failures, canary.denials)), Some((None, Some(0))));
     let first = reply.analyses.iter().position(|one| one.verdict() == Verdict::Regression);
     assert!(matches!(first, Some(7..=9)), "{first:?}: it fails from the eighth tick on");
 }
@@ -176,11 +183,12 @@ async fn a_replay_of_what_prometheus_brought_says_the_same() {
 async fn a_replay_is_bounded_and_checked() {
     let world = World::with(nowhere()).await;
     let good = |tick| sample(tick, (150, 0), (1350, 1));
-    let replay = |samples, periods| {
-        let request = proto::ReplayAnalysisRequest { samples, options: None, periods };
+    let detailed = |samples, periods, details| {
+        let request = proto::ReplayAnalysisRequest { samples, options: None, periods, details };
         let (mut client, request) = (world.client(), world.request(request));
         async move { client.replay_analysis(request).await.map(tonic::Response::into_inner) }
     };
+    let replay = |samples, periods| detailed(samples, periods, vec![]);
     let longest = replay((0..1000).map(good).collect(), vec![]).await.expect("a thousand ticks");
     assert_eq!(longest.analyses.len(), 1000);
     assert_eq!(longest.analyses[999].verdict(), Verdict::Healthy);
@@ -198,6 +206,23 @@ async fn a_replay_is_bounded_and_checked() {
     ];
     for (field, samples, periods) in cases {
         let status = replay(samples, periods).await.expect_err(field);
+        assert_eq!((status.code(), World::fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]));
+    }
+    let bucket = |upper_edge_ms, canary, control| proto::LatencyBucket { upper_edge_ms, canary, control };
+    let timed = |latencies| proto::TickDetails { latencies, ..Default::default() };
+    let denied = |denials| proto::FailureCounts { denials: Some(denials), ..Default::default() };
+    let end = bucket(f64::INFINITY, 1, 1);
+    for (field, details) in [
+        ("details", vec![timed(vec![]), timed(vec![])]),
+        ("details[0].latencies", vec![timed(vec![bucket(10.0, 1, 1)])]),
+        ("details[0].latencies", vec![timed(vec![bucket(10.0, 1, 1), bucket(10.0, 1, 1), end])]),
+        ("details[0].latencies", vec![timed(vec![bucket(f64::NAN, 1, 1), end])]),
+        ("details[0].latencies", vec![timed(vec![bucket(-1.0, 1, 1), end])]),
+        ("details[0].latencies", vec![timed(vec![bucket(10.0, -1, 1), end])]),
+        ("details[0].latencies", vec![timed((0..200).map(|edge| bucket(edge.into(), 1, 1)).chain([end]).collect())]),
+        ("details[0].control", vec![proto::TickDetails { control: Some(denied(-1)), ..Default::default() }]),
+    ] {
+        let status = detailed(vec![good(0)], vec![], details).await.expect_err(field);
         assert_eq!((status.code(), World::fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]));
     }
 }
@@ -282,7 +307,8 @@ async fn every_call_takes_a_viewer() {
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(world.client().compare_metrics(of(vec![Role::Viewer], windows())).await.is_ok(), "nothing is read");
     let other = Grant::new("eve", [Role::Viewer]).within(["other"]);
-    let request = world.request_of(&other, proto::CheckQueriesRequest { target: Some(target("good")) });
+    let request =
+        world.request_of(&other, proto::CheckQueriesRequest { target: Some(target("good")), templates: String::new() });
     let status = world.client().check_queries(request).await.expect_err("another namespace");
     assert_eq!(status.code(), Code::PermissionDenied);
     let request = world.request_of(&other, watch("good", 1));

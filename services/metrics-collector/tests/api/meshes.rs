@@ -207,7 +207,8 @@ async fn every_mesh_counts_requests_errors_and_denials_its_own_way() {
         let found = reply.canary.expect("set").latency_p50_ms;
         assert!(median.map_or(found.is_nan(), |median| (found - median).abs() < 1e-6), "{name}: {found}");
 
-        let request = world.request(proto::CheckQueriesRequest { target: Some(target.clone()) });
+        let request =
+            world.request(proto::CheckQueriesRequest { target: Some(target.clone()), templates: String::new() });
         let checks = world.client().check_queries(request).await.expect(name).into_inner().checks;
         assert_eq!(checks[0].state(), QueryState::Data, "{name}: {}", checks[0].reason);
 
@@ -223,7 +224,7 @@ async fn a_host_outside_of_the_cluster_has_no_namespace_to_count_in() {
     let world = World::with(Source::Address("http://127.0.0.1:1".to_owned())).await;
     let mut target = ledger(Mesh::Linkerd, Mechanism::Weight, "ledger-v2", "ledger");
     target.hosts = vec!["bank.example.com".to_owned()];
-    let request = world.request(proto::CheckQueriesRequest { target: Some(target) });
+    let request = world.request(proto::CheckQueriesRequest { target: Some(target), templates: String::new() });
     let status = world.client().check_queries(request).await.expect_err("not to be asked");
     assert_eq!(World::fields(&status), ["target.hosts"], "{}", status.message());
 }

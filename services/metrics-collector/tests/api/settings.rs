@@ -151,7 +151,7 @@ async fn each_cluster_has_its_own_source() {
 }
 
 /// Replaces what is asked for VirtualServices by request id.
-fn template(requests: &str) -> String {
+pub fn template(requests: &str) -> String {
     format!(
         "templates:\n- mesh: istio\n  mechanisms: [request]\n  by_arm:\n    requests: '{requests}'\n    \
          errors: 'shop_failed_total{{version=\"$SERIES\",service=~\"$SERVICES\"}}'\n    \
@@ -189,7 +189,7 @@ async fn templates_of_the_operator_stand_before_the_built_in_ones() {
     // Good PromQL of a later Prometheus.
     let later = template("sort_by_label(shop_served_total{version=\"$SERIES\",service=~\"$SERVICES\"}, \"a\")");
     let world = World::with_args(Source::Prometheus(text), with_queries(later)).await;
-    let request = world.request(proto::CheckQueriesRequest { target: Some(target("good")) });
+    let request = world.request(proto::CheckQueriesRequest { target: Some(target("good")), templates: String::new() });
     let checks = world.client().check_queries(request).await.expect("an answer").into_inner().checks;
     assert_eq!(checks[0].state(), QueryState::Refused, "{}", checks[0].reason);
     assert!(checks[0].reason.contains("unknown function"), "{}", checks[0].reason);
