@@ -1,6 +1,9 @@
 //! What the gateway does, without the wire: plan, expose, verify, restore, dry-run, read.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use meshward_chassis::clock::Clock;
 use meshward_model::{
@@ -24,6 +27,9 @@ use crate::{
 
 /// How often a plan is made anew because an object that it builds on has moved on.
 const ROUNDS: u32 = 3;
+
+/// Between two looks at pods that are not labelled yet.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The gateway. Holds no state: what a deployment needs to remember, its caller remembers.
 pub struct Gateway {
@@ -158,17 +164,55 @@ impl Gateway {
             Ok(live) => live,
             Err(answer) => return Ok(*answer),
         };
+        let until = Instant::now() + patience.timeout;
         let mut expected = expected(intent, applied.target.clone(), live);
-        match cohorts(cluster, intent).await {
+        match self.governed(cluster, intent, expected.object.as_ref(), until, start).await {
             Ok(Some(cohorts)) => expected.decided_by_labels(cohorts),
             Ok(None) => {}
-            Err(error) => return Ok(proof::unknown(&error.to_string(), start.elapsed(), self.clock.now())),
+            Err(answer) => return Ok(*answer),
         }
+        let patience = Patience { timeout: until.saturating_duration_since(Instant::now()), ..patience };
         let proof = proof::wait(member.plane()?, &expected, patience, || self.clock.now()).await;
+        // A pod may have come meanwhile.
+        if proof.state == PropagationState::Live
+            && expected.cohorts.is_some()
+            && let Err(answer) = self.governed(cluster, intent, expected.object.as_ref(), until, start).await
+        {
+            return Ok(*answer);
+        }
         // A change during the wait would make the proof one of somebody else's object.
         match self.undrifted(cluster, intent, applied, start).await {
             Ok(_) => Ok(proof),
             Err(answer) => Ok(*answer),
+        }
+    }
+
+    /// The pods that the intent divides, once each Ready one is governed by a version; `None` if it divides none. When the
+    /// time is over, the answer that some are not.
+    async fn governed(
+        &self,
+        cluster: &dyn Cluster,
+        intent: &ExposureIntent,
+        object: Option<&Value>,
+        until: Instant,
+        start: Instant,
+    ) -> Result<Option<proof::Cohorts>, Box<PropagationProof>> {
+        loop {
+            let cohorts = cohorts(cluster, intent)
+                .await
+                .map_err(|error| Box::new(proof::unknown(&error.to_string(), start.elapsed(), self.clock.now())))?;
+            let Some(cohorts) = cohorts else { return Ok(None) };
+            let laggards = cohorts.ungoverned(object);
+            if laggards.is_empty() {
+                return Ok(Some(cohorts));
+            }
+            if Instant::now() >= until {
+                let message =
+                    format!("Ready and governed by no version, without {}: {}", cohorts.key, laggards.join(", "));
+                let answer = proof::answer(PropagationState::Pending, message, start.elapsed(), self.clock.now());
+                return Err(Box::new(PropagationProof { laggards, ..answer }));
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

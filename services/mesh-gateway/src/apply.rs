@@ -47,6 +47,7 @@ use decide::Action;
 use fence::Fence;
 pub use marks::Marks;
 pub use pods::read_cohorts;
+pub(crate) use pods::{pod, relabel};
 
 /// How often a decision is made anew because somebody else was faster.
 const ROUNDS: u32 = 5;

@@ -21,6 +21,7 @@ use secrets::{Follower, Source};
 
 use crate::{
     cluster::{CacheOptions, Cached, Cluster, ClusterError, KubeCluster},
+    newcomers::Labelling,
     proof::{Istiod, Linkerd, Plane, Planes},
 };
 
@@ -50,6 +51,8 @@ struct Link {
     cached: Arc<dyn Cluster>,
     direct: Arc<dyn Cluster>,
     plane: Arc<dyn Plane>,
+    /// Ends with the link.
+    _labelling: Option<Labelling>,
 }
 
 /// No cluster of that name.
@@ -117,7 +120,7 @@ impl Member {
     /// A cluster that can be asked; its lists are kept in memory.
     pub fn new(name: &str, direct: Arc<dyn Cluster>, plane: Arc<dyn Plane>) -> Self {
         let cached = Arc::new(Cached::new(Arc::clone(&direct), CacheOptions::default()));
-        Self { name: name.to_owned(), link: Ok(Link { cached, direct, plane }) }
+        Self { name: name.to_owned(), link: Ok(Link { cached, direct, plane, _labelling: None }) }
     }
 
     /// One that cannot, and why.
@@ -125,7 +128,7 @@ impl Member {
         Self { name: name.to_owned(), link: Err(why) }
     }
 
-    /// A real cluster with its control planes.
+    /// A real cluster with its control planes. Its new pods are labelled from now on, where a deployment needs it.
     ///
     /// # Errors
     /// If an address is none.
@@ -134,7 +137,11 @@ impl Member {
         let cluster = Arc::new(cluster);
         let linkerd = Linkerd::new(linkerd_policy, linkerd_destination, Arc::clone(&cluster) as _);
         let plane = Planes { istio: Istiod::new(istiod)?, linkerd: linkerd.map_err(anyhow::Error::msg)? };
-        Ok(Self::new(name, cluster, Arc::new(plane)))
+        let cluster: Arc<dyn Cluster> = cluster;
+        let labelling = Labelling::start(&cluster);
+        let member = Self::new(name, cluster, Arc::new(plane));
+        let link = member.link.map(|link| Link { _labelling: Some(labelling), ..link });
+        Ok(Self { link, ..member })
     }
 
     fn connect(name: &str, config: kube::Config, timeout: Duration, addresses: &Addresses) -> anyhow::Result<Self> {

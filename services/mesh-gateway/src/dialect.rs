@@ -158,6 +158,17 @@ pub struct PodCohorts {
     pub label_stable: bool,
 }
 
+/// Pods that must carry the label of the stable cohort as soon as they appear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newcomers {
+    /// Their namespace.
+    pub namespace: String,
+    /// Labels that all of them carry; empty = all pods of the namespace.
+    pub labels: BTreeMap<String, String>,
+    /// The label that tells the cohorts apart.
+    pub key: String,
+}
+
 /// Value of a cohort's label.
 pub const CANARY: &str = "canary";
 /// Value of a cohort's label.
@@ -211,6 +222,16 @@ pub trait Dialect: Send + Sync {
 
     /// What to do in a cluster that does not serve the kind of an object, if something else does the same.
     fn instead(&self, _target: &Target, _canary: &Value) -> Option<Unsupported> {
+        None
+    }
+
+    /// The kinds whose objects can demand a label of every pod that they are about, in all namespaces.
+    fn labelling_kinds(&self) -> Vec<Need> {
+        Vec::new()
+    }
+
+    /// What an object of such a kind demands of new pods, as it stands in the cluster; `None` = nothing.
+    fn newcomers(&self, _: &Target, _live: &Value) -> Option<Newcomers> {
         None
     }
 

@@ -15,10 +15,14 @@ use async_trait::async_trait;
 use meshward_model::{Mesh, Target, Weight};
 use serde_json::Value;
 
+use crate::dialect::STABLE;
 pub use istiod::Istiod;
 pub use linkerd::Linkerd;
 pub use wait::wait;
 pub(crate) use wait::{answer, unknown};
+
+/// Where the kinds of Istio have the labels that a pod must have.
+const SELECTORS: [&str; 2] = ["/selector/matchLabels", "/workloadSelector/labels"];
 
 /// What was written and shall be live.
 #[derive(Clone, Debug)]
@@ -65,6 +69,20 @@ pub struct Cohorts {
     pub key: String,
     /// As they stand in the cluster.
     pub pods: Vec<CohortPod>,
+}
+
+impl Cohorts {
+    /// The proxies of Ready pods that no version governs: the object is narrowed to the stable cohort's label, and they
+    /// have none.
+    #[must_use]
+    pub fn ungoverned(&self, object: Option<&Value>) -> Vec<String> {
+        let narrowed = |path: &&str| object.and_then(|object| object["spec"].pointer(path)?.get(&self.key));
+        if !SELECTORS.iter().filter_map(narrowed).any(|cohort| cohort == STABLE) {
+            return Vec::new();
+        }
+        let without = self.pods.iter().filter(|pod| pod.ready && pod.cohort.is_empty());
+        without.map(|pod| pod.proxy.clone()).collect()
+    }
 }
 
 /// A pod of [`Cohorts`].

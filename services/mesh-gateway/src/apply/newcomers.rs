@@ -5,6 +5,9 @@
 //! pods that are created (a MutatingAdmissionPolicy, bound to everything it matches), and asked in a dry run until a pod
 //! comes back with the label. It is taken away before the labels are.
 //!
+//! Where the cluster does not serve such policies, or does not let the gateway make them, the gateway's own watch labels
+//! new pods ([`crate::newcomers`]); if it may not watch either, the step fails with what the policy was refused for.
+//!
 //! What a dry run proves it proves for the API server that answered. In a cluster with several of them another one may
 //! be behind by what its watch needs; a pod that slips through there gets its label before the next step, and before a
 //! policy is narrowed.
@@ -16,9 +19,10 @@ use serde_json::{Value, json};
 
 use super::{Fence, pods, settle as settle_object};
 use crate::{
-    cluster::{ClusterError, Mode},
-    dialect::{Desired, PodCohorts, STABLE, Wanted},
+    cluster::{ClusterError, Mode, Selection},
+    dialect::{Desired, Newcomers, PodCohorts, STABLE, Wanted},
     error::Error,
+    newcomers::unlabelled,
 };
 
 const API_VERSION: &str = "admissionregistration.k8s.io/v1";
@@ -38,10 +42,49 @@ pub(super) async fn settle(
     if !wanted.label_stable {
         return Ok(());
     }
+    match by_policy(fence, wanted, must_be_proven, writes).await {
+        Err(error) if is_out_of_reach(&error) => {
+            tracing::info!(target = %fence.intent.target, %error, "new pods are left to the gateway's own watch");
+            if must_be_proven { can_watch(fence, wanted).await.map_err(|_| error) } else { Ok(()) }
+        }
+        result => result,
+    }
+}
+
+/// The cluster does not serve it, or does not let the gateway.
+fn is_out_of_reach(error: &Error) -> bool {
+    matches!(error, Error::Cluster(ClusterError::KindNotServed { .. } | ClusterError::Forbidden { .. }))
+}
+
+/// Whether the gateway may do what its own watch needs besides labelling pods: [`crate::newcomers`] follows the objects
+/// of the kind in all namespaces, and the pods.
+async fn can_watch(fence: &Fence<'_>, wanted: &PodCohorts) -> Result<(), ClusterError> {
+    let PodCohorts { namespace, labels, key, .. } = wanted.clone();
+    let target = &fence.intent.target;
+    let kind = fence.cluster.kind_of(&target.api_version, &target.kind).await?;
+    for selection in [kind, unlabelled(&Newcomers { namespace, labels, key })] {
+        let one = Selection { limit: 1, exact: true, ..selection.clone() };
+        let listed = fence.cluster.select(&one).await?;
+        drop(fence.cluster.watch(&selection, &listed.resource_version).await?);
+    }
+    Ok(())
+}
+
+/// Sees to it by the admission policy.
+async fn by_policy(
+    fence: &Fence<'_>,
+    wanted: &PodCohorts,
+    must_be_proven: bool,
+    writes: &mut u32,
+) -> Result<(), Error> {
     let before = *writes;
     let is_wanted = wanted.share.is_some();
     for desired in objects(fence, wanted, is_wanted) {
-        settle_object(fence.cluster, fence.intent, &desired, &[], writes).await?;
+        match settle_object(fence.cluster, fence.intent, &desired, &[], writes).await {
+            // What cannot be reached was not made, and the other one may have been.
+            Err(error) if !is_wanted && is_out_of_reach(&error) => {}
+            result => drop(result?),
+        }
     }
     if *writes > before || must_be_proven {
         await_effect(fence, wanted, is_wanted).await?;

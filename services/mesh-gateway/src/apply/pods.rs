@@ -112,7 +112,7 @@ fn member(pod: &Value, key: &str) -> Member {
 }
 
 /// The patch that gives a pod a value of the label, or takes it away; `None` if it is so already.
-fn relabel(pod: &Value, key: &str, value: Option<&str>) -> Option<Value> {
+pub(crate) fn relabel(pod: &Value, key: &str, value: Option<&str>) -> Option<Value> {
     let labels = object::metadata_map(pod, "labels");
     let path = format!("/metadata/labels/{}", key.replace('~', "~0").replace('/', "~1"));
     let now = labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
@@ -147,7 +147,7 @@ async fn label(fence: &Fence<'_>, wanted: &PodCohorts, batch: &[Move]) -> Result
 }
 
 /// A pod in the cluster of the deployment's object.
-pub(super) fn pod(of: &Target, namespace: &str, name: &str) -> Target {
+pub(crate) fn pod(of: &Target, namespace: &str, name: &str) -> Target {
     Target {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),

@@ -12,7 +12,9 @@ mod virtual_service;
 use meshward_model::{ExposureIntent, Mechanism, Mesh, Target};
 use serde_json::{Map, Value};
 
-use super::{Capability, Dialect, Need, Phase, Planned, Question, Unsupported, capabilities::mechanism_name, direct};
+use super::{
+    Capability, Dialect, Need, Newcomers, Phase, Planned, Question, Unsupported, capabilities::mechanism_name, direct,
+};
 
 pub use cohort::Cohort;
 pub(crate) use destination_rule::effective_policy;
@@ -91,6 +93,14 @@ impl Kind {
 }
 
 impl Dialect for Istio {
+    fn labelling_kinds(&self) -> Vec<Need> {
+        instance::labelling_kinds()
+    }
+
+    fn newcomers(&self, target: &Target, live: &Value) -> Option<Newcomers> {
+        instance::newcomers(target, live)
+    }
+
     fn capabilities(&self) -> Vec<Capability> {
         let row = |(group, kind): (&'static str, &'static str)| {
             let steps = Kind::of(group, kind).map_or(&[][..], Kind::mechanisms).iter().copied();

@@ -26,9 +26,10 @@ use serde_json::{Map, Value, json};
 use crate::{
     cohorts::nominal_share,
     dialect::{
-        CANARY, Desired, Need, Phase, Planned, PodCohorts, Question, STABLE, Unsupported, Wanted,
+        CANARY, Desired, Need, Newcomers, Phase, Planned, PodCohorts, Question, STABLE, Unsupported, Wanted,
         steps::{Wording, approved, baseline, cohort_key, planned, step},
     },
+    instances::COHORT_LABEL,
     object,
 };
 pub(super) use checks::{helper_name, overlaps};
@@ -106,6 +107,27 @@ fn selected(scope: Scope, stable: Option<&Value>, canary: &Value) -> BTreeMap<St
 
 fn has_stable_label(shape: Shape) -> bool {
     shape == Shape::Partition
+}
+
+/// The kinds that are narrowed to the stable pods.
+pub(super) fn labelling_kinds() -> Vec<Need> {
+    let need = |(api_version, older, kind): (&str, &[&str], &str)| {
+        let older = older.iter().map(|version| (*version).to_owned()).collect();
+        Need { older, ..Need::all(api_version, kind) }
+    };
+    Scope::KINDS.into_iter().map(need).collect()
+}
+
+/// The pods of an object that is narrowed to the stable ones: a new one must carry the label to be governed.
+pub(super) fn newcomers(target: &Target, live: &Value) -> Option<Newcomers> {
+    let mut labels = Scope::of(target.group(), &target.kind)?.labels(object::spec(live));
+    let is_ours = |(key, value): (&String, &String)| {
+        (key.strip_prefix(COHORT_LABEL).is_some_and(|rest| rest.starts_with('-')) && value == STABLE)
+            .then(|| key.clone())
+    };
+    let key = labels.iter().find_map(is_ours)?;
+    labels.remove(&key);
+    Some(Newcomers { namespace: target.namespace.clone(), labels, key })
 }
 
 /// The versions of an intent, laid out.
@@ -242,8 +264,13 @@ fn not_covered(shape: Shape) -> Vec<String> {
     ];
     if has_stable_label(shape) {
         sentences.push(
-            "New pods are stable from their creation by a MutatingAdmissionPolicy, which the cluster must serve (v1, \
-             Kubernetes 1.36) and the gateway must be allowed to make.",
+            "New pods are stable from their creation by a MutatingAdmissionPolicy, if the cluster serves it (v1, \
+             Kubernetes 1.36) and the gateway may make it.",
+        );
+        sentences.push(
+            "Otherwise the gateway labels new pods as it sees them, which takes it to run, and for the moment between a \
+             pod's creation and its label no version governs the pod: it matters once the pod is Ready, since Istio \
+             sends nothing to one that is not. A Ready pod without a label is never called live.",
         );
     }
     sentences.into_iter().map(str::to_owned).collect()

@@ -19,16 +19,13 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    super::{CohortPod, Cohorts, Content, Expected, Look, ProxyLook},
+    super::{CohortPod, Cohorts, Content, Expected, Look, ProxyLook, SELECTORS},
     content::{Seen, rbac, version},
     sync,
 };
 
 /// The labels that istiod goes by, by proxy.
 pub(super) type Views = BTreeMap<String, Value>;
-
-/// Where the kinds of Istio have the labels that a pod must have.
-const SELECTORS: [&str; 2] = ["/selector/matchLabels", "/workloadSelector/labels"];
 
 /// Reads `/debug/adsz`.
 pub(super) fn views(adsz: &Value) -> Views {
@@ -176,6 +173,24 @@ mod tests {
             ("not Ready, and of none", ("stable", false), "", false, Content::Older, 0),
         ] {
             assert_eq!(looked(&policy, pod, view, has_policy), (Some(content), held_back), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_ready_pod_without_a_label_is_governed_by_none_once_the_object_is_narrowed() {
+        let pod =
+            |cohort: &str, ready| CohortPod { proxy: format!("{cohort}-{ready}.shop"), cohort: cohort.into(), ready };
+        let pods = vec![pod("", true), pod("", false), pod("stable", true), pod("canary", true)];
+        let known = Cohorts { key: KEY.into(), pods };
+        let narrowed = |field: &str, inner: &str, cohort| json!({"spec": {field: {inner: {"app": "a", KEY: cohort}}}});
+        for (name, object, expected) in [
+            ("to the stable ones", Some(narrowed("selector", "matchLabels", "stable")), vec!["-true.shop"]),
+            ("a Sidecar", Some(narrowed("workloadSelector", "labels", "stable")), vec!["-true.shop"]),
+            ("the canary's", Some(narrowed("selector", "matchLabels", "canary")), vec![]),
+            ("not narrowed", Some(json!({"spec": {"selector": {"matchLabels": {"app": "a"}}}})), vec![]),
+            ("gone", None, vec![]),
+        ] {
+            assert_eq!(known.ungoverned(object.as_ref()), expected, "{name}");
         }
     }
 

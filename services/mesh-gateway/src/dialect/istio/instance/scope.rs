@@ -31,6 +31,18 @@ pub(super) enum Overlap {
 }
 
 impl Scope {
+    /// All of them: version, older versions, kind.
+    pub(in crate::dialect::istio) const KINDS: [(&str, &[&str], &str); 8] = [
+        ("security.istio.io/v1", &["security.istio.io/v1beta1"], "AuthorizationPolicy"),
+        ("security.istio.io/v1", &["security.istio.io/v1beta1"], "PeerAuthentication"),
+        ("security.istio.io/v1", &["security.istio.io/v1beta1"], "RequestAuthentication"),
+        ("telemetry.istio.io/v1", &["telemetry.istio.io/v1alpha1"], "Telemetry"),
+        ("extensions.istio.io/v1alpha1", &[], "WasmPlugin"),
+        ("extensions.istio.io/v1alpha1", &[], "TrafficExtension"),
+        ("networking.istio.io/v1alpha3", &[], "EnvoyFilter"),
+        ("networking.istio.io/v1", &["networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"], "Sidecar"),
+    ];
+
     pub(in crate::dialect::istio) fn of(group: &str, kind: &str) -> Option<Self> {
         Some(match (group, kind) {
             ("security.istio.io", "AuthorizationPolicy") => Self::AuthorizationPolicy,
