@@ -28,6 +28,8 @@ mod faults;
 mod instances;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/newcomers.rs"]
+mod newcomers;
 #[path = "cluster/scenarios.rs"]
 mod scenarios;
 #[path = "cluster/shadow.rs"]
@@ -117,6 +119,16 @@ async fn the_gateway_on_api_servers_alone() {
     life::every_adapter_keeps_to_it(&real).await;
     a.stop().await;
     b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_pods_without_an_admission_policy() {
+    newcomers::a_ready_pod_without_a_label_is_pending_by_name().await;
+    let _alone = ALONE.lock().await;
+    let world = alone::Alone::new();
+    let server = world.server("a").await;
+    newcomers::new_pods_are_labelled_where_no_admission_policy_may_be_made(&world, &server).await;
+    server.stop().await;
 }
 
 /// On a stack of its own, since its services are called.
