@@ -45,7 +45,8 @@ pub(super) async fn settle(
     match by_policy(fence, wanted, must_be_proven, writes).await {
         Err(error) if is_out_of_reach(&error) => {
             tracing::info!(target = %fence.intent.target, %error, "new pods are left to the gateway's own watch");
-            if must_be_proven { can_watch(fence, wanted).await.map_err(|_| error) } else { Ok(()) }
+            let is_begun = must_be_proven && wanted.share.is_some();
+            if is_begun { can_watch(fence, wanted).await.map_err(|_| error) } else { Ok(()) }
         }
         result => result,
     }
