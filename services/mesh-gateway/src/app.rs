@@ -348,6 +348,10 @@ async fn newest<'a>(cluster: &dyn Cluster, need: &'a Need) -> Result<(&'a str, V
 
 /// The pods that the intent divides, as they stand now; `None` if it divides none.
 async fn cohorts(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Option<proof::Cohorts>, Error> {
+    // Of no other mechanism are the steps asked: the way back may be from one that has none at this weight.
+    if intent.mechanism != Mechanism::Instance {
+        return Ok(None);
+    }
     let phases = dialect::of(intent.target.mesh).render(intent)?;
     let divided = phases.into_iter().find_map(|phase| match phase {
         dialect::Phase::Pods(cohorts) => Some(cohorts),

@@ -146,7 +146,11 @@ async fn selector(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Map<Strin
         fields: format!("metadata.name={}", wanted.service),
         ..Selection::of("v1", "services").within(wanted.namespace)
     };
-    let services = cluster.select(&selection).await?.objects;
+    let mut services = cluster.select(&selection).await?.objects;
+    if services.is_empty() {
+        // A cache may not know yet of one that was made this moment; that there is none is said on the API server's word.
+        services = cluster.select(&Selection { exact: true, ..selection }).await?.objects;
+    }
     let service = services.first().ok_or(NoPage::NoService)?;
     Ok(service["spec"]["selector"].as_object().cloned().unwrap_or_default())
 }

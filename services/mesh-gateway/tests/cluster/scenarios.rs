@@ -221,7 +221,8 @@ pub async fn a_field_that_apply_would_leave_behind(world: &World) {
     assert_eq!((applied.writes, proof.state()), (1, State::Live));
     assert_eq!(world.live("leftover").await.expect("it is there")["spec"], canary["spec"], "exportTo is gone");
     let restored = gateway.restore(&at(2, 0)).await.expect("it is restored");
-    assert_eq!(gateway.verify(&at(2, 0), &restored.objects).await.state(), State::Live);
+    let proof = gateway.verify(&at(2, 0), &restored.objects).await;
+    assert_eq!(proof.state(), State::Live, "{proof:?}");
     let after = world.live("leftover").await.expect("it is there");
     assert_eq!(without_counters(&after), without_counters(&before));
     world.delete("leftover").await;
