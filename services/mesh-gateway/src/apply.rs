@@ -21,7 +21,8 @@
 //!
 //! Pods are divided into cohorts by labels ([`pods`]). The object that the deployment is about is the fence for them as
 //! well: before pods are labelled it carries the generation of who does it. Labels are no objects of their own, so what
-//! is proven live is still the objects: who of the proxies shows them follows from the labels.
+//! is proven live is still the objects: who of the proxies shows them follows from the labels. It is the fence for
+//! helpers, too, which are not there before and not after ([`check_target`]).
 //!
 //! Known gap: after the *absence* of an object was restored nothing is left to carry a generation, so a late writer
 //! that creates it again cannot be told from the first one.
@@ -125,6 +126,9 @@ async fn walk(cluster: &dyn Cluster, intent: &ExposureIntent, phases: &[Phase], 
         let later = &phases[index + 1..];
         match phase {
             Phase::Objects(objects) => {
+                if objects.iter().any(|desired| matches!(desired.wanted, Wanted::Helper(_))) {
+                    check_target(cluster, intent, phases, index).await?;
+                }
                 for desired in objects {
                     let applied = settle(cluster, intent, desired, later, &mut outcome.writes).await?;
                     outcome.objects.retain(|known| known.target != applied.target);
@@ -144,6 +148,30 @@ async fn walk(cluster: &dyn Cluster, intent: &ExposureIntent, phases: &[Phase], 
         }
     }
     Ok(outcome)
+}
+
+/// A helper that is not there holds nobody back. So before one is made the object that the deployment is about is asked
+/// in its stead: a late writer would leave a helper behind that nobody takes away, and that may be enforced.
+async fn check_target(
+    cluster: &dyn Cluster,
+    intent: &ExposureIntent,
+    phases: &[Phase],
+    index: usize,
+) -> Result<(), Error> {
+    let (target, phases_left) = (&intent.target, &phases[index..]);
+    let (live, case) = (cluster.get(target).await?, Case::of(intent, target));
+    let Some(next) = mentions(phases_left, target).next() else {
+        // No step makes the object before the end: if it is there, the end has come.
+        let is_never_mentioned = mentions(phases, target).next().is_none();
+        return match live.filter(|_| case.baseline.is_none() && is_never_mentioned) {
+            Some(live) => Err(decide::has_left(&live, &case)),
+            None => Ok(()),
+        };
+    };
+    if mentions(phases_left, target).any(|next| decide::is_reached(live.as_ref(), &case, next)) {
+        return Ok(());
+    }
+    decide::decide(live.as_ref(), &case, next).map(drop)
 }
 
 /// Reads, decides and writes until there is nothing to write.

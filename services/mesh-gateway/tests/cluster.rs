@@ -28,6 +28,8 @@ mod faults;
 mod instances;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/losing.rs"]
+mod losing;
 #[path = "cluster/newcomers.rs"]
 mod newcomers;
 #[path = "cluster/scenarios.rs"]
@@ -36,6 +38,8 @@ mod scenarios;
 mod shadow;
 #[path = "cluster/virtual_services.rs"]
 mod virtual_services;
+#[path = "cluster/ways.rs"]
+mod ways;
 #[path = "cluster/world.rs"]
 mod world;
 
@@ -116,7 +120,8 @@ async fn the_gateway_on_api_servers_alone() {
     faults::every_verb_survives_a_bad_way(&world, &a).await;
     let real = contract::Real::new(&a).await;
     contract::every_cluster_keeps_to_it(&real).await;
-    life::every_adapter_keeps_to_it(&real).await;
+    world.add_linkerds_kinds(&a).await;
+    life::every_adapter_keeps_to_it(&real, 1).await;
     a.stop().await;
     b.stop().await;
 }
@@ -151,5 +156,5 @@ async fn destination_rules_on_a_real_control_plane() {
 async fn clusters_in_memory_keep_to_the_contract() {
     let memory = contract::Memory::new();
     contract::every_cluster_keeps_to_it(&memory).await;
-    life::every_adapter_keeps_to_it(&memory).await;
+    life::every_adapter_keeps_to_it(&memory, usize::MAX).await;
 }

@@ -226,7 +226,11 @@ fn replace(live: &Value, case: &Case<'_>, desired: &Desired) -> Value {
 fn help(live: Option<&Value>, case: &Case<'_>, wanted: &Value) -> Result<Action, Error> {
     let object = marked(wanted, case);
     let Some(live) = live else { return Ok(Action::Create(object)) };
-    let Some(found) = Marks::of(live) else { return Err(taken(case.target)) };
+    let Some(found) = Marks::of(live) else {
+        // The object itself is a helper until the end if it was not there before.
+        let is_promoted = case.canary().is_some_and(|canary| object::spec(canary) == object::spec(live));
+        return Err(if is_promoted { has_left(live, case) } else { taken(case.target) });
+    };
     check_marks(live, &found, case)?;
     // A helper that need not change keeps the generation that made it: one write less at each step.
     if object::spec(live) == object::spec(wanted) {

@@ -1,11 +1,11 @@
 //! The fence of pods' labels.
 
-use meshward_model::ExposureIntent;
+use meshward_model::{ExposureIntent, Target};
 
 use super::{Case, Marks, ROUNDS, act, decide, mentions, restore};
 use crate::{
     cluster::{Cluster, ClusterError},
-    dialect::{Phase, Wanted},
+    dialect::{Desired, Phase, Wanted},
     error::Error,
 };
 
@@ -42,19 +42,21 @@ impl Fence<'_> {
     }
 
     /// Sees to it that the object carries this intent's generation; refuses if it carries a newer one, or belongs to
-    /// another deployment. Where no phase is about that object there is nothing to go by.
+    /// another deployment. Where there was no such object and is none yet, a helper carries it.
     pub(super) async fn raise(&self, writes: &mut u32) -> Result<(), Error> {
         let Self { cluster, intent, phases, index } = *self;
         let target = &intent.target;
         let case = Case::of(intent, target);
         if mentions(phases, target).next().is_none() {
-            return Ok(());
+            return self.raise_helper(writes).await;
         }
         for _ in 0..ROUNDS {
             let Some(live) = cluster.get(target).await? else {
-                // There was none, or its removal is the version.
-                let is_meant = case.baseline.is_none() || case.removes();
-                return if is_meant { Ok(()) } else { Err(decide::deleted(target)) };
+                return match case.baseline {
+                    None => self.raise_helper(writes).await,
+                    Some(_) if case.removes() => Ok(()),
+                    Some(_) => Err(decide::deleted(target)),
+                };
             };
             match Marks::of(&live) {
                 Some(marks) => {
@@ -85,4 +87,35 @@ impl Fence<'_> {
         }
         Err(ClusterError::Conflict(format!("{target} changes faster than it can be marked")).into())
     }
+    /// The same with the first helper, if it is there: one that need not change keeps the generation that made it, and
+    /// would let a late writer of a step in between pass.
+    async fn raise_helper(&self, writes: &mut u32) -> Result<(), Error> {
+        let Self { cluster, intent, phases, .. } = *self;
+        let Some(target) = helper(phases) else { return Ok(()) };
+        let case = Case::of(intent, target);
+        for _ in 0..ROUNDS {
+            let Some(live) = cluster.get(target).await? else { return Ok(()) };
+            let Some(marks) = Marks::of(&live) else { return Ok(()) };
+            decide::check_marks(&live, &marks, &case)?;
+            if marks.generation == intent.generation {
+                return Ok(());
+            }
+            match act(cluster, target, restore::mark(&live, &case)).await {
+                Ok(_) => *writes += 1,
+                Err(ClusterError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ClusterError::Conflict(format!("{target} changes faster than it can be marked")).into())
+    }
+}
+
+/// The first object of Meshward's own in the phases.
+fn helper(phases: &[Phase]) -> Option<&Target> {
+    let objects = phases.iter().filter_map(|phase| match phase {
+        Phase::Objects(objects) => Some(objects),
+        Phase::Pods(_) => None,
+    });
+    let is_helper = |desired: &&Desired| matches!(desired.wanted, Wanted::Helper(_) | Wanted::Gone);
+    objects.flatten().find(is_helper).map(|desired| &desired.target)
 }

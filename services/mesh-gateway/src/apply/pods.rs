@@ -4,8 +4,8 @@
 //! so that a call which crashed half-way is simply repeated. A pod is changed by a JSON patch of one label, fenced by the
 //! resourceVersion on which it was decided; a conflict means that the pod has moved on, and all is read again.
 //!
-//! What is read from memory may be behind, so it decides only that there is nothing to do. Before a policy is narrowed
-//! to labelled pods not even that: then the API server itself must say that every pod carries its label.
+//! The API server itself is asked for the pods, never a memory of the cluster. A memory that is behind by a moment still
+//! shows the cohorts of the step before; a step that follows at once (0 %, after a bad one) would find nothing to do.
 
 use futures::{StreamExt as _, stream};
 use meshward_model::{Target, Weight};
@@ -38,18 +38,17 @@ struct Move {
 
 /// Gives every pod its label.
 pub(super) async fn settle(fence: &Fence<'_>, wanted: &PodCohorts, outcome: &mut Outcome) -> Result<(), Error> {
-    // Only what comes last may rely on a memory of the cluster: the next call looks again.
-    let may_be_behind = fence.later().is_empty() && wanted.share.is_some();
-    let has_moves = !moves(&read(fence.cluster, wanted, !may_be_behind).await?, wanted).is_empty();
+    let is_last = fence.later().is_empty() && wanted.share.is_some();
+    let has_moves = !moves(&read(fence.cluster, wanted).await?, wanted).is_empty();
     fence.raise(&mut outcome.writes).await?;
     // Once the label is nowhere, it does not matter any more what new pods would get.
-    newcomers::settle(fence, wanted, has_moves || !may_be_behind && wanted.share.is_some(), &mut outcome.writes)
-        .await?;
-    if may_be_behind && !has_moves {
+    let must_be_proven = has_moves || !is_last && wanted.share.is_some();
+    newcomers::settle(fence, wanted, must_be_proven, &mut outcome.writes).await?;
+    if is_last && !has_moves {
         return Ok(());
     }
     for _ in 0..ROUNDS {
-        let moves = moves(&read(fence.cluster, wanted, true).await?, wanted);
+        let moves = moves(&read(fence.cluster, wanted).await?, wanted);
         if moves.is_empty() {
             return Ok(());
         }
@@ -63,20 +62,20 @@ pub(super) async fn settle(fence: &Fence<'_>, wanted: &PodCohorts, outcome: &mut
 }
 
 /// The pods: those that the policy is about, or, to take the label away, all that carry it.
-async fn read(cluster: &dyn Cluster, wanted: &PodCohorts, exact: bool) -> Result<Vec<Value>, ClusterError> {
+async fn read(cluster: &dyn Cluster, wanted: &PodCohorts) -> Result<Vec<Value>, ClusterError> {
     let equal = wanted.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     let (labels, fields) = match wanted.share {
         Some(_) => (equal, NOT_ENDED.to_owned()),
         None => (wanted.key.clone(), String::new()),
     };
-    let selection = Selection { labels, fields, exact, ..Selection::of("v1", "pods").within(&wanted.namespace) };
+    let selection = Selection { labels, fields, exact: true, ..Selection::of("v1", "pods").within(&wanted.namespace) };
     Ok(cluster.select(&selection).await?.objects)
 }
 
 /// The pods that are divided, as they stand in the cluster now, also if the label is to be taken away.
 pub async fn read_cohorts(cluster: &dyn Cluster, divided: &PodCohorts) -> Result<Cohorts, ClusterError> {
     let all = PodCohorts { share: Some(Weight::ZERO), ..divided.clone() };
-    let pods = read(cluster, &all, true).await?;
+    let pods = read(cluster, &all).await?;
     let cohort_pod = |pod: &Value| CohortPod {
         proxy: format!("{}.{}", pod["metadata"]["name"].as_str().unwrap_or_default(), divided.namespace),
         cohort: pod["metadata"]["labels"][&divided.key].as_str().unwrap_or_default().to_owned(),

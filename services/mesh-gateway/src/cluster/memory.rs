@@ -4,9 +4,10 @@
 //! that count changes of the content, JSON patches, dry runs, deletes with preconditions, selectors, pages and watches.
 //! The contract suite (`tests/cluster/contract.rs`) runs the same scenarios on it and on a real kube-apiserver.
 //!
-//! What it has not: schemas, admission, rights, controllers and namespaces that must exist; lists that are merged by
-//! key; and `.` entries in `managedFields`.
+//! What it has not: schemas, rights, controllers and namespaces that must exist; admission, but for labels of new pods
+//! ([`admission`]); lists that are merged by key; and `.` entries in `managedFields`.
 
+mod admission;
 mod owners;
 mod patch;
 
@@ -140,6 +141,9 @@ impl MemoryCluster {
         }
         for (path, value) in wanted {
             owners::put(&mut object, &path, value);
+        }
+        if before.is_none() {
+            admission::admit(&state.objects, target, &mut object)?;
         }
         if !changed.is_empty() {
             let names = owners.fields_of(&self.manager, "Apply");
@@ -320,7 +324,8 @@ impl Cluster for MemoryCluster {
         if state.objects.contains_key(&key) {
             return Err(ClusterError::Conflict(format!("{target} exists already")));
         }
-        let made = self.made(&state, target, object);
+        let mut made = self.made(&state, target, object);
+        admission::admit(&state.objects, target, &mut made)?;
         let owners = self.updated(target, &json!({}), &made, Owners::default());
         Ok(self.store(&mut state, key, None, made, &owners))
     }

@@ -44,6 +44,10 @@ impl Alone {
         ApiServer::start(&dir, &self.tools).await.expect("an API server starts")
     }
 
+    pub async fn add_linkerds_kinds(&self, server: &ApiServer) {
+        meshward_local::linkerd::install(server.client(), &self.tools).await.expect("Linkerd's kinds");
+    }
+
     /// A gateway to the clusters of a file.
     pub async fn gateway_of_file(&self, clusters: &Value) -> Gateway {
         let file = self.file("clusters.yaml", &clusters.to_string());

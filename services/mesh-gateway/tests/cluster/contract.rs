@@ -10,7 +10,7 @@ use meshward_mesh_gateway::{
     cluster::{Change, Cluster, ClusterError, KubeCluster, KubeOptions, MemoryCluster, Mode, Selection},
     object,
 };
-use meshward_model::Target;
+use meshward_model::{Mesh, Target};
 use serde_json::{Value, json};
 
 use super::{alone::apply_as, world::PATIENCE};
@@ -74,15 +74,25 @@ impl Backend for Real<'_> {
         let target = target_of(object);
         let selection = self.cluster.kind_of(&target.api_version, &target.kind).await.expect("a kind");
         let Target { api_version, namespace, name, .. } = &target;
-        let path = format!("/apis/{api_version}/namespaces/{namespace}/{}/{name}", selection.plural);
+        let root = if api_version.contains('/') { "apis" } else { "api" };
+        let within = if namespace.is_empty() { String::new() } else { format!("namespaces/{namespace}/") };
+        let path = format!("/{root}/{api_version}/{within}{}/{name}", selection.plural);
         apply_as(self.server, manager, &path, object).await
     }
 }
 
+/// What is of no mesh (a pod, say) can be written as well.
 pub fn target_of(object: &Value) -> Target {
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
-    Target::new("", &text(&object["apiVersion"]), &text(&object["kind"]), &namespace, &name).expect("a target")
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let api_version = text(&object["apiVersion"]);
+    Target {
+        cluster: String::new(),
+        mesh: Mesh::of_api_version(&api_version).unwrap_or(Mesh::Istio),
+        api_version,
+        kind: text(&object["kind"]),
+        namespace: text(&object["metadata"]["namespace"]),
+        name: text(&object["metadata"]["name"]),
+    }
 }
 
 fn version(name: &str, host: &str) -> Value {

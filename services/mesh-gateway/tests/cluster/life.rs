@@ -1,9 +1,16 @@
-//! The life of a deployment, the same over every adapter and every cluster: planned, exposed in rising steps, promoted
-//! and put back, with the answer of each write lost once, with late writers and with somebody else's changes.
+//! The life of a deployment, the same over every adapter and every cluster: planned, exposed in rising steps, put back,
+//! promoted and put back again, with the answer of each write lost once, with late writers, with a stop after each
+//! phase, and with somebody else's changes.
+//!
+//! After each life the whole cluster is looked at: every object that was there is as it was, managed fields and labels
+//! of pods included, and there is no other. No mesh runs here, so each phase is taken for live at once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -11,102 +18,32 @@ use meshward_chassis::clock::SystemClock;
 use meshward_mesh_gateway::{
     app::Gateway,
     apply::Outcome,
-    cluster::{Changes, Cluster, ClusterError, Mode, Selected, Selection, Written},
+    cluster::ClusterError,
     clusters::{Clusters, Member},
     error::Error,
+    object,
     proof::{Expected, Look, Plane},
 };
-use meshward_model::{Baseline, ExposureIntent, Mechanism, Target, Weight};
+use meshward_model::{Baseline, ExposureIntent, Mechanism, Weight};
 use serde_json::{Value, json};
 
 use super::{
     contract::{Backend, target_of},
-    world::without_counters,
+    losing::Losing,
+    ways::{CALLERS, NAMESPACE, Way, namespace, pod, ways},
 };
 
-/// One way of an adapter: what stands there, what shall, and by which mechanism.
-pub struct Way {
-    pub adapter: &'static str,
-    pub mechanism: Mechanism,
-    pub before: Value,
-    pub canary: Value,
-}
-
-fn object(kind: &str, group: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": format!("{group}.istio.io/v1"), "kind": kind, "spec": spec,
-           "metadata": {"name": name, "namespace": "shop", "labels": {"team": "a"}, "annotations": {"note": "by hand"}}})
-}
-
-/// The ways that a deployment can go.
-pub fn ways() -> Vec<Way> {
-    let route = |host: &str, more: Value| {
-        let mut route = json!({"route": [{"destination": {"host": host}}]});
-        route.as_object_mut().expect("a route").extend(more.as_object().expect("a map").clone());
-        json!({"hosts": ["life"], "http": [route]})
-    };
-    let service = |spec: Value| object("VirtualService", "networking", "life", spec);
-    let policy = |methods: Value| {
-        let spec = json!({"selector": {"matchLabels": {"app": "life"}}, "action": "ALLOW",
-                          "rules": [{"to": [{"operation": {"methods": methods}}]}]});
-        object("AuthorizationPolicy", "security", "life", spec)
-    };
-    let way = |mechanism, before, canary| Way { adapter: "Istio", mechanism, before, canary };
-    vec![
-        way(
-            Mechanism::Request,
-            service(route("a", json!({"timeout": "1s"}))),
-            service(route("b", json!({"retries": {"attempts": 2}}))),
-        ),
-        way(Mechanism::Weight, service(route("a", json!({}))), service(route("b", json!({})))),
-        way(Mechanism::Request, policy(json!(["GET"])), policy(json!(["GET", "POST"]))),
-    ]
-}
-
-/// A cluster that does the n-th write, and loses the answer.
-struct Losing {
-    cluster: Arc<dyn Cluster>,
-    writes: AtomicUsize,
-    lost: usize,
-}
-
-impl Losing {
-    fn after<T>(&self, answer: Result<T, ClusterError>) -> Result<T, ClusterError> {
-        let number = self.writes.fetch_add(1, Ordering::Relaxed);
-        let lost = || ClusterError::Unreachable("the answer was lost".to_owned());
-        if number == self.lost { Err(lost()) } else { answer }
-    }
-}
-
-#[async_trait]
-impl Cluster for Losing {
-    async fn get(&self, target: &Target) -> Result<Option<Value>, ClusterError> {
-        self.cluster.get(target).await
-    }
-    async fn kind_of(&self, api_version: &str, kind: &str) -> Result<Selection, ClusterError> {
-        self.cluster.kind_of(api_version, kind).await
-    }
-    async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {
-        self.cluster.select(selection).await
-    }
-    async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
-        self.cluster.watch(selection, after).await
-    }
-    async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError> {
-        self.after(self.cluster.create(target, object).await)
-    }
-    async fn apply(&self, target: &Target, object: &Value, mode: Mode) -> Result<Written, ClusterError> {
-        self.after(self.cluster.apply(target, object, mode).await)
-    }
-    async fn patch(&self, target: &Target, operations: &Value) -> Result<Value, ClusterError> {
-        self.after(self.cluster.patch(target, operations).await)
-    }
-    async fn delete(&self, target: &Target, uid: &str, resource_version: &str) -> Result<(), ClusterError> {
-        self.after(self.cluster.delete(target, uid, resource_version).await)
-    }
-    async fn version(&self) -> Result<String, ClusterError> {
-        self.cluster.version().await
-    }
-}
+const PODS: usize = 4;
+/// Writes to objects that a step takes, besides the first and the last one.
+const MOST_WRITES: u32 = 3;
+/// Kinds of which a deployment makes helpers, besides the kinds of its way.
+const HELPERS: [(&str, &str); 5] = [
+    ("v1", "Pod"),
+    ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicyBinding"),
+    ("networking.istio.io/v1", "VirtualService"),
+    ("policy.linkerd.io/v1beta3", "HTTPRoute"),
+];
 
 /// Nobody is asked for a proof here.
 struct Unasked;
@@ -118,180 +55,368 @@ impl Plane for Unasked {
     }
 }
 
+/// All objects of some kinds, by kind and name.
+type Everything = BTreeMap<String, Value>;
+
 /// One deployment on one cluster.
 struct Life<'a> {
     backend: &'a dyn Backend,
     losing: Arc<Losing>,
     gateway: Gateway,
     way: &'a Way,
+    before: Everything,
+    baseline: Baseline,
+}
+
+/// The direction of a walk.
+#[derive(Clone, Copy)]
+enum Walk {
+    On,
+    Back,
 }
 
 impl<'a> Life<'a> {
-    fn new(backend: &'a dyn Backend, way: &'a Way, lost: usize) -> Self {
-        let losing = Arc::new(Losing { cluster: backend.cluster(), writes: AtomicUsize::new(0), lost });
-        let clusters = Clusters::new("here");
-        clusters.put(Member::new("here", Arc::clone(&losing) as _, Arc::new(Unasked)));
-        Self { backend, losing, gateway: Gateway::new(Arc::new(clusters), Arc::new(SystemClock)), way }
-    }
-
-    fn target(&self) -> Target {
-        target_of(&self.way.canary)
-    }
-
-    async fn live(&self) -> Option<Value> {
-        self.backend.cluster().get(&self.target()).await.expect("it can be read")
-    }
-
-    async fn remove(&self) {
-        if let Some(live) = self.live().await {
-            let metadata = |field: &str| live["metadata"][field].as_str().expect("a text").to_owned();
-            let (uid, version) = (metadata("uid"), metadata("resourceVersion"));
-            self.backend.cluster().delete(&self.target(), &uid, &version).await.expect("it is deleted");
+    /// What stands there before, and the plan.
+    async fn begin(backend: &'a dyn Backend, way: &'a Way, lost: usize) -> Self {
+        clear(backend, way).await;
+        for object in way.around.iter().chain([&way.before]).filter(|object| !object.is_null()) {
+            backend.apply_as("kubectl", object).await;
         }
+        let losing = Arc::new(Losing { cluster: backend.cluster(), writes: AtomicUsize::new(0), lost });
+        let clusters = Clusters::new("");
+        clusters.put(Member::new("", Arc::clone(&losing) as _, Arc::new(Unasked)));
+        let gateway = Gateway::new(Arc::new(clusters), Arc::new(SystemClock));
+        let before = everything(backend, way).await;
+        let mut life = Self { backend, losing, gateway, way, before, baseline: Baseline::of(None) };
+        let weights = if way.mechanism == Mechanism::None { &[10_000][..] } else { &[1000, 5000, 10_000] };
+        life.baseline = life.plan(weights).await;
+        life
     }
 
     async fn plan(&self, weights: &[i64]) -> Baseline {
         let weights: Vec<_> = weights.iter().map(|bp| Weight::from_basis_points(*bp).expect("a weight")).collect();
-        let (target, mechanism) = (self.target(), self.way.mechanism);
-        let (_, baseline) =
-            self.gateway.plan(&target, &self.way.canary, &weights, Some(mechanism)).await.expect("a plan");
-        baseline
+        let Way { name, target, canary, mechanism, .. } = self.way;
+        let planned = self.gateway.plan(target, canary, &weights, Some(*mechanism)).await;
+        planned.unwrap_or_else(|error| panic!("{name} by {mechanism:?}: {error}")).1
     }
 
-    fn intent(&self, baseline: &Baseline, generation: u64, bp: i64, mechanism: Mechanism) -> ExposureIntent {
+    fn at(&self, generation: u64, bp: i64) -> ExposureIntent {
         ExposureIntent {
             deployment_id: "life".to_owned(),
             generation,
-            target: self.target(),
-            baseline: baseline.clone(),
+            target: self.way.target.clone(),
+            baseline: self.baseline.clone(),
             canary: self.way.canary.clone(),
-            mechanism,
+            mechanism: self.way.mechanism,
             weight: Weight::from_basis_points(bp).expect("a weight"),
         }
     }
 
-    /// All phases; what was lost is asked again, as a worker does after a crash.
-    async fn expose(&self, intent: &ExposureIntent) -> Result<(), Error> {
-        let mut phase = 0;
-        loop {
-            let answer = match self.gateway.expose(intent, phase).await {
-                Err(Error::Cluster(ClusterError::Unreachable(_))) => self.gateway.expose(intent, phase).await,
-                answer => answer,
-            };
-            let Outcome { more, .. } = answer?;
-            if !more {
-                return Ok(());
-            }
-            phase += 1;
+    async fn live(&self) -> Option<Value> {
+        self.backend.cluster().get(&self.way.target).await.expect("it can be read")
+    }
+
+    async fn ask(&self, walk: Walk, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
+        match walk {
+            Walk::On => self.gateway.expose(intent, phase).await,
+            Walk::Back => self.gateway.restore(intent, phase).await,
         }
     }
 
-    async fn restore(&self, intent: &ExposureIntent) -> Result<(), Error> {
-        let mut phase = 0;
-        loop {
-            let answer = match self.gateway.restore(intent, phase).await {
-                Err(Error::Cluster(ClusterError::Unreachable(_))) => self.gateway.restore(intent, phase).await,
+    /// The phases up to the one that is named; what was lost is asked again, as a worker does after a crash. How many
+    /// writes to objects it took, and whether there are more phases.
+    async fn until(&self, walk: Walk, intent: &ExposureIntent, last: u32) -> Result<(u32, bool), Error> {
+        let mut writes = 0;
+        for phase in 0..=last {
+            let answer = match self.ask(walk, intent, phase).await {
+                Err(Error::Cluster(ClusterError::Unreachable(_))) => self.ask(walk, intent, phase).await,
                 answer => answer,
             };
-            let Outcome { more, .. } = answer?;
-            if !more {
-                return Ok(());
+            let outcome = answer?;
+            writes += outcome.writes;
+            if !outcome.more {
+                return Ok((writes, false));
             }
-            phase += 1;
+        }
+        Ok((writes, true))
+    }
+
+    /// All phases.
+    async fn walk(&self, walk: Walk, intent: &ExposureIntent) -> Result<u32, Error> {
+        self.until(walk, intent, u32::MAX).await.map(|(writes, _)| writes)
+    }
+
+    /// All phases, and then once more, which writes nothing.
+    async fn done(&self, walk: Walk, intent: &ExposureIntent) -> u32 {
+        let Way { name, mechanism, .. } = self.way;
+        let (weight, lost) = (intent.weight, self.losing.lost);
+        let what = || format!("{name} by {mechanism:?} at {weight}, generation {}, lost {lost}", intent.generation);
+        let writes = self.walk(walk, intent).await.unwrap_or_else(|error| panic!("{}: {error}", what()));
+        let now = everything(self.backend, self.way).await;
+        self.walk(walk, intent).await.unwrap_or_else(|error| panic!("{} again: {error}", what()));
+        assert_same(&everything(self.backend, self.way).await, &now, &format!("{}, once more", what()));
+        writes
+    }
+
+    async fn is_stale(&self, late: &ExposureIntent) {
+        let now = everything(self.backend, self.way).await;
+        let answer = self.walk(Walk::On, late).await;
+        let name = format!("{} by {:?}", self.way.name, self.way.mechanism);
+        assert!(matches!(answer, Err(Error::Stale { .. })), "{name}: a late writer: {answer:?}");
+        assert_same(&everything(self.backend, self.way).await, &now, &format!("{name}, after a late writer"));
+    }
+
+    /// Every object is as it was, and there is no other.
+    async fn is_over(&self, what: &str, is_anew: bool) {
+        let mut fields = vec!["resourceVersion", "generation"];
+        if is_anew {
+            // Nobody can give an object that was deleted its old identity.
+            fields.extend(["uid", "creationTimestamp"]);
+        }
+        let now = without(everything(self.backend, self.way).await, &fields);
+        let what = format!("{} by {:?}, {what}, lost {}", self.way.name, self.way.mechanism, self.losing.lost);
+        assert_same(&now, &without(self.before.clone(), &fields), &what);
+    }
+
+    /// The target is the approved version, and everything else is as it was.
+    async fn is_promoted(&self) {
+        let key = key_of(&self.way.target.kind, &self.way.target.namespace, &self.way.target.name);
+        let what = format!("{} by {:?}, promoted", self.way.name, self.way.mechanism);
+        let split = |mut all: Everything| (all.remove(&key), without(all, &["resourceVersion", "generation"]));
+        let (live, others) = split(everything(self.backend, self.way).await);
+        assert_same(&others, &split(self.before.clone()).1, &what);
+        let version = (!self.way.canary.is_null()).then_some(&self.way.canary);
+        assert_eq!(live.as_ref().map(object::spec), version.map(object::spec), "{what}");
+        for field in ["labels", "annotations"] {
+            let of = |object: Option<&Value>| object.and_then(|object| object::metadata_map(object, field).cloned());
+            assert_eq!(of(live.as_ref()), of(version), "{what}: {field}");
         }
     }
 }
 
-/// Everything on one cluster.
-pub async fn every_adapter_keeps_to_it(backend: &dyn Backend) {
-    for way in ways() {
-        let writes = whole(backend, &way, usize::MAX).await;
-        for lost in 0..writes {
-            whole(backend, &way, lost).await;
+fn key_of(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{kind} {namespace}/{name}")
+}
+
+fn without(mut all: Everything, fields: &[&str]) -> Everything {
+    for object in all.values_mut() {
+        let metadata = object["metadata"].as_object_mut().expect("metadata");
+        metadata.retain(|field, _| !fields.contains(&&**field));
+    }
+    all
+}
+
+fn assert_same(now: &Everything, then: &Everything, what: &str) {
+    let names = |all: &Everything| all.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(now), names(then), "{what}: the objects");
+    for (name, object) in now {
+        assert_eq!(object, &then[name], "{what}: {name}");
+    }
+}
+
+/// The kinds that a way is about, each once.
+fn kinds(way: &Way) -> Vec<(String, String)> {
+    let pair = |object: &Value| {
+        let target = target_of(object);
+        (target.api_version, target.kind)
+    };
+    let own = (way.target.api_version.clone(), way.target.kind.clone());
+    let mut kinds: Vec<_> = way.around.iter().map(pair).chain([own]).collect();
+    kinds.extend(HELPERS.map(|(api_version, kind)| (api_version.to_owned(), kind.to_owned())));
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
+    let mut all = Everything::new();
+    for (api_version, kind) in kinds(way) {
+        for mut object in backend.cluster().list(&api_version, &kind, None).await.expect("a list") {
+            object["apiVersion"] = api_version.as_str().into();
+            object["kind"] = kind.as_str().into();
+            let target = target_of(&object);
+            all.insert(key_of(&kind, &target.namespace, &target.name), object);
         }
+    }
+    all
+}
+
+/// Nothing but the pods is there, and these are as nobody has labelled them.
+async fn clear(backend: &dyn Backend, way: &Way) {
+    let cluster = backend.cluster();
+    for object in everything(backend, way).await.into_values() {
+        let target = target_of(&object);
+        let is_ours = [NAMESPACE, CALLERS[0], CALLERS[1]].contains(&&*target.namespace)
+            || target.namespace.is_empty() && target.name.starts_with("meshward-");
+        if target.kind == "Pod" && is_ours {
+            let labels = json!([{"op": "add", "path": "/metadata/labels", "value": {"app": "life"}}]);
+            cluster.patch(&target, &labels).await.expect("its labels");
+        } else if is_ours {
+            let (uid, version) = (object::uid(&object), object::resource_version(&object));
+            cluster.delete(&target, uid, version).await.expect("it is deleted");
+        }
+    }
+}
+
+/// Everything on one cluster; of the answers that can be lost, and of the phases to stop after, at most so many each:
+/// where pods that come later are labelled, a real API server needs a second or more for each life.
+pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
+    for name in [NAMESPACE].iter().chain(&CALLERS) {
+        backend.apply_as("kubectl", &namespace(name)).await;
+    }
+    for index in 0..PODS {
+        backend.apply_as("kubectl", &pod(index)).await;
+    }
+    println!("life of a deployment, way by way (of a step: writes to objects, labels of pods aside):");
+    // For work on some of them.
+    let only = std::env::var("MESHWARD_LIVES").unwrap_or_default();
+    for way in ways().into_iter().filter(|way| way.name.contains(&only)) {
+        let start = std::time::Instant::now();
+        let (mut steps, there) = aborted(backend, &way, usize::MAX).await;
+        let (more, promoted_writes) = promoted(backend, &way, usize::MAX).await;
+        steps.extend(more);
+        assert!(steps[1].1 <= MOST_WRITES, "{} by {:?}: {steps:?}", way.name, way.mechanism);
+        let mut lost = 0;
+        for number in spread(there, most) {
+            aborted(backend, &way, number).await;
+            lost += 1;
+        }
+        for number in spread(promoted_writes, most) {
+            promoted(backend, &way, number).await;
+            lost += 1;
+        }
+        let stops = stopped(backend, &way, most).await;
         changed_by_others(backend, &way).await;
-        let kind = way.canary["kind"].as_str().expect("a kind");
+        from_nothing(backend, &way).await;
+        clear(backend, &way).await;
+        let steps: Vec<_> = steps.iter().map(|(step, writes)| format!("{step} {writes}")).collect();
+        let (mechanism, cluster) = (format!("{:?}", way.mechanism), backend.name());
         println!(
-            "life of a deployment: {} {kind} by {:?} on {}: holds, also with each of {writes} answers lost",
-            way.adapter,
-            way.mechanism,
-            backend.name()
+            "{:<42} {mechanism:<9} {cluster:<14} passed, {lost:>2} answers lost, {stops:>2} stops; writes: {} ({:.1?})",
+            way.name,
+            steps.join(", "),
+            start.elapsed()
         );
     }
-    from_nothing(backend).await;
 }
 
-/// Rising steps, back, again to the end, promoted, and put back; how many writes that took.
-async fn whole(backend: &dyn Backend, way: &Way, lost: usize) -> usize {
-    let life = Life::new(backend, way, lost);
-    life.remove().await;
-    let before = backend.apply_as("kubectl", &way.before).await;
-    let baseline = life.plan(&[1000, 5000, 10_000]).await;
-    let at = |generation, bp| life.intent(&baseline, generation, bp, way.mechanism);
-    for (generation, bp) in [(1, 1000), (2, 5000), (3, 0), (4, 5000)] {
-        life.expose(&at(generation, bp)).await.expect("a step");
-        let live = life.live().await.expect("it is there");
-        assert_eq!(live["metadata"]["annotations"]["meshward.io/generation"], generation.to_string());
-        life.expose(&at(generation, bp)).await.expect("the step again");
-        assert_eq!(life.live().await.as_ref(), Some(&live), "a repeated step writes nothing");
-        if generation > 1 {
-            let late = life.expose(&at(generation - 1, 1000)).await;
-            assert!(matches!(late, Err(Error::Stale { .. })), "{late:?}");
+/// So many of the numbers below `all`, evenly spread.
+fn spread(all: usize, most: usize) -> impl Iterator<Item = usize> {
+    (0..all).step_by(all.div_ceil(most.min(all).max(1)).max(1))
+}
+
+/// Rising steps, down, up again and back: the writes of each step, and of all with labels of pods.
+async fn aborted(backend: &dyn Backend, way: &Way, lost: usize) -> (Vec<(&'static str, u32)>, usize) {
+    let life = Life::begin(backend, way, lost).await;
+    let mut writes = Vec::new();
+    for (generation, bp, name) in [(1, 1000, "10 %"), (2, 5000, "50 %"), (3, 0, "0 %"), (4, 5000, "50 %")] {
+        writes.push((name, life.done(Walk::On, &life.at(generation, bp)).await));
+        // One that is made on the way is a helper until the end, and need not carry each generation.
+        if let Some(live) = life.live().await.filter(|_| !way.before.is_null()) {
+            let marks = &live["metadata"]["annotations"];
+            assert_eq!(marks["meshward.io/generation"], generation.to_string(), "{} at {bp}", way.name);
+        }
+        if generation > 1 && !is_nowhere(way, bp) {
+            life.is_stale(&life.at(generation - 1, 1000)).await;
         }
     }
-    let promoted = at(5, 10_000);
-    life.expose(&promoted).await.expect("the promotion");
-    let live = life.live().await.expect("it is there");
-    assert_eq!(live["spec"], way.canary["spec"], "the version alone");
-    assert!(!live["metadata"]["annotations"].to_string().contains("meshward.io"), "no mark is left: {live}");
-    let undo = at(6, 0);
-    life.restore(&undo).await.expect("it is restored");
-    let after = life.live().await.expect("it is there");
-    assert_eq!(without_counters(&after), without_counters(&before), "byte for byte, lost {lost}");
-    life.restore(&undo).await.expect("again");
-    for late in [at(4, 5000), at(7, 5000)] {
-        let late = life.expose(&late).await;
-        assert!(matches!(late, Err(Error::Stale { .. })), "{late:?}");
+    writes.push(("back", life.done(Walk::Back, &life.at(5, 0)).await));
+    life.is_over("put back", false).await;
+    after_the_end(&life, &[life.at(4, 5000), life.at(7, 5000)]).await;
+    (writes, life.losing.writes.load(Ordering::Relaxed))
+}
+
+/// At 0 % of an object that did not exist there may be nothing that carries a generation.
+fn is_nowhere(way: &Way, bp: i64) -> bool {
+    way.before.is_null() && bp == 0
+}
+
+/// A deployment that is over stays so; not if nothing is left that says so (the known gap of the engine).
+async fn after_the_end(life: &Life<'_>, late: &[ExposureIntent]) {
+    if !life.way.before.is_null() {
+        for late in late {
+            life.is_stale(late).await;
+        }
     }
-    assert_eq!(life.live().await, Some(after), "nothing of ours is written any more");
-    life.losing.writes.load(Ordering::Relaxed)
+}
+
+/// To the end, and back from there.
+async fn promoted(backend: &dyn Backend, way: &Way, lost: usize) -> (Vec<(&'static str, u32)>, usize) {
+    let life = Life::begin(backend, way, lost).await;
+    life.done(Walk::On, &life.at(1, 5000)).await;
+    let end = ("100 %", life.done(Walk::On, &life.at(2, 10_000)).await);
+    life.is_promoted().await;
+    if !way.canary.is_null() {
+        life.is_stale(&life.at(1, 5000)).await;
+    }
+    life.is_promoted().await;
+    let back = ("back from there", life.done(Walk::Back, &life.at(3, 0)).await);
+    life.is_over("put back from the end", way.canary.is_null()).await;
+    after_the_end(&life, &[life.at(1, 5000), life.at(4, 5000)]).await;
+    (vec![end, back], life.losing.writes.load(Ordering::Relaxed))
+}
+
+/// Put back after each phase of the end, of a second step and of a first one; how often that was.
+async fn stopped(backend: &dyn Backend, way: &Way, most: usize) -> usize {
+    let mut stops = 0;
+    for (before, bp) in [(Some(5000), 10_000), (Some(1000), 5000), (None, 1000)] {
+        for last in 0.. {
+            if stops == most {
+                return stops;
+            }
+            let life = Life::begin(backend, way, usize::MAX).await;
+            if let Some(before) = before {
+                life.walk(Walk::On, &life.at(1, before)).await.expect("a step");
+            }
+            let (_, more) = life.until(Walk::On, &life.at(2, bp), last).await.expect("a phase");
+            life.walk(Walk::Back, &life.at(3, 0)).await.expect("it is put back");
+            life.is_over(&format!("stopped in phase {last} of {bp}"), way.canary.is_null() && bp == 10_000).await;
+            stops += 1;
+            if !more {
+                break;
+            }
+        }
+    }
+    stops
 }
 
 /// Another deployment, another manager, and a deletion.
 async fn changed_by_others(backend: &dyn Backend, way: &Way) {
-    let life = Life::new(backend, way, usize::MAX);
-    life.remove().await;
-    backend.apply_as("kubectl", &way.before).await;
-    let baseline = life.plan(&[1000, 10_000]).await;
-    let first = life.intent(&baseline, 1, 1000, way.mechanism);
-    life.expose(&first).await.expect("a step");
+    let life = Life::begin(backend, way, usize::MAX).await;
+    let first = life.at(1, 1000);
+    life.walk(Walk::On, &first).await.expect("a step");
     let other = ExposureIntent { deployment_id: "other".to_owned(), generation: 9, ..first.clone() };
-    let busy = life.expose(&other).await;
-    assert!(matches!(&busy, Err(Error::Busy { deployment, .. }) if deployment == "life"), "{busy:?}");
-    backend.apply_as("argocd", &way.before).await;
-    let theirs = life.live().await;
-    for generation in [1, 2] {
-        let answer = life.expose(&ExposureIntent { generation, ..first.clone() }).await;
-        assert!(matches!(&answer, Err(Error::Drift { manager, .. }) if manager == "argocd"), "{answer:?}");
+    let busy = life.walk(Walk::On, &other).await;
+    assert!(matches!(&busy, Err(Error::Busy { deployment, .. }) if deployment == "life"), "{}: {busy:?}", way.name);
+    if way.before.is_null() {
+        return;
     }
-    assert_eq!(life.live().await, theirs, "what others wrote stays");
-    life.remove().await;
-    let answer = life.expose(&ExposureIntent { generation: 3, ..first }).await;
-    assert!(matches!(answer, Err(Error::Drift { .. })), "{answer:?}");
+    backend.apply_as("argocd", &way.theirs).await;
+    let theirs = everything(backend, way).await;
+    for generation in [1, 2] {
+        let answer = life.walk(Walk::On, &ExposureIntent { generation, ..first.clone() }).await;
+        let is_named = matches!(&answer, Err(Error::Drift { manager, .. }) if manager == "argocd");
+        assert!(is_named, "{} by {:?}: {answer:?}", way.name, way.mechanism);
+    }
+    assert_same(&everything(backend, way).await, &theirs, &format!("{}: what others wrote stays", way.name));
+    let live = life.live().await.expect("it is there");
+    let (uid, version) = (object::uid(&live), object::resource_version(&live));
+    backend.cluster().delete(&way.target, uid, version).await.expect("it is deleted");
+    let answer = life.walk(Walk::On, &ExposureIntent { generation: 3, ..first }).await;
+    assert!(matches!(answer, Err(Error::Drift { .. })), "{}: {answer:?}", way.name);
 }
 
-/// An object that did not exist is made, and its absence put back.
-async fn from_nothing(backend: &dyn Backend) {
-    for way in ways() {
-        let way = Way { mechanism: Mechanism::None, ..way };
-        for lost in [usize::MAX, 0, 1] {
-            let life = Life::new(backend, &way, lost);
-            life.remove().await;
-            let baseline = life.plan(&[10_000]).await;
-            life.expose(&life.intent(&baseline, 1, 10_000, Mechanism::None)).await.expect("it is made");
-            assert_eq!(life.live().await.expect("it is there")["spec"], way.canary["spec"]);
-            life.restore(&life.intent(&baseline, 2, 0, Mechanism::None)).await.expect("it is removed");
-            assert_eq!(life.live().await, None);
-        }
+/// All at once: an object that did not exist is made, and its absence put back.
+async fn from_nothing(backend: &dyn Backend, way: &Way) {
+    if way.canary.is_null() {
+        return;
+    }
+    let way = &Way { mechanism: Mechanism::None, before: Value::Null, around: Vec::new(), ..way.clone() };
+    for lost in [usize::MAX, 0, 1] {
+        let life = Life::begin(backend, way, lost).await;
+        life.done(Walk::On, &life.at(1, 10_000)).await;
+        life.is_promoted().await;
+        life.done(Walk::Back, &life.at(2, 0)).await;
+        life.is_over("from nothing", false).await;
     }
 }

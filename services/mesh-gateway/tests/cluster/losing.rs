@@ -1,0 +1,58 @@
+//! A cluster on a bad line.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use meshward_mesh_gateway::cluster::{Changes, Cluster, ClusterError, Mode, Selected, Selection, Written};
+use meshward_model::Target;
+use serde_json::Value;
+
+/// A cluster that does the n-th write, and loses the answer.
+pub struct Losing {
+    pub cluster: Arc<dyn Cluster>,
+    pub writes: AtomicUsize,
+    pub lost: usize,
+}
+
+impl Losing {
+    fn after<T>(&self, answer: Result<T, ClusterError>) -> Result<T, ClusterError> {
+        let number = self.writes.fetch_add(1, Ordering::Relaxed);
+        let lost = || ClusterError::Unreachable("the answer was lost".to_owned());
+        if number == self.lost { Err(lost()) } else { answer }
+    }
+}
+
+#[async_trait]
+impl Cluster for Losing {
+    async fn get(&self, target: &Target) -> Result<Option<Value>, ClusterError> {
+        self.cluster.get(target).await
+    }
+    async fn kind_of(&self, api_version: &str, kind: &str) -> Result<Selection, ClusterError> {
+        self.cluster.kind_of(api_version, kind).await
+    }
+    async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {
+        self.cluster.select(selection).await
+    }
+    async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
+        self.cluster.watch(selection, after).await
+    }
+    async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError> {
+        self.after(self.cluster.create(target, object).await)
+    }
+    async fn apply(&self, target: &Target, object: &Value, mode: Mode) -> Result<Written, ClusterError> {
+        let answer = self.cluster.apply(target, object, mode).await;
+        if mode == Mode::DryRun { answer } else { self.after(answer) }
+    }
+    async fn patch(&self, target: &Target, operations: &Value) -> Result<Value, ClusterError> {
+        self.after(self.cluster.patch(target, operations).await)
+    }
+    async fn delete(&self, target: &Target, uid: &str, resource_version: &str) -> Result<(), ClusterError> {
+        self.after(self.cluster.delete(target, uid, resource_version).await)
+    }
+    async fn version(&self) -> Result<String, ClusterError> {
+        self.cluster.version().await
+    }
+}

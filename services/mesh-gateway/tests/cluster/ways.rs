@@ -1,0 +1,220 @@
+//! The ways that a deployment can go: for each adapter and mechanism what stands there, what shall, and what is around.
+
+use meshward_mesh_gateway::dialect;
+use meshward_model::{Mechanism, Target};
+use serde_json::{Value, json};
+
+use super::contract::target_of;
+
+/// Where the lives are led.
+pub const NAMESPACE: &str = "life";
+/// Where callers are.
+pub const CALLERS: [&str; 2] = ["life-a", "life-b"];
+const HOST: &str = "life.life.svc.cluster.local";
+
+/// One way of an adapter.
+#[derive(Clone)]
+pub struct Way {
+    pub name: &'static str,
+    pub mechanism: Mechanism,
+    pub target: Target,
+    /// Null = it does not exist.
+    pub before: Value,
+    /// Null = it shall be gone.
+    pub canary: Value,
+    /// What somebody else makes of it meanwhile.
+    pub theirs: Value,
+    /// What else must be there.
+    pub around: Vec<Value>,
+}
+
+impl Way {
+    fn new(name: &'static str, mechanism: Mechanism, before: Value, canary: Value) -> Self {
+        let target = target_of(if before.is_null() { &canary } else { &before });
+        // As the API server fills in its defaults, also where no definition does so.
+        let stored = |object: Value| dialect::of(target.mesh).stored(&target, &object);
+        let (before, canary) = (stored(before), stored(canary));
+        Self { name, mechanism, target, before, theirs: canary.clone(), canary, around: Vec::new() }
+    }
+
+    /// A way to the absence of the object.
+    fn removed(name: &'static str, mechanism: Mechanism, before: Value, theirs: Value) -> Self {
+        Self { theirs, ..Self::new(name, mechanism, before, Value::Null) }
+    }
+
+    fn among(mut self, around: impl IntoIterator<Item = Value>) -> Self {
+        let stored = |object: Value| match object["apiVersion"] == "v1" {
+            true => object,
+            false => dialect::of(target_of(&object).mesh).stored(&target_of(&object), &object),
+        };
+        self.around.extend(around.into_iter().map(stored));
+        self
+    }
+}
+
+fn object(api_version: &str, kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": api_version, "kind": kind, "spec": spec,
+           "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"team": "a"}, "annotations": {"note": "by hand"}}})
+}
+
+/// A pod that nothing runs.
+pub fn pod(index: usize) -> Value {
+    let metadata = json!({"name": format!("life-{index}"), "namespace": NAMESPACE, "labels": {"app": "life"}});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+           "spec": {"containers": [{"name": "app", "image": "none"}]}})
+}
+
+/// A namespace whose pods get a proxy of Linkerd's.
+pub fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace",
+           "metadata": {"name": name, "annotations": {"linkerd.io/inject": "enabled"}}})
+}
+
+fn service() -> Value {
+    let ports = json!([{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}]);
+    object("v1", "Service", "life", json!({"selector": {"app": "life"}, "ports": ports}))
+}
+
+pub fn ways() -> Vec<Way> {
+    [routes(), policies(), rules(), linkerd_by_pods(), linkerd_by_callers(), pod_by_pod()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn virtual_service(host: &str, more: &Value) -> Value {
+    let mut route = json!({"route": [{"destination": {"host": host}}]});
+    route.as_object_mut().expect("a route").extend(more.as_object().expect("a map").clone());
+    object("networking.istio.io/v1", "VirtualService", "life", json!({"hosts": ["life"], "http": [route]}))
+}
+
+fn routes() -> Vec<Way> {
+    let before = virtual_service("a", &json!({"timeout": "1s"}));
+    let canary = virtual_service("b", &json!({"retries": {"attempts": 2}}));
+    let (a, b) = (virtual_service("a", &json!({})), virtual_service("b", &json!({})));
+    vec![
+        Way::new("Istio VirtualService", Mechanism::Request, before, canary),
+        Way::new("Istio VirtualService", Mechanism::Weight, a, b),
+    ]
+}
+
+fn policy(name: &str, action: &str, methods: &[&str]) -> Value {
+    let spec = json!({"selector": {"matchLabels": {"app": "life"}}, "action": action,
+                      "rules": [{"to": [{"operation": {"methods": methods}}]}]});
+    object("security.istio.io/v1", "AuthorizationPolicy", name, spec)
+}
+
+fn policies() -> Vec<Way> {
+    let (get, post) = (|| policy("life", "ALLOW", &["GET"]), || policy("life", "ALLOW", &["GET", "POST"]));
+    let denial = policy("life", "DENY", &["DELETE"]);
+    vec![
+        Way::new("Istio AuthorizationPolicy", Mechanism::Request, get(), post()),
+        Way::new("Istio AuthorizationPolicy, another action", Mechanism::Request, get(), denial).among([service()]),
+        Way::new("Istio AuthorizationPolicy, a first one", Mechanism::Request, Value::Null, get()).among([service()]),
+        Way::removed("Istio AuthorizationPolicy, removed", Mechanism::Request, get(), post()).among([service()]),
+        Way::new("Istio AuthorizationPolicy, a first one", Mechanism::Instance, Value::Null, get()),
+        Way::new("Istio AuthorizationPolicy", Mechanism::Shadow, get(), post()).among([policy(
+            "another",
+            "ALLOW",
+            &["PUT"],
+        )]),
+    ]
+}
+
+fn pod_by_pod() -> Vec<Way> {
+    let peers = |selector: Value, mode: &str| {
+        let mut spec = json!({"mtls": {"mode": mode}});
+        if !selector.is_null() {
+            spec["selector"] = selector;
+        }
+        object("security.istio.io/v1", "PeerAuthentication", "life", spec)
+    };
+    let selected = || json!({"matchLabels": {"app": "life"}});
+    let filter = |value: &str| {
+        let patch = json!({"applyTo": "CLUSTER", "patch": {"operation": "MERGE", "value": {"connect_timeout": value}}});
+        let spec = json!({"workloadSelector": {"labels": {"app": "life"}}, "configPatches": [patch]});
+        object("networking.istio.io/v1alpha3", "EnvoyFilter", "life", spec)
+    };
+    let of_pods = [peers(selected(), "PERMISSIVE"), peers(selected(), "STRICT")];
+    let of_all = [peers(Value::Null, "PERMISSIVE"), peers(Value::Null, "STRICT")];
+    let way = |name, [before, canary]: [Value; 2]| Way::new(name, Mechanism::Instance, before, canary);
+    let (get, post) = (|| policy("life", "ALLOW", &["GET"]), || policy("life", "ALLOW", &["GET", "POST"]));
+    vec![
+        way("Istio PeerAuthentication, of a namespace", of_all),
+        way("Istio AuthorizationPolicy", [get(), post()]),
+        Way::removed("Istio AuthorizationPolicy, removed", Mechanism::Instance, get(), post()),
+        way("Istio PeerAuthentication", of_pods),
+        way("Istio EnvoyFilter", [filter("1s"), filter("2s")]),
+    ]
+}
+
+fn rules() -> Vec<Way> {
+    let rule = |limit: u32| {
+        let policy = json!({"connectionPool": {"tcp": {"maxConnections": limit}}});
+        let subsets = json!([{"name": "v1", "labels": {"version": "v1"}}]);
+        let spec = json!({"host": "life", "trafficPolicy": policy, "subsets": subsets});
+        object("networking.istio.io/v1", "DestinationRule", "life", spec)
+    };
+    let bare = || {
+        let policy = json!({"connectionPool": {"tcp": {"maxConnections": 7}}});
+        object("networking.istio.io/v1", "DestinationRule", "life", json!({"host": "life", "trafficPolicy": policy}))
+    };
+    let routes = virtual_service("life", &json!({}));
+    let way = |name, before, canary| Way::new(name, Mechanism::Subset, before, canary).among([service()]);
+    vec![
+        way("Istio DestinationRule, with routes", rule(10), rule(20)).among([routes]),
+        way("Istio DestinationRule, without routes", rule(10), rule(20)),
+        way("Istio DestinationRule, a first one", Value::Null, bare()),
+        Way::removed("Istio DestinationRule, removed", Mechanism::Subset, bare(), rule(20)).among([service()]),
+    ]
+}
+
+fn server(access: &str, protocol: &str) -> Value {
+    let spec = json!({"podSelector": {"matchLabels": {"app": "life"}}, "port": 8080, "proxyProtocol": protocol,
+                      "accessPolicy": access});
+    object("policy.linkerd.io/v1beta3", "Server", "life", spec)
+}
+
+fn callers(name: &str, account: &str) -> Value {
+    let spec = json!({"targetRef": {"group": "policy.linkerd.io", "kind": "Server", "name": "life"},
+                      "requiredAuthenticationRefs": [{"kind": "ServiceAccount", "name": account}]});
+    object("policy.linkerd.io/v1alpha1", "AuthorizationPolicy", name, spec)
+}
+
+fn linkerd_by_pods() -> Vec<Way> {
+    let way = |name, before, canary| Way::new(name, Mechanism::Instance, before, canary);
+    let denying = || server("deny", "HTTP/1");
+    let (front, back) = (|| callers("life", "front"), || callers("life", "back"));
+    let others = || callers("others", "front");
+    vec![
+        way("Linkerd Server", denying(), server("deny", "HTTP/2")).among([others()]),
+        way("Linkerd AuthorizationPolicy", front(), back()).among([denying(), others()]),
+        way("Linkerd AuthorizationPolicy, a first one", Value::Null, back()).among([denying(), others()]),
+        Way::removed("Linkerd AuthorizationPolicy, removed", Mechanism::Instance, front(), back())
+            .among([denying(), others()]),
+        Way::new("Linkerd Server", Mechanism::Shadow, server("all-unauthenticated", "HTTP/1"), denying())
+            .among([others()]),
+    ]
+}
+
+fn linkerd_by_callers() -> Vec<Way> {
+    let route = |backend: &str| {
+        let parent = json!({"group": "", "kind": "Service", "name": "life", "port": 80});
+        let spec = json!({"parentRefs": [parent], "rules": [{"backendRefs": [{"name": backend, "port": 80}]}]});
+        object("gateway.networking.k8s.io/v1", "HTTPRoute", "life", spec)
+    };
+    let profile = |authority: &str| {
+        let spec = json!({"dstOverrides": [{"authority": authority, "weight": 1}]});
+        object("linkerd.io/v1alpha2", "ServiceProfile", HOST, spec)
+    };
+    let by_route = |mechanism| Way::new("Linkerd HTTPRoute", mechanism, route("a"), route("b"));
+    let (a, b) = ("a.life.svc.cluster.local:80", "b.life.svc.cluster.local:80");
+    let by_profile = |mechanism| Way::new("Linkerd ServiceProfile", mechanism, profile(a), profile(b));
+    vec![
+        by_route(Mechanism::Weight),
+        by_route(Mechanism::Header),
+        by_route(Mechanism::Namespace),
+        by_profile(Mechanism::Weight),
+        by_profile(Mechanism::Namespace),
+    ]
+}
