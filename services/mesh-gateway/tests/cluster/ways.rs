@@ -24,6 +24,8 @@ pub struct Way {
     pub canary: Value,
     /// What somebody else makes of it meanwhile.
     pub theirs: Value,
+    /// Pods that come later are labelled meanwhile.
+    pub labels_newcomers: bool,
     /// What else must be there.
     pub around: Vec<Value>,
 }
@@ -34,7 +36,16 @@ impl Way {
         // As the API server fills in its defaults, also where no definition does so.
         let stored = |object: Value| dialect::of(target.mesh).stored(&target, &object);
         let (before, canary) = (stored(before), stored(canary));
-        Self { name, mechanism, target, before, theirs: canary.clone(), canary, around: Vec::new() }
+        Self {
+            name,
+            mechanism,
+            target,
+            before,
+            theirs: canary.clone(),
+            canary,
+            labels_newcomers: false,
+            around: Vec::new(),
+        }
     }
 
     /// A way to the absence of the object.
@@ -139,13 +150,15 @@ fn pod_by_pod() -> Vec<Way> {
     let of_all = [peers(Value::Null, "PERMISSIVE"), peers(Value::Null, "STRICT")];
     let way = |name, [before, canary]: [Value; 2]| Way::new(name, Mechanism::Instance, before, canary);
     let (get, post) = (|| policy("life", "ALLOW", &["GET"]), || policy("life", "ALLOW", &["GET", "POST"]));
-    vec![
-        way("Istio PeerAuthentication, of a namespace", of_all),
+    let beside = way("Istio PeerAuthentication, of a namespace", of_all);
+    let divided = [
         way("Istio AuthorizationPolicy", [get(), post()]),
         Way::removed("Istio AuthorizationPolicy, removed", Mechanism::Instance, get(), post()),
         way("Istio PeerAuthentication", of_pods),
         way("Istio EnvoyFilter", [filter("1s"), filter("2s")]),
-    ]
+    ];
+    let divided = divided.into_iter().map(|way| Way { labels_newcomers: true, ..way });
+    divided.chain([beside]).collect()
 }
 
 fn rules() -> Vec<Way> {
