@@ -123,7 +123,8 @@ async fn bad_tokens_are_refused_with_the_reason() {
         ("alg EdDSA under an EC key", signed(Algorithm::EdDSA, "test-1", &ed_key()), "algorithm"),
         ("unknown kid", signed(Algorithm::EdDSA, "other", &ed_key()), "not in the key set"),
         ("no kid", unsigned(&json!({"alg": "ES256"}), &good), "names no key"),
-        ("cut signature", valid[..valid.len() - 4].to_owned(), "form"),
+        // Of one letter less than whole bytes take, no base64 text is made, whatever the signature was.
+        ("cut signature", valid[..valid.len() - 1].to_owned(), "form"),
         (
             "other claims, same signature",
             format!(
