@@ -93,6 +93,7 @@ const RETRY: Duration = Duration::from_millis(500);
 #[must_use]
 pub fn decide(deployment: &Deployment, seen: &Observation, now: Timestamp) -> Decision {
     let mut draft = Draft::new(deployment, now);
+    draft.take_propagation(seen);
     match deployment.state.clone() {
         State::Pending => draft.expose(0, "the first step begins"),
         State::Exposing { step, since } => exposing::decide(&mut draft, seen, step, since),
@@ -165,6 +166,7 @@ impl Draft {
             explanation: String::new(),
             canary_requests: 0,
             control_requests: 0,
+            propagation: None,
         });
         if step + 1 == self.next.strategy.steps.len() {
             self.next.state = State::Promoting { since: self.now, proven: false };
@@ -201,6 +203,18 @@ impl Draft {
             report.control_requests = analysis.control.requests;
         }
         self.next.analysis = Some(analysis.clone());
+    }
+
+    /// Takes over who has the current weight. A proof of the way back, or that counted nobody, says nothing of it.
+    fn take_propagation(&mut self, seen: &Observation) {
+        let Seen::Known(proof) = &seen.proof else { return };
+        let step = self.next.step();
+        if let Some(report) = self.next.steps.get_mut(step)
+            && !matches!(self.next.state, State::RollingBack { .. })
+            && (proof.concerned > 0 || !proof.laggards.is_empty())
+        {
+            report.propagation = Some(proof.into());
+        }
     }
 
     fn finish(mut self) -> Decision {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use meshward_model::{
-    Analysis, AppliedObject, Baseline, Digest, ExposureIntent, ExposurePlan, Target, Verdict, Weight, WeightPeriod,
+    Analysis, AppliedObject, Baseline, Digest, ExposureIntent, ExposurePlan, PropagationProof, Target, Verdict, Weight,
+    WeightPeriod,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -189,6 +190,27 @@ pub struct StepReport {
     pub canary_requests: u64,
     /// Control requests of the step.
     pub control_requests: u64,
+    /// Who has the weight, as it was seen last; `None` = nobody was asked yet.
+    #[serde(default)]
+    pub propagation: Option<Propagation>,
+}
+
+/// On which proxies a write is live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Propagation {
+    /// Proxies that the write concerns.
+    pub concerned: u32,
+    /// Of those, how many acknowledged it.
+    pub acknowledged: u32,
+    /// Names of those that did not, at most 20.
+    pub laggards: Vec<String>,
+}
+
+impl From<&PropagationProof> for Propagation {
+    fn from(proof: &PropagationProof) -> Self {
+        let PropagationProof { concerned, acknowledged, ref laggards, .. } = *proof;
+        Self { concerned, acknowledged, laggards: laggards.clone() }
+    }
 }
 
 /// What the mesh must look like.

@@ -114,13 +114,22 @@ pub trait Mesh: Send + Sync + 'static {
     async fn apply(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError>;
     /// Puts back what stood there before, up to a phase.
     async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError>;
-    /// How far it has come, after at most `wait`.
+    /// How far it has come.
     async fn verify(
         &self,
         intent: &ExposureIntent,
         objects: &[AppliedObject],
-        wait: Duration,
+        patience: Patience,
     ) -> Result<PropagationProof, PeerError>;
+}
+
+/// How long a proof is waited for, and how much of one is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Zero = say how it stands now.
+    pub wait: Duration,
+    /// Share of the concerned proxies whose acknowledgement is enough.
+    pub quorum: Weight,
 }
 
 /// The metrics-collector.

@@ -14,6 +14,9 @@ pub struct Strategy {
     pub analysis_interval: Duration,
     /// How long a write may take to be proven live.
     pub propagation_timeout: Duration,
+    /// Share of the concerned proxies on which a step must be proven live before it counts.
+    #[serde(default = "every_proxy")]
+    pub propagation_quorum: Weight,
     /// How long missing data or evidence holds a step before `on_no_data` is done.
     pub hold_timeout: Duration,
     /// What is done then.
@@ -56,12 +59,17 @@ pub struct Violation {
     pub problem: String,
 }
 
+fn every_proxy() -> Weight {
+    Weight::FULL
+}
+
 impl Default for Strategy {
     fn default() -> Self {
         Self {
             steps: Self::default_steps(Duration::from_secs(300)),
             analysis_interval: Duration::from_secs(15),
             propagation_timeout: Duration::from_secs(60),
+            propagation_quorum: every_proxy(),
             hold_timeout: Duration::from_secs(600),
             on_no_data: OnNoData::Pause,
             judge: JudgeOptions::default(),
@@ -113,6 +121,9 @@ impl Strategy {
         bounded(&mut add, "analysis_interval".into(), self.analysis_interval, (1, 300));
         bounded(&mut add, "propagation_timeout".into(), self.propagation_timeout, (1, 3_600));
         bounded(&mut add, "hold_timeout".into(), self.hold_timeout, (1, 86_400));
+        if self.propagation_quorum == Weight::ZERO {
+            add("propagation_quorum_bp".into(), "a step is proven on somebody: at least 1 basis point".into());
+        }
         found
     }
 }
@@ -137,9 +148,16 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_stored_before_there_were_quorums_asks_for_every_proxy() {
+        let mut stored = serde_json::to_value(Strategy::default()).unwrap();
+        stored.as_object_mut().unwrap().remove("propagation_quorum");
+        assert_eq!(serde_json::from_value::<Strategy>(stored).unwrap(), Strategy::default());
+    }
+
+    #[test]
     fn each_slip_is_named_with_its_field() {
         type Spoil = fn(&mut Strategy);
-        let table: [(&str, Spoil); 10] = [
+        let table: [(&str, Spoil); 11] = [
             ("steps[4].gate", |s| s.steps[4].gate = true),
             ("steps", |s| s.steps.truncate(0)),
             ("steps", |s| s.steps.drain(..4).for_each(drop)),
@@ -149,6 +167,7 @@ mod tests {
             ("steps[2].bake_time", |s| s.steps[2].bake_time = Duration::ZERO),
             ("analysis_interval", |s| s.analysis_interval = Duration::from_secs(301)),
             ("propagation_timeout", |s| s.propagation_timeout = Duration::ZERO),
+            ("propagation_quorum_bp", |s| s.propagation_quorum = Weight::ZERO),
             ("hold_timeout", |s| s.hold_timeout = Duration::from_secs(86_401)),
         ];
         for (field, spoil) in table {

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use jiff::Timestamp;
 use meshward_chassis::{clock::Clock, problem::chain, telemetry::span_with_parent};
-use meshward_model::{AppliedObject, ExposureIntent, PropagationProof, PropagationState};
+use meshward_model::{AppliedObject, ExposureIntent, PropagationProof, PropagationState, Weight};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use crate::{
     decide::{Decision, Observation, Recorded, Seen, WriteOutcome, decide},
     deployment::{Cause, Deployment, Desired, State},
-    peers::{Judge, Mesh, Outcome, PeerError, Question, Registry, Validator},
+    peers::{Judge, Mesh, Outcome, Patience, PeerError, Question, Registry, Validator},
     store::{Lease, Store, StoreError},
 };
 
@@ -73,10 +73,20 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// Where the mesh is to go.
 #[derive(Clone, Copy)]
 enum Way {
-    /// To what the step wants.
-    There,
-    /// To what stood there before.
+    /// To what the step wants, once this share of the proxies has it.
+    There(Weight),
+    /// To what stood there before, on all proxies.
     Back,
+}
+
+impl Way {
+    /// On which share a phase is to be proven. What a later phase refers to must be live wherever that one may arrive.
+    fn quorum(self, more: bool) -> Weight {
+        match self {
+            Self::There(quorum) if !more => quorum,
+            Self::There(_) | Self::Back => Weight::FULL,
+        }
+    }
 }
 
 /// Drives deployments until it is told to stop.
@@ -184,7 +194,7 @@ impl Worker {
 
     async fn expose(&self, deployment: &Deployment, intent: &ExposureIntent) -> Observation {
         let began = self.ports.clock.now();
-        let (write, proof) = self.reach(intent, Way::There).await;
+        let (write, proof) = self.reach(intent, Way::There(deployment.strategy.propagation_quorum)).await;
         // A step that hangs must not hide a canary that fails meanwhile.
         let live = matches!(&proof, Seen::Known(proof) if proof.state == PropagationState::Live);
         let analysis = if live { Seen::NotAsked } else { self.analyze(deployment).await };
@@ -204,7 +214,7 @@ impl Worker {
         let (mut all, mut phase) = (0, 0);
         loop {
             let answer = match way {
-                Way::There => self.ports.mesh.apply(intent, phase).await,
+                Way::There(_) => self.ports.mesh.apply(intent, phase).await,
                 Way::Back => self.ports.mesh.restore(intent, phase).await,
             };
             let (objects, more) = match answer {
@@ -214,7 +224,8 @@ impl Worker {
                 }
                 other => return (seen(other), Seen::NotAsked),
             };
-            let proof = self.verify(intent, &objects, PROOF_WAIT).await;
+            let patience = Patience { wait: PROOF_WAIT, quorum: way.quorum(more) };
+            let proof = self.verify(intent, &objects, patience).await;
             let live = matches!(&proof, Seen::Known(proof) if proof.state == PropagationState::Live);
             let write = Seen::Known(WriteOutcome::Done { writes: all, objects, more });
             let spent = Duration::try_from(self.ports.clock.now().duration_since(began)).unwrap_or_default();
@@ -232,9 +243,9 @@ impl Worker {
         &self,
         intent: &ExposureIntent,
         objects: &[AppliedObject],
-        wait: Duration,
+        patience: Patience,
     ) -> Seen<PropagationProof> {
-        seen(self.ports.mesh.verify(intent, objects, wait).await)
+        seen(self.ports.mesh.verify(intent, objects, patience).await)
     }
 
     /// Nothing is to be written: is it still as it was written, what does the judge say, does the registry know?
@@ -245,7 +256,8 @@ impl Worker {
                 let proof = if deployment.objects.is_empty() {
                     Seen::NotAsked
                 } else {
-                    self.verify(&intent, &deployment.objects, Duration::ZERO).await
+                    let patience = Patience { wait: Duration::ZERO, quorum: deployment.strategy.propagation_quorum };
+                    self.verify(&intent, &deployment.objects, patience).await
                 };
                 Observation { proof, analysis: self.analyze(deployment).await, ..Observation::default() }
             }

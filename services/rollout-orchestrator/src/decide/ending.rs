@@ -56,7 +56,24 @@ pub(super) fn restore(draft: &mut Draft, seen: &Observation, step: usize, since:
         Progress::Refused(why) | Progress::Lost(why) => {
             stuck(draft, "rollback.stuck", format!("the rollback does not get through: {why}"));
         }
-        Progress::Open(_) => draft.retry(),
+        Progress::Open(why) => {
+            late(draft, since, &why);
+            draft.retry();
+        }
+    }
+}
+
+/// A way back that takes longer than a step may: says so once, and who lags from then on.
+fn late(draft: &mut Draft, since: Timestamp, why: &str) {
+    let limit = draft.next.strategy.propagation_timeout;
+    if super::elapsed(since, draft.now) < limit {
+        return;
+    }
+    let obstacle = format!("the rollback is not proven live within {}: {why}", seconds(limit));
+    if draft.next.obstacle.is_empty() {
+        stuck(draft, "rollback.stuck", obstacle);
+    } else {
+        draft.next.obstacle = obstacle;
     }
 }
 

@@ -13,7 +13,7 @@ use meshward_proto::{
 use tonic::Code;
 
 use crate::{
-    deployment::{Deployment, Event, StepReport},
+    deployment::{Deployment, Event, Propagation, StepReport},
     strategy::{OnNoData, Step, Strategy},
 };
 
@@ -73,10 +73,15 @@ fn canary(message: wire::Strategy) -> Result<Strategy, ConvertError> {
             .map(|(index, s)| step(s, bake_time).map_err(|e| e.within(&format!("steps[{index}]"))))
             .collect::<Result<_, _>>()?
     };
+    let propagation_quorum = match message.propagation_quorum_bp {
+        0 => defaults.propagation_quorum,
+        bp => Weight::from_basis_points(bp.into()).map_err(|e| ConvertError::new("propagation_quorum_bp", e))?,
+    };
     Ok(Strategy {
         steps,
         analysis_interval: or("analysis_interval", message.analysis_interval, defaults.analysis_interval)?,
         propagation_timeout: or("propagation_timeout", message.propagation_timeout, defaults.propagation_timeout)?,
+        propagation_quorum,
         hold_timeout: or("hold_timeout", message.hold_timeout, defaults.hold_timeout)?,
         on_no_data,
         judge: message.judge.unwrap_or_default().try_into().map_err(|e: ConvertError| e.within("judge"))?,
@@ -157,6 +162,7 @@ fn wire_strategy(strategy: &Strategy) -> wire::Strategy {
         on_no_data: on_no_data.into(),
         judge: Some(strategy.judge.into()),
         mechanism: strategy.mechanism.map_or(types::Mechanism::Unspecified, Into::into).into(),
+        propagation_quorum_bp: strategy.propagation_quorum.basis_points().into(),
     }
 }
 
@@ -173,6 +179,16 @@ fn report(at: usize, step: &StepReport) -> wire::StepReport {
         explanation: step.explanation.clone(),
         canary_requests: count(step.canary_requests),
         control_requests: count(step.control_requests),
+        propagation: step.propagation.as_ref().map(propagation),
+    }
+}
+
+fn propagation(seen: &Propagation) -> wire::Propagation {
+    let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    wire::Propagation {
+        concerned: count(seen.concerned),
+        acknowledged: count(seen.acknowledged),
+        laggards: seen.laggards.clone(),
     }
 }
 
@@ -235,6 +251,7 @@ mod tests {
         let mut odd = Strategy {
             on_no_data: OnNoData::Rollback,
             hold_timeout: Duration::from_millis(1500),
+            propagation_quorum: Weight::from_basis_points(9_500).unwrap(),
             ..Strategy::default()
         };
         odd.steps[1].gate = true;
@@ -250,6 +267,7 @@ mod tests {
                 wire::Strategy { kind: StrategyKind::BlueGreen.into(), ..Default::default() },
                 "BLUE_GREEN is not built yet",
             ),
+            (wire::Strategy { propagation_quorum_bp: 10_001, ..Default::default() }, "strategy.propagation_quorum_bp"),
             (wire::Strategy { bake_time: Some(negative), ..Default::default() }, "strategy.bake_time"),
             (
                 wire::Strategy {

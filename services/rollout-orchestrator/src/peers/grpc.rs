@@ -28,7 +28,7 @@ use meshward_proto::{
 use serde_json::Value;
 use tonic::{Code, Request, Response, Status};
 
-use super::{Checked, Judge, Mesh, Outcome, PeerError, PolicyVersion, Question, Registry, Validator};
+use super::{Checked, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator};
 use crate::decide::WriteOutcome;
 
 /// How long one question may take. A write has its own retries behind it.
@@ -192,16 +192,15 @@ impl Mesh for Peer {
         &self,
         intent: &ExposureIntent,
         objects: &[AppliedObject],
-        wait: Duration,
+        patience: Patience,
     ) -> Result<PropagationProof, PeerError> {
         let message = VerifyExposureRequest {
             intent: Some(intent.clone().into()),
             objects: objects.iter().cloned().map(Into::into).collect(),
-            timeout: Some(duration(wait)),
-            // Every proxy.
-            quorum_bp: 0,
+            timeout: Some(duration(patience.wait)),
+            quorum_bp: patience.quorum.basis_points().into(),
         };
-        let request = self.request(message, wait + DEADLINE)?;
+        let request = self.request(message, patience.wait + DEADLINE)?;
         let answer = self.answer(self.gateway().verify_exposure(request)).await?;
         let proof = answer.proof.ok_or_else(|| self.unavailable(&"the answer has no proof"))?;
         self.converted(proof.try_into())

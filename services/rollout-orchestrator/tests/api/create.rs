@@ -179,7 +179,7 @@ async fn only_a_developer_of_the_namespace_creates() {
 async fn every_slip_of_a_strategy_is_named() {
     type Spoil = fn(&mut Strategy);
     let service = Service::new().await;
-    let table: [(Spoil, &[&str]); 12] = [
+    let table: [(Spoil, &[&str]); 13] = [
         (|s| s.steps[1].weight_bp = 1_000, &["strategy.steps[1].weight_bp"]),
         (|s| s.steps[0].weight_bp = 0, &["strategy.steps[0].weight_bp"]),
         (|s| s.steps[0].weight_bp = -1, &["strategy.steps[0].weight_bp"]),
@@ -188,6 +188,7 @@ async fn every_slip_of_a_strategy_is_named() {
         (|s| s.steps[1].bake_time = Some(duration(Duration::ZERO)), &["strategy.steps[1].bake_time"]),
         (|s| s.bake_time = Some(meshward_proto::Duration { seconds: -1, nanos: 0 }), &["strategy.bake_time"]),
         (|s| s.analysis_interval = Some(duration(Duration::from_secs(301))), &["strategy.analysis_interval"]),
+        (|s| s.propagation_quorum_bp = -1, &["strategy.propagation_quorum_bp"]),
         (|s| s.propagation_timeout = Some(duration(Duration::from_millis(999))), &["strategy.propagation_timeout"]),
         (|s| s.hold_timeout = Some(duration(Duration::from_secs(86_401))), &["strategy.hold_timeout"]),
         (|s| s.kind = 99, &["strategy.kind"]),

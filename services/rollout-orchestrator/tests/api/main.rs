@@ -3,6 +3,7 @@
 mod commands;
 mod create;
 mod http_json;
+mod propagation;
 mod reading;
 mod sim;
 mod store;

@@ -41,6 +41,7 @@ pub struct Scenario {
 
 impl Scenario {
     pub fn throw(dice: &mut Dice) -> Self {
+        let half = Weight::from_basis_points(5_000).expect("a share");
         let weights: &[i64] =
             dice.pick(&[&[1_000, 5_000, 10_000][..], &[2_000, 10_000], &[500, 1_000, 3_000, 9_000, 10_000]]);
         let gated = dice.chance(25);
@@ -64,6 +65,7 @@ impl Scenario {
             analysis_interval: Duration::from_secs(3),
             propagation_timeout: Duration::from_secs(20),
             hold_timeout: Duration::from_secs(30),
+            propagation_quorum: dice.pick(&[Weight::FULL, Weight::FULL, half]),
             on_no_data: dice.pick(&[OnNoData::Pause, OnNoData::Pause, OnNoData::Rollback, OnNoData::Proceed]),
             ..Strategy::default()
         };
