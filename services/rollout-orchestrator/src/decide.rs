@@ -94,7 +94,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub fn decide(deployment: &Deployment, seen: &Observation, now: Timestamp) -> Decision {
     let mut draft = Draft::new(deployment, now);
     draft.take_propagation(seen);
-    match deployment.state.clone() {
+    match draft.next.state.clone() {
         State::Pending => draft.expose(0, "the first step begins"),
         State::Exposing { step, since } => exposing::decide(&mut draft, seen, step, since),
         State::Baking { step, since, hold } => baking::decide(&mut draft, seen, step, since, hold),
@@ -122,7 +122,8 @@ struct Draft {
 impl Draft {
     fn new(deployment: &Deployment, now: Timestamp) -> Self {
         let wake_at = Some(later(now, deployment.strategy.analysis_interval));
-        Self { next: deployment.clone(), events: Vec::new(), wake_at, now, actor: "meshward".into() }
+        let next = Deployment { state: deployment.state.clone().begun_by(now), ..deployment.clone() };
+        Self { next, events: Vec::new(), wake_at, now, actor: "meshward".into() }
     }
 
     /// Says what happened, as an event after the state that is set.

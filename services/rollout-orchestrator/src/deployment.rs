@@ -327,6 +327,26 @@ pub struct Event {
 }
 
 impl State {
+    /// The same state, begun now at the latest: after the clock went back it would otherwise last that much longer.
+    #[must_use]
+    pub fn begun_by(mut self, now: Timestamp) -> Self {
+        match &mut self {
+            Self::Exposing { since, .. }
+            | Self::Waiting { since, .. }
+            | Self::Paused { since, .. }
+            | Self::Promoting { since, .. }
+            | Self::RollingBack { since, .. } => *since = now.min(*since),
+            Self::Baking { since, hold, .. } => {
+                *since = now.min(*since);
+                if let Some(hold) = hold {
+                    hold.since = now.min(hold.since);
+                }
+            }
+            Self::Pending | Self::Promoted { .. } | Self::RolledBack { .. } => {}
+        }
+        self
+    }
+
     /// Name as on the wire, without the prefix.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -11,6 +11,7 @@
 //! | [`strategy`] | the steps, their defaults and bounds |
 //! | [`decide`] | pure: observation → next state; command → next state |
 //! | [`worker`] | the loop |
+//! | [`drift`] | hears of others' changes, and wakes the loop |
 //! | [`app`] | the use cases behind the RPCs |
 //! | [`store`] | port and SQL |
 //! | [`peers`] | ports to the other four services, and their gRPC form |
@@ -20,6 +21,7 @@ pub mod app;
 pub mod config;
 pub mod decide;
 pub mod deployment;
+pub mod drift;
 pub mod error;
 pub mod grpc;
 pub mod peers;
@@ -30,7 +32,7 @@ pub mod worker;
 use std::sync::Arc;
 
 use meshward_chassis::{
-    client::{ServiceToken, connect_lazy},
+    client::ServiceToken,
     clock::SystemClock,
     ids::RandomIds,
     problem::chain,
@@ -60,8 +62,8 @@ pub async fn build(server: Server, config: Config) -> anyhow::Result<Server> {
     let store = Arc::new(SqlStore::new(database));
     let token = ServiceToken::from(&config.token);
     let peer = |name: &'static str, address: &str| {
-        let channel = connect_lazy(address).map_err(|error| ConfigError(format!("--{name}: {}", chain(&error))))?;
-        Ok::<_, ConfigError>(Arc::new(Peer::new(name, channel, token.clone())))
+        let peer = Peer::new(name, address, token.clone());
+        peer.map(Arc::new).map_err(|error| ConfigError(format!("--{name}: {}", chain(&error))))
     };
     let ports = Ports {
         store: store.clone(),

@@ -8,6 +8,7 @@ pub mod grpc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use meshward_model::{
     Analysis, AppliedObject, Baseline, Digest, ExposureIntent, ExposurePlan, Finding, JudgeOptions, Mechanism,
@@ -16,6 +17,18 @@ use meshward_model::{
 use serde_json::Value;
 
 use crate::decide::WriteOutcome;
+
+/// Changes by others, as they happen; the stream ends when its time is over, or with the reason.
+pub type Drifts = BoxStream<'static, Result<Drift, PeerError>>;
+
+/// Somebody else's change to an object while a deployment has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// Which object.
+    pub target: Target,
+    /// Field manager that changed it.
+    pub manager: String,
+}
 
 /// A peer gave no usable answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -121,6 +134,8 @@ pub trait Mesh: Send + Sync + 'static {
         objects: &[AppliedObject],
         patience: Patience,
     ) -> Result<PropagationProof, PeerError>;
+    /// Follows what others do to these objects while a deployment has them: what was done before and still stands, then what comes.
+    async fn watch_drift(&self, objects: &[Target]) -> Result<Drifts, PeerError>;
 }
 
 /// How long a proof is waited for, and how much of one is enough.

@@ -58,7 +58,8 @@ pub trait Store: Send + Sync + 'static {
     /// A deployment's events after a sequence, oldest first.
     async fn events(&self, id: &str, after: i64, limit: u32) -> Result<Vec<Event>, StoreError>;
 
-    /// Takes one deployment that is due and that nobody holds.
+    /// Takes one deployment that is due and that nobody holds. Where the clock went back since that was said, it means nothing, and the
+    /// deployment is due.
     async fn claim(&self, lease: &Lease<'_>, now: Timestamp) -> Result<Option<Deployment>, StoreError>;
 
     /// Replaces a deployment and appends events, if its revision is still `deployment.revision`; gives the claim back. The new revision is
@@ -69,6 +70,9 @@ pub trait Store: Send + Sync + 'static {
         events: &[Event],
         wake_at: Option<Timestamp>,
     ) -> Result<Deployment, StoreError>;
+
+    /// Makes an active deployment due now. A tick that is under way does not undo it: what it saw may be older than the word.
+    async fn wake(&self, id: &str, now: Timestamp) -> Result<(), StoreError>;
 
     /// Gives a claim back without a change.
     async fn release(&self, id: &str, owner: &str) -> Result<(), StoreError>;

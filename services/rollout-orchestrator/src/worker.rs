@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use crate::{
     decide::{Decision, Observation, Recorded, Seen, WriteOutcome, decide},
     deployment::{Cause, Deployment, Desired, State},
+    drift::Listeners,
     peers::{Judge, Mesh, Outcome, Patience, PeerError, Question, Registry, Validator},
     store::{Lease, Store, StoreError},
 };
@@ -94,13 +95,14 @@ pub struct Worker {
     ports: Ports,
     owner: String,
     at_once: usize,
+    listeners: Listeners,
 }
 
 impl Worker {
     /// A worker under a name that is the same after a restart, with a bound on the deployments that it works on at once.
     #[must_use]
     pub fn new(ports: Ports, owner: String, at_once: usize) -> Self {
-        Self { ports, owner, at_once }
+        Self { ports, owner, at_once, listeners: Listeners::default() }
     }
 
     /// Runs until `stop`; ticks that are under way are finished. Each deployment is its own task: one that waits for a peer holds up no other.
@@ -113,6 +115,7 @@ impl Worker {
         let mut ticks = JoinSet::new();
         while !stop.is_cancelled() {
             changes.mark_unchanged();
+            worker.listeners.forget();
             while ticks.len() < worker.at_once
                 && let Some(deployment) = worker.claim().await
             {
@@ -173,7 +176,10 @@ impl Worker {
             tracing::info!(deployment = next.id, event = event.kind, state = event.state, "{}", event.message);
         }
         match self.ports.store.commit(&next, &events, wake_at).await {
-            Ok(_) => self.ports.changes.tell(),
+            Ok(next) => {
+                self.listeners.follow(&self.ports, &next);
+                self.ports.changes.tell();
+            }
             Err(StoreError::Conflict) => {
                 tracing::debug!(deployment = next.id, "somebody else was first; the next tick decides anew");
                 let _ = self.ports.store.release(&next.id, &self.owner).await;

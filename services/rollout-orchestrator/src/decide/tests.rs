@@ -422,3 +422,10 @@ fn a_clock_that_goes_back_ends_nothing() {
         decide(&baking(), &judged(Verdict::Healthy), at(0).checked_sub(SignedDuration::from_hours(1)).unwrap());
     assert_eq!(decision.next.state.name(), "BAKING");
 }
+
+#[test]
+fn after_the_clock_went_back_a_bake_begins_anew_and_lasts_no_longer_than_it_should() {
+    let baking = Deployment { state: State::Baking { step: 0, since: at(5_000), hold: None }, ..deployment() };
+    let next = decide(&baking, &Observation::default(), at(100)).next;
+    assert!(matches!(next.state, State::Baking { since, .. } if since == at(100)), "{:?}", next.state);
+}

@@ -3,8 +3,9 @@
 use std::{future::Future, time::Duration};
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use meshward_chassis::{
-    client::{PeerChannel, ServiceToken, with_deadline},
+    client::{EndpointError, PeerChannel, ServiceToken, connect_lazy, with_deadline},
     problem::{Problem, reason_of},
 };
 use meshward_model::{
@@ -14,7 +15,7 @@ use meshward_proto::{
     ConvertError, duration,
     gateway::v1::{
         self as gateway, ApplyExposureRequest, PlanExposureRequest, RestoreBaselineRequest, VerifyExposureRequest,
-        mesh_gateway_service_client::MeshGatewayServiceClient,
+        WatchDriftRequest, mesh_gateway_service_client::MeshGatewayServiceClient,
     },
     metrics::v1::{RunAnalysisRequest, metrics_collector_service_client::MetricsCollectorServiceClient},
     registry::v1::{
@@ -28,11 +29,15 @@ use meshward_proto::{
 use serde_json::Value;
 use tonic::{Code, Request, Response, Status};
 
-use super::{Checked, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator};
+use super::{
+    Checked, Drift, Drifts, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator,
+};
 use crate::decide::WriteOutcome;
 
 /// How long one question may take. A write has its own retries behind it.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// A watch is begun anew this often, so that one that hangs does not do so for ever.
+const WATCH: Duration = Duration::from_secs(15 * 60);
 /// Texts are at most 1 MiB, and a plan holds one object per step.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -41,14 +46,18 @@ const MAX_ANSWER: usize = 64 << 20;
 pub struct Peer {
     name: &'static str,
     channel: PeerChannel,
+    /// A connection of its own: streams that stay open must not use up the one that calls need.
+    streams: PeerChannel,
     token: ServiceToken,
 }
 
 impl Peer {
-    /// A peer by its name in messages, reached through a channel.
-    #[must_use]
-    pub fn new(name: &'static str, channel: PeerChannel, token: ServiceToken) -> Self {
-        Self { name, channel, token }
+    /// A peer by its name in messages, at an address.
+    ///
+    /// # Errors
+    /// If the address is not a URL.
+    pub fn new(name: &'static str, address: &str, token: ServiceToken) -> Result<Self, EndpointError> {
+        Ok(Self { name, channel: connect_lazy(address)?, streams: connect_lazy(address)?, token })
     }
 
     fn request<T>(&self, message: T, deadline: Duration) -> Result<Request<T>, PeerError> {
@@ -205,6 +214,17 @@ impl Mesh for Peer {
         let proof = answer.proof.ok_or_else(|| self.unavailable(&"the answer has no proof"))?;
         self.converted(proof.try_into())
     }
+
+    async fn watch_drift(&self, objects: &[Target]) -> Result<Drifts, PeerError> {
+        let message = WatchDriftRequest { targets: objects.iter().cloned().map(Into::into).collect() };
+        let request = self.request(message, WATCH)?;
+        let mut gateway = MeshGatewayServiceClient::new(self.streams.clone());
+        let begun = self.answer(gateway.watch_drift(request));
+        let begun = tokio::time::timeout(DEADLINE, begun).await;
+        let stream = begun.map_err(|_| self.unavailable(&"the watch does not begin"))??;
+        let peer = self.clone();
+        Ok(stream.map(move |word| peer.drift(word)).boxed())
+    }
 }
 
 fn wire(phase: u32) -> i32 {
@@ -212,6 +232,12 @@ fn wire(phase: u32) -> i32 {
 }
 
 impl Peer {
+    fn drift(&self, word: Result<gateway::WatchDriftResponse, Status>) -> Result<Drift, PeerError> {
+        let word = word.map_err(|status| self.unavailable(&status.message()))?;
+        let target = word.target.ok_or_else(|| self.unavailable(&"a drift has no target"))?;
+        Ok(Drift { target: self.converted(target.try_into())?, manager: word.manager })
+    }
+
     fn gateway(&self) -> MeshGatewayServiceClient<PeerChannel> {
         MeshGatewayServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }

@@ -1,7 +1,7 @@
 //! The store on SQL. The body of a deployment is one JSON document; what is searched for stands in columns beside it.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use meshward_model::Target;
 use meshward_store::{
     Database, Earlier, Migration, StoreError, Transaction,
@@ -13,7 +13,13 @@ use super::{Created, Lease, Repeat, Store};
 use crate::deployment::{Deployment, Event};
 
 /// The tables of this service.
-pub const MIGRATIONS: &[Migration] = &[(1, "deployments", include_str!("../../migrations/1_deployments.sql"))];
+pub const MIGRATIONS: &[Migration] = &[
+    (1, "deployments", include_str!("../../migrations/1_deployments.sql")),
+    (2, "wake", include_str!("../../migrations/2_wake.sql")),
+];
+
+/// Clocks of replicas may differ by this much. A wake-up or lease that was set further ahead than that was set before the clock went back.
+const SKEW: SignedDuration = SignedDuration::from_secs(10);
 
 /// Deployments in SQL.
 #[derive(Debug, Clone)]
@@ -71,8 +77,9 @@ impl Store for SqlStore {
             return Ok(Created::TargetBusy(row.try_get("id")?));
         }
         sqlx::query(
-            "INSERT INTO deployments (id, policy_id, target_key, active, wake_ms, lease_owner, lease_ms, revision, body)
-             VALUES ($1, $2, $3, 1, $4, '', 0, $5, $6)",
+            "INSERT INTO deployments
+                 (id, policy_id, target_key, active, wake_ms, set_ms, lease_owner, lease_ms, revision, body)
+             VALUES ($1, $2, $3, 1, $4, $4, '', 0, $5, $6)",
         )
         .bind(&deployment.id)
         .bind(&deployment.policy_id)
@@ -126,14 +133,16 @@ impl Store for SqlStore {
         let mut tx = self.database.begin().await?;
         let until = now.checked_add(lease.term).unwrap_or(Timestamp::MAX);
         let row = sqlx::query(
-            "UPDATE deployments SET lease_owner = $1, lease_ms = $2
-             WHERE id = (SELECT id FROM deployments WHERE active = 1 AND wake_ms <= $3 AND lease_ms <= $3
+            "UPDATE deployments SET lease_owner = $1, lease_ms = $2, set_ms = $3, nudged = 0, wake_ms = MIN(wake_ms, $3)
+             WHERE id = (SELECT id FROM deployments
+                         WHERE active = 1 AND ((wake_ms <= $3 AND lease_ms <= $3) OR set_ms > $4)
                          ORDER BY wake_ms LIMIT 1)
              RETURNING body",
         )
         .bind(lease.owner)
         .bind(millis(until))
         .bind(millis(now))
+        .bind(millis(now.saturating_add(SKEW).unwrap_or(Timestamp::MAX)))
         .fetch_optional(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -149,7 +158,9 @@ impl Store for SqlStore {
         let mut tx = self.database.begin().await?;
         let next = Deployment { revision: deployment.revision + 1, ..deployment.clone() };
         let done = sqlx::query(
-            "UPDATE deployments SET active = $1, wake_ms = $2, lease_owner = '', lease_ms = 0, revision = $3, body = $4
+            "UPDATE deployments
+             SET active = $1, wake_ms = CASE nudged WHEN 1 THEN MIN(wake_ms, $2) ELSE $2 END, set_ms = $7,
+                 lease_owner = '', lease_ms = 0, revision = $3, body = $4
              WHERE id = $5 AND revision = $6",
         )
         .bind(i64::from(!next.ended()))
@@ -158,6 +169,7 @@ impl Store for SqlStore {
         .bind(encode(&next)?)
         .bind(&next.id)
         .bind(deployment.revision)
+        .bind(millis(next.update_time))
         .execute(&mut *tx)
         .await?;
         if done.rows_affected() == 0 {
@@ -166,6 +178,16 @@ impl Store for SqlStore {
         append(&mut tx, &next.id, events).await?;
         tx.commit().await?;
         Ok(next)
+    }
+
+    async fn wake(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query("UPDATE deployments SET wake_ms = MIN(wake_ms, $2), nudged = 1 WHERE id = $1 AND active = 1")
+            .bind(id)
+            .bind(millis(now))
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     async fn release(&self, id: &str, owner: &str) -> Result<(), StoreError> {

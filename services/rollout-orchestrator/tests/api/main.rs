@@ -2,6 +2,7 @@
 
 mod commands;
 mod create;
+mod drift;
 mod http_json;
 mod propagation;
 mod reading;

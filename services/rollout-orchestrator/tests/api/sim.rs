@@ -12,7 +12,7 @@ mod scenario;
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use meshward_chassis::{
     auth::{Identity, Role},
     clock::Clock as _,
@@ -106,8 +106,6 @@ struct Simulation {
     ports: Ports,
     id: String,
     rules: Rules,
-    /// What the clock showed at most.
-    latest: Timestamp,
 }
 
 impl Simulation {
@@ -128,7 +126,7 @@ impl Simulation {
         let created = app(&ports).create(&person(), create).await.expect("a deployment");
         scenario.install(&world, &mut dice);
         let rules = Rules::new(scenario.clone());
-        Self { dice, scenario, world, url, dir, ports, id: created.id, rules, latest: Timestamp::MIN }
+        Self { dice, scenario, world, url, dir, ports, id: created.id, rules }
     }
 
     /// Time, people and kubectl, then a tick of one of two replicas.
@@ -138,12 +136,14 @@ impl Simulation {
             4..9 => 100,
             _ => i64::try_from(self.dice.below(7)).expect("small"),
         };
-        self.latest = self.latest.max(self.world.clock.now());
         self.world.clock.advance(SignedDuration::from_secs(jump));
         if self.dice.chance(3) {
             self.world.state().drift("p1");
         } else if self.dice.chance(20) {
             self.world.state().mend("p1");
+        }
+        if self.dice.chance(10) {
+            self.wake().await;
         }
         if self.dice.chance(6) {
             self.command().await;
@@ -151,6 +151,11 @@ impl Simulation {
         let owner = if self.dice.chance(50) { "one" } else { self.scenario.other_owner };
         self.round(owner).await;
         self.check().await;
+    }
+
+    /// A word of drift, true or not.
+    async fn wake(&self) {
+        self.ports.store.wake(&self.id, self.world.clock.now()).await.expect("woken");
     }
 
     async fn command(&mut self) {
@@ -196,6 +201,9 @@ impl Simulation {
             if self.dice.chance(10) {
                 self.command().await;
             }
+            if self.dice.chance(20) {
+                self.wake().await;
+            }
             other.round().await;
             self.check().await;
             self.world.clock.advance(SignedDuration::from_secs(self.dice.pick(&[0, 1, 5, 31])));
@@ -220,10 +228,8 @@ impl Simulation {
         deployment
     }
 
-    /// Everybody answers again, the clock is right again, and people decide what waits for them.
+    /// Everybody answers again, and people decide what waits for them. A clock that went back stays there.
     async fn calm_down(mut self) -> String {
-        let now = self.world.clock.now();
-        self.world.clock.set(self.latest.max(now));
         self.scenario.calm(&self.world);
         let mut going_back = 0;
         for _ in 0..CALM_ROUNDS {

@@ -154,6 +154,40 @@ async fn a_claim_ends_with_its_lease_or_its_owner_s_restart() {
 }
 
 #[tokio::test]
+async fn a_word_of_drift_outlives_the_tick_that_is_under_way() {
+    let file = File::new().await;
+    let read = deployment(1);
+    file.create(&read).await;
+    let committed = file.store.commit(&read, &[], Some(after(300))).await.expect("committed");
+    assert_eq!(file.claim("a", after(299)).await, None, "not due yet");
+    file.store.wake("d001", after(10)).await.expect("woken");
+    assert_eq!(file.claim("a", after(10)).await.as_deref(), Some("d001"), "due at once");
+    file.store.wake("d001", after(11)).await.expect("woken");
+    assert_eq!(file.claim("b", after(11)).await, None, "it is worked on");
+    let committed = file.store.commit(&committed, &[], Some(after(300))).await.expect("committed");
+    assert_eq!(file.claim("a", after(12)).await.as_deref(), Some("d001"), "what that tick saw may be older");
+    let committed = file.store.commit(&committed, &[], Some(after(300))).await.expect("committed");
+    assert_eq!(file.claim("a", after(299)).await, None, "a word wakes once");
+    let ended = Deployment { state: State::Promoted { at: now() }, ..committed };
+    file.store.commit(&ended, &[], None).await.expect("committed");
+    file.store.wake("d001", after(301)).await.expect("no error");
+    assert_eq!(file.claim("a", after(302)).await, None, "what has ended stays so");
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_holds_neither_a_wake_up_nor_a_lease() {
+    let file = File::new().await;
+    let read = Deployment { update_time: after(1_000), ..deployment(1) };
+    file.create(&read).await;
+    file.store.commit(&read, &[], Some(after(1_005))).await.expect("committed");
+    assert_eq!(file.claim("a", after(991)).await, None, "another replica's clock may be a little behind");
+    assert_eq!(file.claim("a", after(500)).await.as_deref(), Some("d001"));
+    assert_eq!(file.claim("b", after(501)).await, None, "the claim was made by the new time");
+    assert_eq!(file.claim("b", after(546)).await.as_deref(), Some("d001"), "and ends by it");
+    assert_eq!(file.claim("c", after(400)).await.as_deref(), Some("d001"), "a lease is no longer than it was meant");
+}
+
+#[tokio::test]
 async fn only_the_first_of_two_commits_counts() {
     let file = File::new().await;
     let read = deployment(1);

@@ -14,7 +14,7 @@ use meshward_chassis::clock::{Clock as _, ManualClock};
 use meshward_model::{Digest, ExposureIntent, Finding, PropagationState, Target, Verdict};
 use meshward_rollout_orchestrator::peers::{Outcome, PeerError, PolicyVersion, Question};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 pub use mesh::Live;
 pub use peers::plan;
@@ -101,6 +101,8 @@ pub struct State {
     /// Verdicts that left the judge, with the weight that was judged.
     pub verdicts: Vec<(u16, Verdict)>,
     interrupt: Option<Interrupt>,
+    /// Words of drift, by key of the object; `None` = the gateway does not watch.
+    pub drifts: Option<broadcast::Sender<String>>,
 }
 
 /// Everything outside the orchestrator. Clones share it.
@@ -131,6 +133,7 @@ impl World {
             reasons: Vec::new(),
             verdicts: Vec::new(),
             interrupt: None,
+            drifts: None,
         };
         let clock = ManualClock::new(Timestamp::from_second(1_800_000_000).expect("a time"));
         let world =

@@ -76,6 +76,10 @@ impl Store for FlakyStore {
         self.call(Call::Commit, self.store.commit(deployment, events, wake_at)).await
     }
 
+    async fn wake(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.store.wake(id, now).await
+    }
+
     async fn release(&self, id: &str, owner: &str) -> Result<(), StoreError> {
         self.store.release(id, owner).await
     }

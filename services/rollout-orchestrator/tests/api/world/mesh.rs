@@ -50,6 +50,9 @@ impl State {
         let live = self.objects.get_mut(&self.versions[policy].target.key()).expect("an object");
         live.spec["kubectl"] = json!("was here");
         live.version = version;
+        let key = self.versions[policy].target.key();
+        // Nobody may listen.
+        let _ = self.drifts.as_ref().map(|drifts| drifts.send(key));
     }
 
     /// And puts it back.

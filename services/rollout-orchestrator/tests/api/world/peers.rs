@@ -1,6 +1,7 @@
 //! The ports of the orchestrator, on the world.
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use meshward_chassis::problem::Problem;
 use meshward_model::{
     Analysis, AppliedObject, Baseline, CohortTraffic, ExposureIntent, ExposurePlan, Mechanism, Mesh as MeshKind,
@@ -9,9 +10,13 @@ use meshward_model::{
 use meshward_proto::types::v1::ErrorReason;
 use meshward_rollout_orchestrator::{
     decide::WriteOutcome,
-    peers::{Checked, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator},
+    peers::{
+        Checked, Drift, Drifts, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator,
+    },
 };
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
 use tonic::Code;
 
 use super::{Call, World};
@@ -107,6 +112,7 @@ impl Mesh for World {
         let state = if enough { PropagationState::Live } else { seen };
         let refusals = vec![Refusal { proxy: "web-0.shop".into(), message: "regex too large".into() }];
         let laggards = if live { vec![] } else { vec!["web-1.shop".to_owned()] };
+        let by = if state == PropagationState::Drifted { "; changed by \"kubectl\"" } else { "" };
         let missing: String = laggards.iter().map(|name| format!("; not on {name}")).collect();
         Ok(PropagationProof {
             state,
@@ -116,9 +122,23 @@ impl Mesh for World {
             refusals: if state == PropagationState::Refused { refusals } else { vec![] },
             elapsed_ms: 100,
             time,
-            message: format!("the proof says {state:?}{missing}"),
+            message: format!("the proof says {state:?}{missing}{by}"),
             drift_manager: if state == PropagationState::Drifted { "kubectl".into() } else { String::new() },
         })
+    }
+    async fn watch_drift(&self, objects: &[Target]) -> Result<Drifts, PeerError> {
+        let drifts = self.state().drifts.as_ref().map(broadcast::Sender::subscribe);
+        let lost = || PeerError::Unavailable { peer: "mesh-gateway", message: "the connection broke".into() };
+        let objects: Vec<_> = objects.to_vec();
+        let drift = move |word: Result<String, _>| match word {
+            Ok(key) => objects
+                .iter()
+                .find(|target| target.key() == key)
+                .map(|target| Ok(Drift { target: target.clone(), manager: "kubectl".into() })),
+            Err(_) => Some(Err(lost())),
+        };
+        let words = BroadcastStream::new(drifts.ok_or_else(lost)?);
+        Ok(words.filter_map(move |word| std::future::ready(drift(word))).boxed())
     }
 }
 
