@@ -133,7 +133,7 @@ impl Gateway {
         let mut whole: Option<PropagationProof> = None;
         for applied in objects {
             let rest = Patience { timeout: patience.timeout.saturating_sub(start.elapsed()), ..patience };
-            let mut proof = self.verify_one(intent, applied, rest, start).await?;
+            let mut proof = self.verify_one(intent, applied, objects, rest, start).await?;
             if proof.state != PropagationState::Live {
                 return Ok(proof);
             }
@@ -155,6 +155,7 @@ impl Gateway {
         &self,
         intent: &ExposureIntent,
         applied: &AppliedObject,
+        beside: &[AppliedObject],
         patience: Patience,
         start: Instant,
     ) -> Result<PropagationProof, Error> {
@@ -165,7 +166,7 @@ impl Gateway {
             Err(answer) => return Ok(*answer),
         };
         let until = Instant::now() + patience.timeout;
-        let mut expected = expected(intent, applied.target.clone(), live);
+        let mut expected = Expected { beside: beside.to_vec(), ..expected(intent, applied.target.clone(), live) };
         match self.governed(cluster, intent, expected.object.as_ref(), until, start).await {
             Ok(Some(cohorts)) => expected.decided_by_labels(cohorts),
             Ok(None) => {}
@@ -377,7 +378,7 @@ fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Exp
     let is_new_or_gone = (before.is_none() || live.is_none()) && older.is_empty();
     let rebinds = is_new_or_gone || !others.iter().all(same_binding);
     let through = dialect::of(target.mesh).through(intent);
-    Expected { target, object: live, others, rebinds, through, cohorts: None }
+    Expected { target, object: live, others, rebinds, through, cohorts: None, beside: Vec::new() }
 }
 
 /// The object without what only the API server sets, so that an object that was read can be asked about.

@@ -120,7 +120,17 @@ impl Member {
     /// A cluster that can be asked; its lists are kept in memory.
     pub fn new(name: &str, direct: Arc<dyn Cluster>, plane: Arc<dyn Plane>) -> Self {
         let cached = Arc::new(Cached::new(Arc::clone(&direct), CacheOptions::default()));
-        Self { name: name.to_owned(), link: Ok(Link { cached, direct, plane, _labelling: None }) }
+        Self::of(name, cached, direct, plane, None)
+    }
+
+    fn of(
+        name: &str,
+        cached: Arc<dyn Cluster>,
+        direct: Arc<dyn Cluster>,
+        plane: Arc<dyn Plane>,
+        labelling: Option<Labelling>,
+    ) -> Self {
+        Self { name: name.to_owned(), link: Ok(Link { cached, direct, plane, _labelling: labelling }) }
     }
 
     /// One that cannot, and why.
@@ -134,14 +144,12 @@ impl Member {
     /// If an address is none.
     pub fn real(name: &str, cluster: KubeCluster, addresses: &Addresses) -> anyhow::Result<Self> {
         let Addresses { istiod, linkerd_policy, linkerd_destination } = addresses;
-        let cluster = Arc::new(cluster);
-        let linkerd = Linkerd::new(linkerd_policy, linkerd_destination, Arc::clone(&cluster) as _);
+        let direct: Arc<dyn Cluster> = Arc::new(cluster);
+        let cached: Arc<dyn Cluster> = Arc::new(Cached::new(Arc::clone(&direct), CacheOptions::default()));
+        let linkerd = Linkerd::new(linkerd_policy, linkerd_destination, Arc::clone(&cached));
         let plane = Planes { istio: Istiod::new(istiod)?, linkerd: linkerd.map_err(anyhow::Error::msg)? };
-        let cluster: Arc<dyn Cluster> = cluster;
-        let labelling = Labelling::start(&cluster);
-        let member = Self::new(name, cluster, Arc::new(plane));
-        let link = member.link.map(|link| Link { _labelling: Some(labelling), ..link });
-        Ok(Self { link, ..member })
+        let labelling = Labelling::start(&direct);
+        Ok(Self::of(name, cached, direct, Arc::new(plane), Some(labelling)))
     }
 
     fn connect(name: &str, config: kube::Config, timeout: Duration, addresses: &Addresses) -> anyhow::Result<Self> {

@@ -12,7 +12,7 @@ mod wait;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use meshward_model::{Mesh, Target, Weight};
+use meshward_model::{AppliedObject, Mesh, Target, Weight};
 use serde_json::Value;
 
 use crate::dialect::STABLE;
@@ -41,6 +41,8 @@ pub struct Expected {
     pub through: Vec<Target>,
     /// The pods whose labels decide which of several objects governs them; `None` = labels are not what decides.
     pub cohorts: Option<Cohorts>,
+    /// The objects that were written with this one: a view of the cluster from before them is too old.
+    pub beside: Vec<AppliedObject>,
 }
 
 impl Expected {

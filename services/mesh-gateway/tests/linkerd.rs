@@ -3,10 +3,14 @@
 //! Linkerd's controllers are in no registry: `meshward_local::linkerd` serves the stream that they serve, from the
 //! objects in the API server. Run `deploy/local/install stack` once before.
 
+#[path = "linkerd/lists.rs"]
+mod lists;
 #[path = "linkerd/moments.rs"]
 mod moments;
 #[path = "linkerd/proof.rs"]
 mod proof;
+#[path = "linkerd/release.rs"]
+mod release;
 #[path = "linkerd/releases.rs"]
 mod releases;
 #[path = "linkerd/world.rs"]
@@ -37,5 +41,6 @@ async fn releases_go_step_by_step_and_back() {
     releases::a_route_by_weight(&world).await;
     moments::a_server(&world).await;
     moments::an_authorization(&world).await;
+    lists::one_list_per_kind_however_many_looks(&world).await;
     world.stop().await;
 }

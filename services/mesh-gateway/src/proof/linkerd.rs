@@ -85,7 +85,7 @@ struct Question {
 
 impl Linkerd {
     /// Base URLs such as `http://10.0.0.7:8090`, one for each replica: of the policy-controller, and of the destination
-    /// controller (port 8086). `cluster` must not be a cache: see [`facts`].
+    /// controller (port 8086). `cluster` may be a cache: see [`facts`].
     ///
     /// # Errors
     /// If one is no URL.

@@ -202,8 +202,15 @@ mod tests {
 
     async fn ask_for(looks: Vec<Result<Look, String>>, timeout_ms: u64, quorum: Weight) -> PropagationProof {
         let target = Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap();
-        let expected =
-            Expected { target, object: None, others: Vec::new(), rebinds: false, through: Vec::new(), cohorts: None };
+        let expected = Expected {
+            target,
+            object: None,
+            others: Vec::new(),
+            rebinds: false,
+            through: Vec::new(),
+            cohorts: None,
+            beside: Vec::new(),
+        };
         let patience = Patience { timeout: Duration::from_millis(timeout_ms), quorum };
         wait(&Script(looks, AtomicUsize::new(0)), &expected, patience, || Timestamp::UNIX_EPOCH).await
     }

@@ -10,94 +10,18 @@ use linkerd2_proxy_api::{
     inbound::{PortSpec, Server as Policy, inbound_server_policies_client::InboundServerPoliciesClient},
     meta::metadata,
 };
-use meshward_chassis::clock::SystemClock;
-use meshward_mesh_gateway::{
-    app::Gateway,
-    apply::Outcome,
-    clusters::{Clusters, Member},
-    proof::Patience,
-};
-use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, PropagationState, Weight};
+use meshward_model::{Mechanism, PropagationState};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::world::{NAMESPACE, PATIENCE, World, named, target};
+use super::{
+    release::Release,
+    world::{NAMESPACE, PATIENCE, World, named, target},
+};
 
 const POLICY: &str = "policy.linkerd.io/v1alpha1";
 /// The pods of the Server, of which a half is two.
 const PODS: [&str; 4] = ["desk-0", "desk-1", "desk-2", "desk-3"];
-
-fn weight(basis_points: i64) -> Weight {
-    Weight::from_basis_points(basis_points).expect("a weight")
-}
-
-/// The gateway with this world as its only cluster.
-fn gateway(world: &World) -> Gateway {
-    let clusters = Clusters::new("local");
-    clusters.put(Member::new("local", Arc::clone(&world.cluster), Arc::new(world.plane())));
-    Gateway::new(Arc::new(clusters), Arc::new(SystemClock))
-}
-
-/// One release: what is asked again and again of it.
-struct Release {
-    gateway: Gateway,
-    canary: Value,
-    plan: ExposurePlan,
-    baseline: Baseline,
-    generation: u64,
-}
-
-impl Release {
-    async fn plan(world: &World, canary: &Value, weights: &[i64]) -> Self {
-        let gateway = gateway(world);
-        let weights: Vec<_> = weights.iter().map(|one| weight(*one)).collect();
-        let (plan, baseline) = gateway.plan(&target(canary), canary, &weights, None).await.expect("a plan");
-        Self { gateway, canary: canary.clone(), plan, baseline, generation: 0 }
-    }
-
-    fn intent(&mut self, basis_points: i64) -> ExposureIntent {
-        self.generation += 1;
-        ExposureIntent {
-            deployment_id: "release".to_owned(),
-            generation: self.generation,
-            target: target(&self.canary),
-            baseline: self.baseline.clone(),
-            canary: self.canary.clone(),
-            mechanism: self.plan.mechanism,
-            weight: weight(basis_points),
-        }
-    }
-
-    async fn expose(&mut self, basis_points: i64) -> PropagationProof {
-        let intent = self.intent(basis_points);
-        for phase in 0.. {
-            let outcome = self.gateway.expose(&intent, phase).await.expect("it is applied");
-            if let Some(proof) = self.proven(&intent, &outcome).await {
-                return proof;
-            }
-        }
-        unreachable!("there is a last phase")
-    }
-
-    async fn restore(&mut self) -> PropagationProof {
-        let intent = self.intent(0);
-        for phase in 0.. {
-            let outcome = self.gateway.restore(&intent, phase).await.expect("it is restored");
-            if let Some(proof) = self.proven(&intent, &outcome).await {
-                return proof;
-            }
-        }
-        unreachable!("there is a last phase")
-    }
-
-    /// The proof of the last phase, or of one that is not live.
-    async fn proven(&self, intent: &ExposureIntent, outcome: &Outcome) -> Option<PropagationProof> {
-        let patience = Patience { timeout: PATIENCE, quorum: Weight::ZERO };
-        let proof = self.gateway.verify(intent, &outcome.objects, patience).await.expect("an answer");
-        assert_eq!(proof.state, PropagationState::Live, "{} {}: {proof:?}", intent.weight, intent.target);
-        (!outcome.more).then_some(proof)
-    }
-}
 
 /// All that the pods were ever told, and what they are told now.
 struct Pods {

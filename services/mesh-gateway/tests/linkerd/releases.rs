@@ -1,86 +1,21 @@
 //! Whole releases on a real API server: planned, written phase by phase, each proven on the policy stream, and undone.
 
-use std::{sync::Arc, time::Instant};
-
 use linkerd2_proxy_api::inbound::{PortSpec, inbound_server_policies_client::InboundServerPoliciesClient};
-use meshward_chassis::clock::SystemClock;
-use meshward_mesh_gateway::{
-    app::Gateway,
-    clusters::{Clusters, Member},
-    object,
-    proof::Patience,
-};
-use meshward_model::{Baseline, ExposureIntent, Mechanism, PropagationState, Weight};
+use meshward_mesh_gateway::object;
+use meshward_model::Mechanism;
 use serde_json::{Value, json};
 
-use super::world::{NAMESPACE, PATIENCE, World, named, target};
+use super::{
+    release::Release,
+    world::{NAMESPACE, World, named, target},
+};
 
 const PODS: usize = 10;
+const STEPS: [i64; 4] = [1000, 3000, 5000, 10_000];
 
-/// One deployment of one object.
-struct Release<'a> {
-    world: &'a World,
-    gateway: Gateway,
-    baseline: Baseline,
-    canary: Value,
-    mechanism: Mechanism,
-    generation: u64,
-}
-
-impl<'a> Release<'a> {
-    async fn plan(world: &'a World, canary: Value) -> Self {
-        let clusters = Arc::new(Clusters::new(""));
-        clusters.put(Member::new("", Arc::clone(&world.cluster), Arc::new(world.plane())));
-        let gateway = Gateway::new(clusters, Arc::new(SystemClock));
-        let weights = [1000, 3000, 5000, 10_000].map(|share| Weight::from_basis_points(share).expect("a share"));
-        let (plan, baseline) = gateway.plan(&target(&canary), &canary, &weights, None).await.expect("a plan");
-        println!("{}: {:?}: {}", target(&canary), plan.mechanism, plan.reason);
-        Self { world, gateway, baseline, canary, mechanism: plan.mechanism, generation: 0 }
-    }
-
-    /// Does a step, phase by phase, each proven before the next, or the way back; how many writes it took.
-    async fn walk(&mut self, share: i64, back: bool) -> u32 {
-        self.generation += 1;
-        let intent = ExposureIntent {
-            deployment_id: "d1".to_owned(),
-            generation: self.generation,
-            target: target(&self.canary),
-            baseline: self.baseline.clone(),
-            canary: self.canary.clone(),
-            mechanism: self.mechanism,
-            weight: Weight::from_basis_points(share).expect("a share"),
-        };
-        let (start, mut writes) = (Instant::now(), 0);
-        for phase in 0.. {
-            let outcome = match back {
-                true => self.gateway.restore(&intent, phase).await,
-                false => self.gateway.expose(&intent, phase).await,
-            };
-            let outcome =
-                outcome.unwrap_or_else(|error| panic!("{} at {share}, phase {phase}: {error}", intent.target));
-            writes += outcome.writes;
-            let written = start.elapsed();
-            let patience = Patience { timeout: PATIENCE, quorum: Weight::ZERO };
-            let proof = self.gateway.verify(&intent, &outcome.objects, patience).await.expect("an answer");
-            assert_eq!(proof.state, PropagationState::Live, "{} at {share}, phase {phase}: {proof:?}", intent.target);
-            println!(
-                "{} {share}{}, phase {phase}: {} writes, {} pods, written {written:?}, proven {:?}",
-                intent.target,
-                if back { " back" } else { "" },
-                outcome.writes,
-                outcome.pods_moved,
-                start.elapsed()
-            );
-            if !outcome.more {
-                break;
-            }
-        }
-        writes
-    }
-
-    async fn live(&self) -> Option<Value> {
-        self.world.cluster.get(&target(&self.canary)).await.expect("an answer")
-    }
+/// The object that a release is about, as it stands.
+async fn live(world: &World, release: &Release) -> Option<Value> {
+    world.cluster.get(&target(&release.canary)).await.expect("an answer")
 }
 
 /// An object without what only the API server counts up.
@@ -140,25 +75,29 @@ async fn given(world: &World) {
 
 /// A step that exposes, or the last one, or the way back; after it so many pods are told the new version.
 async fn shared(world: &World, canary: Value, text: &str) {
-    let mut release = Release::plan(world, canary).await;
-    assert_eq!(release.mechanism, Mechanism::Instance);
-    let before = release.live().await;
+    let mut release = Release::plan(world, &canary, &STEPS).await;
+    assert_eq!(release.plan.mechanism, Mechanism::Instance);
+    let before = live(world, &release).await;
     for (share, expected) in [(1000, 1), (3000, 3), (5000, 5)] {
-        let writes = release.walk(share, false).await;
-        assert_eq!(told(world, text).await, expected, "{share}: {writes} writes");
+        let writes = release.expose(share).await;
+        assert_eq!(told(world, text).await, expected, "{share}: {writes:?} writes");
     }
-    release.walk(0, true).await;
+    release.restore().await;
     assert_eq!((told(world, text).await, helpers(world).await), (0, 0));
-    assert_eq!(without_counters(release.live().await), without_counters(before.clone()), "byte for byte");
+    assert_eq!(without_counters(live(world, &release).await), without_counters(before.clone()), "byte for byte");
 
-    let mut release = Release::plan(world, release.canary).await;
-    release.walk(5000, false).await;
-    release.walk(10_000, false).await;
+    let mut release = Release::plan(world, &release.canary, &STEPS).await;
+    release.expose(5000).await;
+    release.expose(10_000).await;
     assert_eq!((told(world, text).await, helpers(world).await), (PODS, 0));
-    assert_eq!(object::spec(&release.live().await.expect("it is there")), object::spec(&release.canary));
-    release.walk(0, true).await;
+    assert_eq!(object::spec(&live(world, &release).await.expect("it is there")), object::spec(&release.canary));
+    release.restore().await;
     assert_eq!((told(world, text).await, helpers(world).await), (0, 0));
-    assert_eq!(without_counters(release.live().await), without_counters(before), "byte for byte, also after the end");
+    assert_eq!(
+        without_counters(live(world, &release).await),
+        without_counters(before),
+        "byte for byte, also after the end"
+    );
 }
 
 pub async fn a_server_and_a_policy_pod_by_pod(world: &World) {
@@ -174,17 +113,17 @@ pub async fn a_route_by_weight(world: &World) {
         named("gateway.networking.k8s.io/v1", "HTTPRoute", "till-shares", &spec)
     };
     world.stack.apply(&route("till")).await.expect("it is taken");
-    let mut release = Release::plan(world, route("till-next")).await;
-    assert_eq!(release.mechanism, Mechanism::Weight);
-    let before = release.live().await;
-    for share in [1000, 3000, 5000, 10_000] {
-        assert_eq!(release.walk(share, false).await, 1, "one write a step");
-        let live = release.live().await.expect("it is there");
+    let mut release = Release::plan(world, &route("till-next"), &STEPS).await;
+    assert_eq!(release.plan.mechanism, Mechanism::Weight);
+    let before = live(world, &release).await;
+    for share in STEPS {
+        assert_eq!(release.expose(share).await, [1], "one write a step");
+        let live = live(world, &release).await.expect("it is there");
         let backends = object::spec(&live)["rules"][0]["backendRefs"].as_array().cloned().unwrap_or_default();
         let weight = backends.iter().find(|one| one["name"] == "till-next").map(|one| one["weight"].clone());
         assert_eq!(weight, Some(json!(if share == 10_000 { 1 } else { share })));
     }
-    assert_eq!(release.walk(0, true).await, 2);
-    assert_eq!(without_counters(release.live().await), without_counters(before), "byte for byte");
+    assert_eq!(release.restore().await, [2]);
+    assert_eq!(without_counters(live(world, &release).await), without_counters(before), "byte for byte");
     world.remove(&route("till")).await;
 }

@@ -85,6 +85,7 @@ impl World {
             rebinds,
             through: Vec::new(),
             cohorts: None,
+            beside: Vec::new(),
         };
         proof::wait(plane, &expected, Patience { timeout, quorum: Weight::ZERO }, || SystemClock.now()).await
     }

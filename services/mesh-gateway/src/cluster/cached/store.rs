@@ -95,7 +95,7 @@ fn slim(plural: &str, mut object: Value) -> Value {
 fn slim_pod(pod: &mut Value) -> Value {
     let containers = |list: &mut Value| {
         let containers = list.as_array_mut().map(std::mem::take).unwrap_or_default();
-        Value::Array(containers.into_iter().map(|mut one| only(&mut one, &["name", "image"])).collect())
+        Value::Array(containers.into_iter().map(slim_container).collect())
     };
     let mut spec = only(&mut pod["spec"], &["nodeName", "serviceAccountName", "containers", "initContainers"]);
     for field in ["containers", "initContainers"] {
@@ -107,6 +107,20 @@ fn slim_pod(pod: &mut Value) -> Value {
     let mut slim = only(pod, &["apiVersion", "kind", "metadata"]);
     slim["spec"] = spec;
     slim["status"] = status;
+    slim
+}
+
+/// Its ports have names that policies use, and its probes are requests.
+fn slim_container(mut container: Value) -> Value {
+    let probes = ["livenessProbe", "readinessProbe", "startupProbe"];
+    let mut slim = only(&mut container, &[&["name", "image", "ports"][..], &probes].concat());
+    for probe in probes {
+        if slim[probe].is_object() {
+            slim[probe] = only(&mut slim[probe], &["httpGet"]);
+        } else if let Some(fields) = slim.as_object_mut() {
+            fields.remove(probe);
+        }
+    }
     slim
 }
 
@@ -126,7 +140,8 @@ mod tests {
         json!({"metadata": {"namespace": namespace, "name": name, "resourceVersion": version,
                             "labels": {"app": name}, "managedFields": [{}]},
                "spec": {"nodeName": "n", "volumes": [{}],
-                        "containers": [{"name": "c", "image": "i", "env": []}]},
+                        "containers": [{"name": "c", "image": "i", "env": [], "ports": [{"containerPort": 80}],
+                                        "readinessProbe": {"httpGet": {"path": "/"}, "periodSeconds": 1}}]},
                "status": {"phase": "Running", "conditions": [], "containerStatuses": [{}]}})
     }
 
@@ -164,7 +179,8 @@ mod tests {
         let page = store.page(&Selection::of("v1", "pods"), &Selector::parse("app=e", "").unwrap());
         let metadata = json!({"namespace": "shop", "name": "e", "resourceVersion": "12", "labels": {"app": "e"}});
         let expected = json!({"metadata": metadata,
-            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}],
+                                                      "readinessProbe": {"httpGet": {"path": "/"}}}]},
             "status": {"phase": "Running", "conditions": []}});
         assert_eq!((&page.objects[..], &*page.resource_version), (&[expected][..], "20"));
     }

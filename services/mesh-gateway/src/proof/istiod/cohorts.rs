@@ -123,6 +123,7 @@ mod tests {
             rebinds: true,
             through: Vec::new(),
             cohorts: None,
+            beside: Vec::new(),
         }
     }
 

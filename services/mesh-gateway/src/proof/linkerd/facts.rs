@@ -1,8 +1,10 @@
 //! The live objects that a proof of one object needs: what the controller should have read.
 //!
-//! They are read from the API server past any cache, each time anew: a label that was put on a pod a moment ago decides
-//! which server speaks for it, and a view that is behind, held against a controller that is behind too, would call
-//! live what is not.
+//! A view that is behind, held against a controller that is behind too, would call live what is not. The cluster may be
+//! a cache all the same, so that many looks are one LIST and a watch: what the deployment itself has written is known
+//! ([`Expected::beside`]), and a view from before it is not taken ([`Selection::not_before`]); what it has removed is
+//! left out; and the labels by which it divides pods are those that were read from the API server itself
+//! ([`Expected::cohorts`]).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{Cluster, ClusterError, Selection},
-    proof::Expected,
+    proof::{Cohorts, Expected},
 };
 
 /// Pods that the controller knows: those with a proxy.
@@ -50,8 +52,8 @@ impl Kind {
     fn selection(self) -> Selection {
         let of = Selection::of;
         match self {
-            Self::Pod => Selection { labels: MESHED.to_owned(), ..of("v1", "pods") },
-            Self::Client => Selection { labels: MESHED.to_owned(), only_metadata: true, ..of("v1", "pods") },
+            // Of clients only the names are asked, but one cache serves both.
+            Self::Pod | Self::Client => Selection { labels: MESHED.to_owned(), ..of("v1", "pods") },
             Self::Service => of("v1", "services"),
             Self::Server => of("policy.linkerd.io/v1beta3", "servers"),
             Self::Policy => of("policy.linkerd.io/v1alpha1", "authorizationpolicies"),
@@ -67,8 +69,8 @@ impl Kind {
     }
 
     /// The kind that an object of Linkerd's is of, where it is one of these.
-    pub(super) fn of(expected: &Expected) -> Option<Self> {
-        Some(match expected.target.kind.as_str() {
+    fn of(target: &Target) -> Option<Self> {
+        Some(match target.kind.as_str() {
             "Server" => Self::Server,
             "AuthorizationPolicy" => Self::Policy,
             "MeshTLSAuthentication" => Self::MeshTls,
@@ -76,8 +78,15 @@ impl Kind {
             "HTTPLocalRateLimitPolicy" => Self::RateLimit,
             "EgressNetwork" => Self::Egress,
             "ServiceProfile" => Self::Profile,
-            _ => return None,
+            kind => return Self::of_route(target.group(), kind),
         })
+    }
+
+    /// The version of the newest object of this kind that the deployment has written; empty = it has written none.
+    pub(super) fn written(self, expected: &Expected) -> String {
+        let own = expected.beside.iter().filter(|applied| Self::of(&applied.target) == Some(self));
+        let newest = own.filter_map(|applied| applied.resource_version.parse::<u64>().ok()).max();
+        newest.map_or_else(String::new, |version| version.to_string())
     }
 }
 
@@ -94,17 +103,36 @@ impl Facts {
         let namespace = Some(expected.target.namespace.as_str());
         let mut facts = Self::default();
         for (kind, everywhere) in needs(expected) {
-            let selection =
-                Selection { namespace: namespace.filter(|_| !everywhere).map(str::to_owned), ..kind.selection() };
+            let selection = Selection {
+                namespace: namespace.filter(|_| !everywhere).map(str::to_owned),
+                not_before: kind.written(expected),
+                ..kind.selection()
+            };
             facts.0.insert(kind, cluster.select(&selection).await?.objects);
         }
-        facts.put(expected);
+        facts.bring_up_to_date(expected);
         Ok(facts)
+    }
+
+    /// What is known better than from lists: what the deployment has removed, the labels of the pods that it divides,
+    /// and the target.
+    pub(super) fn bring_up_to_date(&mut self, expected: &Expected) {
+        for removed in expected.beside.iter().filter(|applied| applied.absent) {
+            if let Some(objects) = Kind::of(&removed.target).and_then(|kind| self.0.get_mut(&kind)) {
+                objects.retain(|object| !is_named(object, &removed.target));
+            }
+        }
+        if let Some(cohorts) = &expected.cohorts {
+            for pod in self.0.get_mut(&Kind::Pod).into_iter().flatten() {
+                give_label(pod, cohorts);
+            }
+        }
+        self.put(expected);
     }
 
     /// The target as it was just read, instead of what a list says of it.
     fn put(&mut self, expected: &Expected) {
-        if let Some(kind) = Kind::of(expected)
+        if let Some(kind) = Kind::of(&expected.target)
             && let Some(objects) = self.0.get_mut(&kind)
         {
             objects.retain(|object| !is_named(object, &expected.target));
@@ -165,6 +193,18 @@ impl Facts {
     }
 }
 
+/// The label that a divided pod has.
+fn give_label(pod: &mut Value, cohorts: &Cohorts) {
+    let part = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
+    let name = format!("{}.{}", part("name"), part("namespace"));
+    let Some(known) = cohorts.pods.iter().find(|known| known.proxy == name) else { return };
+    if !known.cohort.is_empty() {
+        pod["metadata"]["labels"][&cohorts.key] = known.cohort.as_str().into();
+    } else if let Some(labels) = pod["metadata"]["labels"].as_object_mut() {
+        labels.remove(&cohorts.key);
+    }
+}
+
 /// Among objects of one kind: is it the target?
 pub(super) fn is_named(object: &Value, target: &Target) -> bool {
     object["metadata"]["namespace"] == *target.namespace && object["metadata"]["name"] == *target.name
@@ -191,7 +231,8 @@ fn needs(expected: &Expected) -> Vec<(Kind, bool)> {
         "HTTPLocalRateLimitPolicy" => vec![(Pod, false), (Server, false), (RateLimit, false)],
         "EgressNetwork" => vec![(Client, true), (Egress, true)],
         "ServiceProfile" => vec![(Client, true), (Service, true), (Profile, true)],
-        // A route: on servers of its namespace, on services and networks of any.
-        _ => vec![(Pod, false), (Server, false), (Client, true), (Service, true), (Egress, true)],
+        // A route: on servers of its namespace, on services and networks of any. Clients come first, so that one cache
+        // has the pods too.
+        _ => vec![(Client, true), (Pod, false), (Server, false), (Service, true), (Egress, true)],
     }
 }

@@ -10,13 +10,14 @@ use linkerd2_proxy_api::{
         proxy_protocol,
     },
 };
-use meshward_model::{Mesh, Target};
+use meshward_model::{AppliedObject, Mesh, Target};
 
 use super::{
     facts::Kind,
     shape::{fits, milliseconds_of},
     *,
 };
+use crate::proof::{CohortPod, Cohorts};
 
 fn expected(api_version: &str, kind: &str, name: &str, object: Value, others: Vec<Value>) -> Expected {
     let target = Target {
@@ -27,7 +28,15 @@ fn expected(api_version: &str, kind: &str, name: &str, object: Value, others: Ve
         namespace: "shop".to_owned(),
         name: name.to_owned(),
     };
-    Expected { target, object: Some(object), others, rebinds: false, through: Vec::new(), cohorts: None }
+    Expected {
+        target,
+        object: Some(object),
+        others,
+        rebinds: false,
+        through: Vec::new(),
+        cohorts: None,
+        beside: Vec::new(),
+    }
 }
 
 fn named(name: &str, spec: &Value) -> Value {
@@ -206,4 +215,40 @@ fn durations() {
     for (text, milliseconds) in known.into_iter().chain([("0s", None), ("10", None), ("s", None), ("10y", None)]) {
         assert_eq!(milliseconds_of(text), milliseconds, "{text}");
     }
+}
+
+/// What was written beside the object of a proof.
+fn beside(kind: &str, name: &str, resource_version: &str) -> AppliedObject {
+    AppliedObject {
+        target: expected("policy.linkerd.io/v1beta3", kind, name, Value::Null, Vec::new()).target,
+        resource_version: resource_version.to_owned(),
+        object_generation: 1,
+        absent: resource_version.is_empty(),
+    }
+}
+
+#[test]
+fn a_view_from_before_what_the_deployment_wrote_is_not_taken() {
+    let policy = named("callers", &json!({}));
+    let mut expected = expected("policy.linkerd.io/v1alpha1", "AuthorizationPolicy", "callers", policy, Vec::new());
+    expected.beside =
+        vec![beside("Server", "till", "9"), beside("Server", "next", "10"), beside("HTTPRoute", "all", "7")];
+    assert_eq!(Kind::Server.written(&expected), "10", "as numbers");
+    assert_eq!((Kind::PolicyRoute.written(&expected), Kind::Pod.written(&expected)), ("7".to_owned(), String::new()));
+
+    // A list that is behind: a helper is gone already, and the pods are labelled otherwise.
+    let pod = |name: &str, cohort: &Value| json!({"metadata": {"name": name, "namespace": "shop", "labels": {"cohort": cohort}}});
+    let pods = vec![pod("till-0", &json!("canary")), pod("till-1", &json!("stable")), pod("new", &json!("stable"))];
+    let mut facts =
+        Facts::of([(Kind::Server, vec![named("till", &json!({})), named("gone", &json!({}))]), (Kind::Pod, pods)]);
+    expected.beside.push(beside("Server", "gone", ""));
+    let known =
+        |name: &str, cohort: &str| CohortPod { proxy: format!("{name}.shop"), cohort: cohort.to_owned(), ready: true };
+    let pods = vec![known("till-0", ""), known("till-1", "canary")];
+    expected.cohorts = Some(Cohorts { key: "cohort".to_owned(), pods });
+    facts.bring_up_to_date(&expected);
+    let names = |kind| facts.all(kind).iter().map(|one| one["metadata"]["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(Kind::Server), ["till"]);
+    let cohorts: Vec<_> = facts.all(Kind::Pod).iter().map(|pod| pod["metadata"]["labels"]["cohort"].clone()).collect();
+    assert_eq!(cohorts, [json!(null), json!("canary"), json!("stable")]);
 }

@@ -201,7 +201,18 @@ mod tests {
     fn seen(clusters: &[Value], written: Option<Value>, others: Vec<Value>) -> Option<Seen<'static>> {
         let target = Target::new("", "networking.istio.io/v1", "DestinationRule", "shop", "checkout").unwrap();
         let object = written.map(|spec| json!({"spec": spec}));
-        read(&dump(clusters), &Expected { target, object, others, rebinds: false, through: Vec::new(), cohorts: None })
+        read(
+            &dump(clusters),
+            &Expected {
+                target,
+                object,
+                others,
+                rebinds: false,
+                through: Vec::new(),
+                cohorts: None,
+                beside: Vec::new(),
+            },
+        )
     }
 
     #[test]

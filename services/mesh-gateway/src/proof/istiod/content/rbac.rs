@@ -200,6 +200,7 @@ mod tests {
             rebinds,
             through: Vec::new(),
             cohorts: None,
+            beside: Vec::new(),
         }
     }
 
