@@ -124,6 +124,7 @@ fn judge(
                 for hit in semantic.into_iter().filter(|hit| !superseded(hit)) {
                     match known.get(&hit.path.to_string()) {
                         Some(first) => hits[*first].more.also.extend(hit.rule.aliases),
+                        None if is_said_by_definition(&mut hits, &hit) => {}
                         None => hits.push(hit),
                     }
                 }
@@ -135,6 +136,23 @@ fn judge(
         findings.hit_in(hit, head, &document.places, source);
     }
     skipped
+}
+
+/// Whether a rule of the definition says the same of a value around. It then points to where our own rule does, for that knows
+/// better which field is wrong. One of theirs stands for one of ours, so that nothing is lost.
+fn is_said_by_definition(hits: &mut [Hit], own: &Hit) -> bool {
+    const NEAR: usize = 2;
+    let steps = own.path.steps();
+    let is_around = |hit: &Hit| {
+        let above = hit.path.steps();
+        above.len() < steps.len() && steps.len() - above.len() <= NEAR && steps.starts_with(&above)
+    };
+    let same = hits.iter_mut().find(|hit| hit.rule == rule::DEFINITION_RULE && is_around(hit));
+    let Some(same) = same.filter(|_| rules::DEFINED_TOO.contains(&own.rule)) else { return false };
+    same.path = own.path.clone();
+    same.on_key = own.on_key;
+    same.more.also.extend(own.rule.aliases);
+    true
 }
 
 /// apiVersion, kind, name and namespace.
@@ -192,10 +210,16 @@ fn schema(object: &Value, head: &ObjectRef, catalogue: &Catalogue, skipped: &mut
     let (kind, api_version) = (quote(&head.kind), quote(&head.api_version));
     let group = head.api_version.split_once('/').map_or("", |(group, _)| group);
     match catalogue.find(&head.api_version, &head.kind) {
-        Lookup::Schema(schema) => schema.check(object).unwrap_or_else(|reason| {
-            skipped.push(format!("schema of {}: {reason}", head.kind));
-            Vec::new()
-        }),
+        Lookup::Schema(schema) => match schema.check(object) {
+            Ok(checked) => {
+                skipped.extend(checked.skipped.into_iter().map(|reason| format!("{}: {reason}", head.kind)));
+                checked.hits
+            }
+            Err(reason) => {
+                skipped.push(format!("schema of {}: {reason}", head.kind));
+                Vec::new()
+            }
+        },
         Lookup::OtherVersions(versions) => {
             let message = format!("{kind} is not served as {api_version}");
             let advice = format!("its versions are {}", list(&versions, " and "));

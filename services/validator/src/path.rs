@@ -44,7 +44,9 @@ impl Path {
         self.step(Step::Index(index))
     }
 
-    fn step(&self, step: Step) -> Self {
+    /// One step further.
+    #[must_use]
+    pub fn step(&self, step: Step) -> Self {
         Self(Some(Arc::new(Link { above: self.clone(), step })))
     }
 

@@ -15,6 +15,7 @@ use meshward_model::{Mesh, ObjectRef};
 use serde_json::Value;
 
 use crate::report::Hit;
+use catalogue::Rule;
 use field::Field;
 
 /// One object to judge.
@@ -54,6 +55,23 @@ pub fn is_governed(object: &Object<'_>) -> bool {
 const MOST_EXPRESSIONS: usize = 1000;
 /// The fields that hold one.
 const EXPRESSIONS: [&str; 2] = ["regex", "proxyVersion"];
+
+/// Rules that some definitions hold too, in CEL. Without a definition they are all that is known.
+pub const DEFINED_TOO: [&Rule; 13] = [
+    catalogue::AP_ACCOUNTS,
+    catalogue::PA_PORT_LEVEL,
+    catalogue::TM_METRIC,
+    catalogue::PORT,
+    catalogue::SELECTOR,
+    catalogue::TARGET_REF,
+    catalogue::PORT_NAME,
+    catalogue::SERVER_TLS,
+    catalogue::SE_PORT,
+    catalogue::SE_ENDPOINT,
+    catalogue::EF_MATCH,
+    catalogue::WL_ADDRESS,
+    catalogue::LD_PATH,
+];
 
 /// The hits of all semantic rules, or `None` if there are none for this kind yet.
 #[must_use]

@@ -2,13 +2,15 @@
 //! field validation.
 //!
 //! The definitions are not part of Meshward: they are read at start from where the operator keeps those of the meshes in use
-//! (`--crds`). `convert.rs` turns their OpenAPI dialect into JSON Schema, `explain.rs` turns the errors into sentences.
+//! (`--crds`). `convert.rs` turns their OpenAPI dialect into JSON Schema, `explain.rs` turns the errors into sentences, and `cel.rs`
+//! evaluates the rules that they hold as expressions.
 
 mod catalogue;
+mod cel;
 mod convert;
 mod explain;
 
-pub use catalogue::{Catalogue, CatalogueError, Lookup, Schema};
+pub use catalogue::{Catalogue, CatalogueError, Checked, Lookup, Schema};
 
 pub(crate) use explain::{described, nearest, unknown};
 

@@ -78,3 +78,28 @@ fn a_route_of_the_gateway_api_is_judged_if_it_is_meant_for_linkerd() {
     assert_eq!(report.objects.len(), 1, "it can be kept and exposed");
     assert_eq!(ids(&judge(api, "HTTPRoute", &route("example.com"), &catalogue)), ["MW2001"]);
 }
+
+#[test]
+fn what_a_rule_of_the_definition_says_is_said_once_at_the_place_of_ours() {
+    let selector = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let mut spec =
+        json!({"type": "object", "properties": {"selector": selector, "targetRef": selector, "targetRefs": selector}});
+    let policy =
+        json!({"selector": {"matchLabels": {"a": "b"}}, "targetRef": {"kind": "Service", "group": "", "name": "a"}});
+    let mut found = Vec::new();
+    for rule in [None, Some("!(has(self.selector) && has(self.targetRef))")] {
+        if let Some(rule) = rule {
+            spec["x-kubernetes-validations"] = json!([{"rule": rule, "message": "only one"}]);
+        }
+        let catalogue = definition("security.istio.io", "AuthorizationPolicy", "v1", &spec);
+        let report = judge("security.istio.io/v1", "AuthorizationPolicy", &policy, &catalogue);
+        let [finding] = report.findings.as_slice() else { panic!("{rule:?}: {:?}", report.findings) };
+        assert_eq!(
+            (finding.path.as_str(), finding.aliases.as_slice()),
+            ("spec.targetRef", &["IST0106".to_owned()][..])
+        );
+        found.push((finding.id.clone(), finding.message.clone()));
+    }
+    assert_eq!(found[0].0, "MW3169");
+    assert_eq!(found[1], ("MW2014".to_owned(), "only one".to_owned()));
+}

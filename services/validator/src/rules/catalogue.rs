@@ -85,6 +85,7 @@ rules! {
     OTHER_SCHEMA = "MW2011", "schema/other", Error, &[], "The schema refuses the value for another reason.";
     HEAD = "MW2012", "schema/head", Error, &[], "apiVersion, kind, metadata or metadata.name is missing or no text.";
     NAME = "MW2013", "schema/name", Error, &[], "The name or namespace is not one that Kubernetes allows.";
+    DEFINITION_RULE = "MW2014", "schema/rule", Error, &[], "A rule of the kind's definition (x-kubernetes-validations) does not hold.";
 
     ADMISSION_REFUSED = "MW3001", "admission/refused", Error, &[], "The cluster refuses the object.";
     ADMISSION_WARNING = "MW3002", "admission/warning", Warning, &[], "The cluster warns of the object.";

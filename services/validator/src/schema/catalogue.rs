@@ -10,8 +10,11 @@ use meshward_model::Mesh;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{convert, explain};
-use crate::report::Hit;
+use super::{cel, convert, explain};
+use crate::{
+    report::{Hit, quote},
+    rules::catalogue as rule,
+};
 
 /// Definitions that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,16 @@ struct Served {
 pub(super) struct Compiled {
     pub(super) schema: Value,
     pub(super) validator: jsonschema::Validator,
+    rules: cel::Node,
+}
+
+/// What a definition says of an object.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is wrong.
+    pub hits: Vec<Hit>,
+    /// Rules that did not run, each with the reason.
+    pub skipped: Vec<String>,
 }
 
 /// What the catalogue knows of a group, version and kind.
@@ -166,14 +179,28 @@ impl Catalogue {
 }
 
 impl Schema<'_> {
-    /// The schema's hits on an object.
+    /// What the definition says of an object.
     ///
     /// # Errors
     /// A sentence, if the definition itself cannot be compiled.
-    pub fn check(&self, object: &Value) -> Result<Vec<Hit>, &str> {
-        let compiled = self.0.compiled.get_or_init(|| compile(&self.0.openapi));
-        compiled.as_ref().map(|compiled| explain::hits(compiled, object)).map_err(String::as_str)
+    pub fn check(&self, object: &Value) -> Result<Checked, &str> {
+        let compiled = self.0.compiled.get_or_init(|| compile(&self.0.openapi)).as_ref().map_err(String::as_str)?;
+        let mut object = explain::without_nulls(object);
+        compiled.rules.fill(&mut object);
+        let mut hits = explain::hits(compiled, &object);
+        if let Some(hit) = hits.iter().find(|hit| blocks(hit)) {
+            let reason = format!("rules of the definition: not asked, because of {}", quote(&hit.path.to_string()));
+            return Ok(Checked { hits, skipped: vec![reason] });
+        }
+        let cel::Outcome { hits: broken, skipped } = compiled.rules.judge(&object);
+        hits.extend(broken);
+        Ok(Checked { hits, skipped: skipped.into_iter().collect() })
     }
+}
+
+/// Whether the API server asks no rules after this: they rely on types and sizes.
+fn blocks(hit: &Hit) -> bool {
+    [rule::REQUIRED, rule::TYPE, rule::ENUM, rule::BOUNDS].contains(&hit.rule)
 }
 
 fn compile(openapi: &Value) -> Result<Compiled, String> {
@@ -184,7 +211,7 @@ fn compile(openapi: &Value) -> Result<Compiled, String> {
         .with_pattern_options(jsonschema::PatternOptions::regex())
         .build(&schema)
         .map_err(|error| format!("the CRD's schema cannot be used: {error}"))?;
-    Ok(Compiled { schema, validator })
+    Ok(Compiled { schema, validator, rules: cel::Node::root(openapi) })
 }
 
 fn files(path: &FilePath) -> Result<Vec<PathBuf>, CatalogueError> {

@@ -16,12 +16,11 @@ use crate::{
 /// Longer names are no typing errors of anything.
 const LONGEST_NAME: usize = 40;
 
-/// What the schema says of an object. Fields that are null count as absent, for the API server drops them.
+/// What the schema says of an object without nulls.
 pub(super) fn hits(compiled: &Compiled, object: &Value) -> Vec<Hit> {
-    let object = without_nulls(object);
     let mut hits = Vec::new();
-    for error in compiled.validator.iter_errors(&object) {
-        let path = Path::from_pointer(error.instance_path().as_str(), &object);
+    for error in compiled.validator.iter_errors(object) {
+        let path = Path::from_pointer(error.instance_path().as_str(), object);
         explain(&error, &path, compiled, &mut hits);
         // One more than is listed, so that the answer says that there are more.
         if hits.len() > MAX_FINDINGS {
@@ -31,7 +30,8 @@ pub(super) fn hits(compiled: &Compiled, object: &Value) -> Vec<Hit> {
     hits
 }
 
-fn without_nulls(value: &Value) -> Value {
+/// An object as the API server reads it: fields that are null count as absent.
+pub(super) fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let fields = fields.iter().filter(|(_, value)| !value.is_null());
