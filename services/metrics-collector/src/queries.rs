@@ -131,7 +131,7 @@ impl Catalog {
         let template = self
             .templates
             .iter()
-            .find(|template| template.serves(mesh, mechanism))
+            .find(|template| template.serves(target))
             .ok_or(QueryError::Unsupported { mesh, mechanism });
         // What is wrong with the target is said even where there is no template.
         check(target, template.as_ref().ok().copied())?;
@@ -280,7 +280,16 @@ fn check(target: &MetricsTarget, template: Option<&Template>) -> Result<(), Quer
     if target.canary_series == target.control_series {
         return wrong("control_series", "must differ from canary_series".to_owned());
     }
+    if !is_label_key(&target.cohort_label) {
+        return wrong("cohort_label", format!("{:?} is no key of a pod's label", target.cohort_label));
+    }
     Ok(())
+}
+
+/// A key as Kubernetes has it, that begins as Prometheus' labels must; or none.
+fn is_label_key(key: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte);
+    key.len() <= 317 && key.bytes().all(is_allowed) && !key.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// Labels of letters, digits, hyphens and underscores; the first, or all, may be a star.

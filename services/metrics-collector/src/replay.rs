@@ -56,6 +56,10 @@ pub struct Args {
     #[arg(long, default_value = "stable")]
     pub control: String,
 
+    /// Key of the pods' label whose values these names are, if it is one.
+    #[arg(long, default_value = "")]
+    pub cohort_label: String,
+
     /// When the canary got its first traffic: RFC 3339, or seconds since the epoch.
     #[arg(long, value_parser = moment)]
     pub start: Timestamp,
@@ -189,6 +193,7 @@ fn request(args: &Args, options: JudgeOptions) -> io::Result<AnalysisRequest> {
             hosts: args.host.clone(),
             canary_series: args.canary.clone(),
             control_series: args.control.clone(),
+            cohort_label: args.cohort_label.clone(),
         },
         start: args.start,
         end: args.end,

@@ -178,6 +178,9 @@ pub struct MetricsTarget {
     pub canary_series: String,
     /// Name that the control's series carry.
     pub control_series: String,
+    /// Key of the pods' label whose values the two names are; empty = the series carry them otherwise.
+    #[serde(default)]
+    pub cohort_label: String,
 }
 
 /// How a version will be exposed; nothing is written by planning.

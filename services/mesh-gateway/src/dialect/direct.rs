@@ -39,6 +39,7 @@ pub(super) fn plan(question: &Question<'_>, hosts: Vec<String>) -> Result<Planne
             hosts,
             canary_series: String::new(),
             control_series: String::new(),
+            cohort_label: String::new(),
         },
     };
     Ok(plan.into())

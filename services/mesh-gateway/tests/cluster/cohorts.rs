@@ -138,6 +138,7 @@ pub async fn each_pod_is_governed_by_one_version(world: &World) {
     assert_eq!(plan.mechanism(), Mechanism::Instance);
     assert_eq!(plan.metrics_target.as_ref().expect("a target").hosts, ["vault.shop.svc.cluster.local"]);
     let key = plan.steps[0].cohorts[0].label_key.clone();
+    assert_eq!(plan.metrics_target.as_ref().expect("a target").cohort_label, key);
     let at = |generation, weight| intent(&canary, &plan, &baseline, generation, weight);
     await_first_version(&callers).await;
     let mut guard = Guard::start(&callers);

@@ -7,6 +7,11 @@ use super::{
     templates::{ByArm, ByName, Failures, Layout},
 };
 
+/// Stands in a template for the label that tells the cohorts apart.
+pub(super) const COHORT_LABEL: &str = "COHORT_LABEL";
+/// The pods' label where a target names none, as operators may map it by themselves.
+const DEFAULT_COHORT_LABEL: &str = "meshward.io/cohort";
+
 /// Every selector that the layouts make of the hosts, joined by `or`.
 pub(super) fn by_name(template: &ByName, pick: impl Fn(&Layout) -> &String, target: &MetricsTarget) -> String {
     let series = format!("{}|{}", target.canary_series, target.control_series);
@@ -52,7 +57,7 @@ fn by_arm(parts: &[(&str, &str)], target: &MetricsTarget) -> Result<String, Quer
     let mut marked = Vec::new();
     for (arm, series) in arms {
         for (counts, template) in parts {
-            let query = one_arm(template, series, &target.hosts)?;
+            let query = one_arm(template, series, target)?;
             marked.push(mark(&mark(&query, super::ARM_LABEL, arm), super::COUNTS_LABEL, counts));
         }
     }
@@ -63,8 +68,15 @@ fn mark(query: &str, label: &str, value: &str) -> String {
     format!("label_replace({query}, \"{label}\", \"{value}\", \"\", \"\")")
 }
 
-fn one_arm(template: &str, series: &str, hosts: &[String]) -> Result<String, QueryError> {
-    let mut query = template.replace("$SERIES", series);
+/// The label of Prometheus that a pod's label is mapped to.
+fn cohort_label(target: &MetricsTarget) -> String {
+    let key = if target.cohort_label.is_empty() { DEFAULT_COHORT_LABEL } else { &target.cohort_label };
+    sanitized(key)
+}
+
+fn one_arm(template: &str, series: &str, target: &MetricsTarget) -> Result<String, QueryError> {
+    let hosts = &target.hosts;
+    let mut query = template.replace("$SERIES", series).replace(COHORT_LABEL, &cohort_label(target));
     if query.contains("$VHOSTS") {
         let names: Vec<String> = hosts.iter().map(|host| sanitized(host)).collect();
         query = query.replace("$VHOSTS", &format!("({})_[0-9]+_", names.join("|")));

@@ -5,7 +5,8 @@
 //! - `by_arm`: a query for the requests, one for the errors and one for the latency buckets **of one arm**. They are
 //!   sent once for each arm, and what each brings is marked with a label, so a query may give any series. Placeholders:
 //!   `$SERIES`, the arm's name (required; letters, digits, `_`, `.`, `-`); `$HOSTS`, `$SERVICES` and `$NAMESPACES`, the
-//!   target's hosts, their first parts and their namespaces as regular expressions (so for `=~`).
+//!   target's hosts, their first parts and their namespaces as regular expressions (so for `=~`). `COHORT_LABEL` in place of
+//!   a label's name is the pods' label that the target names, as Prometheus' `labelmap` writes it.
 //! - `by_name`: the arm is a part of the series' *name*, as Envoy has it for routes. Placeholders: `$VHOST`, the virtual
 //!   host in the name; `$FIRST`, its first part as a label; `$SERIES`, the alternatives of both arms.
 //!
@@ -18,7 +19,7 @@
 //! template are joined by `or`, series with equal labels but different names would hide each other: name several
 //! metrics in one selector instead.
 
-use meshward_model::{Mechanism, Mesh};
+use meshward_model::{Mechanism, Mesh, MetricsTarget};
 use serde::Deserialize;
 
 use super::promql::{self, InvalidQuery, selectors::dropped};
@@ -37,6 +38,9 @@ pub struct Template {
     pub mesh: Mesh,
     /// Which mechanisms.
     pub mechanisms: Vec<Mechanism>,
+    /// Only for targets that name a label of the pods.
+    #[serde(default)]
+    pub needs_cohort_label: bool,
     /// The arm is in the series' names.
     #[serde(default)]
     pub by_name: Option<ByName>,
@@ -49,10 +53,11 @@ pub struct Template {
 }
 
 impl Template {
-    /// Whether it is for a mechanism of a mesh.
+    /// Whether it is for such a target.
     #[must_use]
-    pub fn serves(&self, mesh: Mesh, mechanism: Mechanism) -> bool {
-        self.mesh == mesh && self.mechanisms.contains(&mechanism)
+    pub fn serves(&self, target: &MetricsTarget) -> bool {
+        let is_told_apart = !self.needs_cohort_label || !target.cohort_label.is_empty();
+        self.mesh == target.mesh && self.mechanisms.contains(&target.mechanism) && is_told_apart
     }
 
     /// The queries for requests, which find something wherever there is traffic, each with its place in the template.
@@ -305,12 +310,12 @@ mod tests {
     #[test]
     fn the_built_in_templates_are_good_and_name_each_pair_once() {
         let templates = built_in();
-        let pairs: Vec<_> =
-            templates.iter().flat_map(|one| one.mechanisms.iter().map(|mechanism| (one.mesh, *mechanism))).collect();
+        let of = |one: &Template| one.mechanisms.clone().into_iter().map(|way| (one.mesh, way, one.needs_cohort_label));
+        let pairs: Vec<_> = templates.iter().flat_map(|one| of(one).collect::<Vec<_>>()).collect();
         let distinct: std::collections::HashSet<_> = pairs.iter().collect();
         assert_eq!(distinct.len(), pairs.len());
-        assert!(pairs.contains(&(Mesh::Linkerd, Mechanism::Weight)));
-        assert!(pairs.contains(&(Mesh::Istio, Mechanism::Request)));
+        assert!(pairs.contains(&(Mesh::Linkerd, Mechanism::Weight, false)));
+        assert!(pairs.contains(&(Mesh::Istio, Mechanism::Request, false)));
     }
 
     #[test]

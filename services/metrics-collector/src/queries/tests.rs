@@ -10,6 +10,7 @@ fn target(hosts: &[&str]) -> MetricsTarget {
         hosts: hosts.iter().map(ToString::to_string).collect(),
         canary_series: "canary".to_owned(),
         control_series: "stable".to_owned(),
+        cohort_label: String::new(),
     }
 }
 
@@ -126,6 +127,7 @@ fn every_built_in_template_fills_to_queries_that_can_be_sent() {
             let target = MetricsTarget {
                 mesh: template.mesh,
                 mechanism: *mechanism,
+                cohort_label: if template.needs_cohort_label { "a/b".to_owned() } else { String::new() },
                 ..target(&["checkout.shop.svc.cluster.local"])
             };
             if let Err(error) = catalog.queries(&target) {
@@ -133,13 +135,51 @@ fn every_built_in_template_fills_to_queries_that_can_be_sent() {
             }
         }
     }
-    let unnamed = MetricsTarget {
+}
+
+#[test]
+fn pods_are_told_apart_by_the_label_that_prometheus_makes_of_the_targets_key() {
+    let catalog = Catalog::built_in();
+    let target = |mesh, key: &str| MetricsTarget {
+        mesh,
         mechanism: Mechanism::Instance,
         control_series: String::new(),
+        cohort_label: key.to_owned(),
         ..target(&["checkout.shop.svc.cluster.local"])
     };
-    let queries = catalog.queries(&unnamed).expect("pods without the label are the control");
-    assert!(queries.traffic.contains("meshward_io_cohort=\"\""), "{}", queries.traffic);
-    let linkerd = MetricsTarget { mesh: Mesh::Linkerd, ..unnamed };
-    assert!(matches!(catalog.queries(&linkerd), Err(QueryError::Target { field: "control_series", .. })));
+    for (mesh, key, label) in [
+        (Mesh::Istio, "meshward.io/cohort-0123abcdef", "meshward_io_cohort_0123abcdef"),
+        (Mesh::Istio, "a.b/c.d_E-1", "a_b_c_d_E_1"),
+        (Mesh::Istio, "", "meshward_io_cohort"),
+        (Mesh::Linkerd, "meshward.io/cohort-01234567", "meshward_io_cohort_01234567"),
+    ] {
+        let queries = catalog.queries(&target(mesh, key)).expect("pods without the label are the control");
+        for query in queries.texts() {
+            for part in [format!(",{label}=\"canary\""), format!(",{label}=\"\"")] {
+                assert!(query.contains(&part), "{mesh:?} {key}: {part} in {query}");
+            }
+            assert!(!query.contains("COHORT_LABEL"), "{query}");
+        }
+    }
+    let by_server = catalog.queries(&target(Mesh::Linkerd, ""));
+    assert!(matches!(by_server, Err(QueryError::Target { field: "control_series", .. })), "{by_server:?}");
+    let long = "a".repeat(318);
+    for key in ["7/cohort", "a=\"b\"", "a b", "ü", "a\"} or up{b=\"", &long] {
+        let refused = catalog.queries(&target(Mesh::Istio, key));
+        assert!(matches!(refused, Err(QueryError::Target { field: "cohort_label", .. })), "{key}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_operators_template_comes_first_also_where_a_target_names_a_label() {
+    let file = "templates:\n- mesh: istio\n  mechanisms: [instance]\n  by_arm:\n    control_without_label: true\n    requests: \
+                'a{track=\"$SERIES\"}'\n    errors: 'b{track=\"$SERIES\"}'\n    latency: 'c{track=\"$SERIES\"}'\n    \
+                latency_unit: s\n";
+    let target = MetricsTarget {
+        mechanism: Mechanism::Instance,
+        cohort_label: "meshward.io/cohort-1".to_owned(),
+        ..target(&["checkout.shop.svc.cluster.local"])
+    };
+    let queries = Catalog::with(file).expect("good templates").queries(&target).expect("a good target");
+    assert!(queries.traffic.contains("a{track=\"canary\"}"), "{}", queries.traffic);
 }

@@ -89,15 +89,42 @@ fn linkerd_servers(text: &mut String) {
     }
 }
 
-/// Pods with the label are the canary, pods without it the control. What the callers report is left alone.
-fn istio_pods(text: &mut String) {
+/// The pods of the Servers `teller` and `teller-admin`: those with the label went over to the twins and have counted anew
+/// there, beside what they had counted before. Another Server of the same pods is left alone.
+fn linkerd_labelled_pods(text: &mut String) {
+    let canary = "namespace=\"bank\",meshward_io_cohort_0123abcd=\"canary\"";
+    let other = "namespace=\"bank\",meshward_io_cohort_99999999=\"canary\"";
+    for (labels, server, requests, failed) in [
+        (canary, "teller-meshward", 50, 3),
+        (canary, "teller-admin-meshward", 5, 1),
+        (canary, "teller", 0, 0),
+        ("namespace=\"bank\"", "teller", 450, 1),
+        (other, "teller-admin", 45, 0),
+        (canary, "else", 700, 700),
+    ] {
+        let labels = format!("{labels},srv_name=\"{server}\"");
+        steady(text, &format!("request_total{{direction=\"inbound\",{labels}}}"), requests);
+        let response = |class| format!("response_total{{direction=\"inbound\",{labels},classification=\"{class}\"}}");
+        steady(text, &response("success"), requests - failed);
+        steady(text, &response("failure"), failed);
+        steady(text, &format!("inbound_http_authz_deny_total{{{labels}}}"), failed);
+        for edge in ["10", "20", "+Inf"] {
+            let name = format!("response_latency_ms_bucket{{direction=\"inbound\",{labels},le=\"{edge}\"}}");
+            steady(text, &name, requests);
+        }
+    }
+}
+
+/// Pods with the target's label are the canary, pods without it the control, whatever other rollouts call them. What the
+/// callers report is left alone.
+fn istio_pods(text: &mut String, label: &str, service: &str) {
     let counted = |labels: &str| {
         format!(
-            "istio_requests_total{{destination_service_name=\"ledger\",destination_service_namespace=\"bank\",{labels}}}"
+            "istio_requests_total{{destination_service_name=\"{service}\",destination_service_namespace=\"bank\",{labels}}}"
         )
     };
-    let at_server = "reporter=\"destination\"";
-    let canary = "reporter=\"destination\",meshward_io_cohort=\"canary\"";
+    let at_server = "reporter=\"destination\",meshward_io_cohort_9999999999=\"canary\"";
+    let canary = format!("reporter=\"destination\",{label}=\"canary\"");
     steady(text, &counted(&format!("{canary},response_code=\"200\",grpc_response_status=\"0\"")), 100);
     steady(text, &counted(&format!("{canary},response_code=\"200\",grpc_response_status=\"14\"")), 2);
     steady(text, &counted(&format!("{canary},response_code=\"503\",response_flags=\"UF,URX\"")), 2);
@@ -138,7 +165,9 @@ pub fn bank() -> String {
     let mut text = String::new();
     linkerd_backends(&mut text);
     linkerd_servers(&mut text);
-    istio_pods(&mut text);
+    linkerd_labelled_pods(&mut text);
+    istio_pods(&mut text, "meshward_io_cohort_0123456789", "ledger");
+    istio_pods(&mut text, "meshward_io_cohort", "mapped");
     holes(&mut text);
     text.push_str("# EOF\n");
     text
@@ -152,6 +181,16 @@ fn ledger(mesh: Mesh, mechanism: Mechanism, canary: &str, control: &str) -> gate
         hosts: vec!["ledger.bank.svc.cluster.local".to_owned()],
         canary_series: canary.to_owned(),
         control_series: control.to_owned(),
+        cohort_label: String::new(),
+    }
+}
+
+/// Of `services`, whose pods with the label `key` are the canary.
+fn labelled(mesh: Mesh, services: &[&str], key: &str) -> gateway::MetricsTarget {
+    gateway::MetricsTarget {
+        hosts: services.iter().map(|name| format!("{name}.bank.svc.cluster.local")).collect(),
+        cohort_label: key.to_owned(),
+        ..ledger(mesh, Mechanism::Instance, "canary", "")
     }
 }
 
@@ -180,8 +219,28 @@ async fn every_mesh_counts_requests_errors_and_denials_its_own_way() {
             [(3, 0), (-1, -1), (7, 0)],
         ),
         (
+            "Linkerd's pods, several Servers",
+            labelled(
+                Mesh::Linkerd,
+                &["teller", "teller-admin", "teller-meshward", "teller-admin-meshward"],
+                "meshward.io/cohort-0123abcd",
+            ),
+            (20 * 59, 20 * 4),
+            (20 * 496, 20),
+            Some(5.0),
+            [(0, 0), (-1, -1), (4, 1)],
+        ),
+        (
             "Istio's pods",
-            ledger(Mesh::Istio, Mechanism::Instance, "canary", ""),
+            labelled(Mesh::Istio, &["ledger"], "meshward.io/cohort-0123456789"),
+            (20 * 114, 20 * 5),
+            (20 * 900, 0),
+            None,
+            [(2, 0), (1, 0), (9, 0)],
+        ),
+        (
+            "Istio's pods, by a label of the operator's own labelmap",
+            labelled(Mesh::Istio, &["mapped"], ""),
             (20 * 114, 20 * 5),
             (20 * 900, 0),
             None,

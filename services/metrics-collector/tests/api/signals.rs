@@ -143,6 +143,7 @@ impl Place {
             hosts: vec![format!("{service}.bank.svc.cluster.local")],
             canary_series: series(self.canary),
             control_series: series(self.control),
+            cohort_label: String::new(),
         }
     }
 }

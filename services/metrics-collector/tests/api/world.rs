@@ -296,6 +296,7 @@ pub fn target(service: &str) -> gateway::MetricsTarget {
         hosts: vec![format!("{service}.shop.svc.cluster.local")],
         canary_series: "canary".to_owned(),
         control_series: "stable".to_owned(),
+        cohort_label: String::new(),
     }
 }
 

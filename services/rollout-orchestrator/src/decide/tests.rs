@@ -52,6 +52,7 @@ fn deployment() -> Deployment {
                 hosts: vec![],
                 canary_series: "canary".into(),
                 control_series: "stable".into(),
+                cohort_label: String::new(),
             },
         },
         state: State::Pending,

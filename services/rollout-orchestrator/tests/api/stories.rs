@@ -8,7 +8,10 @@ use meshward_proto::rollout::v1::*;
 use meshward_rollout_orchestrator::peers::Outcome;
 use serde_json::json;
 
-use crate::support::{PATIENCE, Service, request, strategy};
+use crate::{
+    support::{PATIENCE, Service, request, strategy},
+    world::plan,
+};
 
 #[tokio::test]
 async fn a_good_version_is_promoted_step_by_step() {
@@ -79,6 +82,17 @@ async fn a_regression_goes_back_and_is_told() {
     let state = service.world.state();
     assert_eq!(state.outcomes, [(id, Outcome::RolledBack)]);
     assert_eq!(state.reasons, ["the judge says Regression"]);
+}
+
+#[tokio::test]
+async fn the_judge_is_asked_where_the_plan_says_that_the_versions_are_counted() {
+    let service = Service::new().await;
+    service.world.state().judge = Box::new(|question| {
+        let is_planned = question.target == plan().metrics_target && !question.target.cohort_label.is_empty();
+        if is_planned { Verdict::Healthy } else { Verdict::Regression }
+    });
+    let id = service.create().await.id;
+    service.until(&id, DeploymentState::Promoted).await;
 }
 
 #[tokio::test]

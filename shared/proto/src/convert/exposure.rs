@@ -129,6 +129,7 @@ impl From<model::MetricsTarget> for gateway::MetricsTarget {
             hosts: target.hosts,
             canary_series: target.canary_series,
             control_series: target.control_series,
+            cohort_label: target.cohort_label,
         }
     }
 }
@@ -149,6 +150,7 @@ impl TryFrom<gateway::MetricsTarget> for model::MetricsTarget {
             hosts: target.hosts,
             canary_series: target.canary_series,
             control_series: target.control_series,
+            cohort_label: target.cohort_label,
         })
     }
 }

@@ -39,6 +39,7 @@ fn the_vocabulary_survives_the_wire() {
         hosts: vec!["a.b.svc.cluster.local".into()],
         canary_series: "canary".into(),
         control_series: "stable".into(),
+        cohort_label: "meshward.io/cohort-1".into(),
     };
     round_trip::<_, types::Target>(target());
     round_trip::<_, gateway::Baseline>(Baseline::of(None));

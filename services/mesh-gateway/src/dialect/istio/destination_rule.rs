@@ -108,6 +108,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
             hosts: measured_hosts(&rule, &ways),
             canary_series: CANARY_SERIES.to_owned(),
             control_series: STABLE_SERIES.to_owned(),
+            cohort_label: String::new(),
         },
     };
     Ok(Planned { plan, related, facts })

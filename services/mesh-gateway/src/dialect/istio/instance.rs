@@ -95,6 +95,7 @@ pub(super) fn plan(question: &Question<'_>, scope: Scope) -> Result<Planned, Uns
             hosts: pods.hosts(),
             canary_series: CANARY.to_owned(),
             control_series: if has_stable_label(shape) { STABLE.to_owned() } else { String::new() },
+            cohort_label: key,
         },
     };
     Ok(plan.into())
@@ -259,8 +260,8 @@ fn not_covered(shape: Shape) -> Vec<String> {
         "Requests on a connection that is open when its pod changes the cohort are governed as before until the proxy \
          has drained it: tens of milliseconds with Istio's own settings, seconds with others.",
         "A pod that is not Ready follows when it is: istiod does not look at its labels before.",
-        "Canary and control are counted apart only if Prometheus takes the label over from the pods, whose key has a \
-         part of its own for each rollout: a labelmap of __meta_kubernetes_pod_label_(meshward_io_cohort)_.+ to $1.",
+        "Canary and control are counted apart only if Prometheus takes over the labels of the pods: a labelmap of \
+         __meta_kubernetes_pod_label_(.+), as in Istio's sample configuration.",
     ];
     if has_stable_label(shape) {
         sentences.push(

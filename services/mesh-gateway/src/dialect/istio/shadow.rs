@@ -64,6 +64,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
             // Values of the label authz_dry_run_result.
             canary_series: "denied".to_owned(),
             control_series: "allowed".to_owned(),
+            cohort_label: String::new(),
         },
     };
     Ok(Planned { facts, ..plan.into() })

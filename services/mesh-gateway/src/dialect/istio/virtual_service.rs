@@ -175,6 +175,7 @@ fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, c
         hosts: governed(question),
         canary_series: canary.to_owned(),
         control_series: control.to_owned(),
+        cohort_label: String::new(),
     }
 }
 

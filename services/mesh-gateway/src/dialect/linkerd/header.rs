@@ -60,6 +60,7 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
             hosts: super::hosts(question, kind),
             canary_series: twin_name(&question.target.name),
             control_series: question.target.name.clone(),
+            cohort_label: String::new(),
         },
     };
     Ok(plan.into())

@@ -56,20 +56,25 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
     Ok(Planned { plan, related: around.related, facts: Value::Null })
 }
 
-/// Linkerd's inbound series carry the name of the Server; of several Servers no one name is the canary's.
+/// Linkerd's inbound series carry the name of the Server. Of several Servers no one name is the canary's: these, and
+/// their twins, are told apart by the label of the pods, if Prometheus takes it over.
 fn metrics_target(question: &Question<'_>, servers: &[String]) -> MetricsTarget {
-    let series = |of: &dyn Fn(&str) -> String| match servers {
-        [server] => of(server),
-        _ => String::new(),
+    let target = question.target;
+    // A Server has no host; its series are found by namespace and name.
+    let host = |name: &str| format!("{name}.{}.svc.cluster.local", target.namespace);
+    let twins = servers.iter().filter(|_| servers.len() > 1).map(|name| twin_name(name));
+    let (canary_series, control_series, cohort_label) = match servers {
+        [server] => (twin_name(server), server.clone(), String::new()),
+        _ => (crate::dialect::CANARY.to_owned(), String::new(), cohort_key(target)),
     };
     MetricsTarget {
-        mesh: question.target.mesh,
+        mesh: target.mesh,
         mechanism: Mechanism::Instance,
-        cluster: question.target.cluster.clone(),
-        // A Server has no host; its series are found by namespace and name.
-        hosts: servers.iter().map(|name| format!("{name}.{}.svc.cluster.local", question.target.namespace)).collect(),
-        canary_series: series(&|name| twin_name(name)),
-        control_series: series(&|name| name.to_owned()),
+        cluster: target.cluster.clone(),
+        hosts: servers.iter().cloned().chain(twins).map(|name| host(&name)).collect(),
+        canary_series,
+        control_series,
+        cohort_label,
     }
 }
 

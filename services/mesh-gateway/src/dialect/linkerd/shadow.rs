@@ -108,6 +108,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
             hosts: Vec::new(),
             canary_series: String::new(),
             control_series: String::new(),
+            cohort_label: String::new(),
         },
     };
     Ok(Planned { plan, related, facts })

@@ -52,6 +52,7 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
             hosts: super::hosts(question, kind),
             canary_series,
             control_series,
+            cohort_label: String::new(),
         },
     };
     Ok(plan.into())

@@ -33,7 +33,7 @@ impl Collector {
             return Err(InvalidTemplates::Form(problem).into());
         }
         let templates = templates::parse(text)?;
-        let used = templates.iter().position(|one| one.serves(target.mesh, target.mechanism));
+        let used = templates.iter().position(|one| one.serves(target));
         let collector = Self { catalog: Arc::new(Catalog::of(templates.clone())), ..self.clone() };
         let preflight = collector.check(target, now).await.map_err(of_templates)?;
         let Some(index) = used else { return Ok(preflight) };

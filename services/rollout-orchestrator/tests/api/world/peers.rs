@@ -157,6 +157,7 @@ pub fn plan() -> ExposurePlan {
             hosts: vec!["checkout.shop.svc.cluster.local".into()],
             canary_series: "canary".into(),
             control_series: "control".into(),
+            cohort_label: "meshward.io/cohort-1".into(),
         },
     }
 }

@@ -100,6 +100,23 @@ fn a_second_server_has_its_authorizations_before_it_has_pods() {
 }
 
 #[test]
+fn of_several_servers_the_pods_label_tells_what_is_the_canarys() {
+    let chosen = |by: &str| {
+        let client = json!({"unauthenticated": by == "everybody", "networks": [{"cidr": "10.0.0.0/8"}]});
+        let server = json!({"selector": {"matchLabels": {"team": "shop"}}});
+        policy("v1beta1", "ServerAuthorization", "callers", &json!({"server": server, "client": client}))
+    };
+    let servers = [("web", 8080), ("web-admin", 9090)].map(|(name, port)| labelled(server(name, port, "deny")));
+    let case = Case::new(Some(chosen("network")), chosen("everybody")).among(servers).among(pods(4));
+    let answer = case.ask().unwrap();
+    let (plan, metrics) = (&answer.planned.plan, &answer.planned.plan.metrics_target);
+    let host = |name: &str| format!("{name}.shop.svc.cluster.local");
+    assert_eq!(metrics.hosts, ["web", "web-admin", "web-meshward", "web-admin-meshward"].map(host));
+    assert_eq!((&*metrics.canary_series, &*metrics.control_series), ("canary", ""));
+    assert_eq!(metrics.cohort_label, plan.steps[0].cohorts[0].label_key);
+}
+
+#[test]
 fn the_two_servers_share_the_pods_without_a_rest() {
     let answer = by_pods();
     let key = twins::cohort_key(&answer.target);
