@@ -310,7 +310,8 @@ mod tests {
     #[test]
     fn the_built_in_templates_are_good_and_name_each_pair_once() {
         let templates = built_in();
-        let of = |one: &Template| one.mechanisms.clone().into_iter().map(|way| (one.mesh, way, one.needs_cohort_label));
+        let of =
+            |one: &Template| one.mechanisms.clone().into_iter().map(move |way| (one.mesh, way, one.needs_cohort_label));
         let pairs: Vec<_> = templates.iter().flat_map(|one| of(one).collect::<Vec<_>>()).collect();
         let distinct: std::collections::HashSet<_> = pairs.iter().collect();
         assert_eq!(distinct.len(), pairs.len());
