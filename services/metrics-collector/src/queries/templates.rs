@@ -310,9 +310,10 @@ mod tests {
     #[test]
     fn the_built_in_templates_are_good_and_name_each_pair_once() {
         let templates = built_in();
-        let of =
-            |one: &Template| one.mechanisms.clone().into_iter().map(move |way| (one.mesh, way, one.needs_cohort_label));
-        let pairs: Vec<_> = templates.iter().flat_map(|one| of(one).collect::<Vec<_>>()).collect();
+        let mut pairs = Vec::new();
+        for one in &templates {
+            pairs.extend(one.mechanisms.iter().map(|mechanism| (one.mesh, *mechanism, one.needs_cohort_label)));
+        }
         let distinct: std::collections::HashSet<_> = pairs.iter().collect();
         assert_eq!(distinct.len(), pairs.len());
         assert!(pairs.contains(&(Mesh::Linkerd, Mechanism::Weight, false)));
