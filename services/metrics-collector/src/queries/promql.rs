@@ -1,5 +1,6 @@
 //! Checks a query before it is sent: whether it is PromQL, of the right type, and what the reader can use.
 
+pub mod refusal;
 pub mod selectors;
 
 use promql_parser::{

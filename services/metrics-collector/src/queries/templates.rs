@@ -72,6 +72,18 @@ impl Template {
         self.each(|by_arm| ("latency", &by_arm.latency), |layout| ("latency", &layout.latency))
     }
 
+    /// The queries for errors that are asked for by themselves.
+    #[must_use]
+    pub fn errors(&self) -> Vec<(String, &str)> {
+        self.by_arm.iter().map(|by_arm| ("by_arm.errors".to_owned(), by_arm.errors.as_str())).collect()
+    }
+
+    /// The queries for what else is counted.
+    #[must_use]
+    pub fn others(&self) -> Vec<(String, &str)> {
+        self.failures.counted().map(|(kind, query)| (format!("failures.{}", super::mark_of(kind)), query)).collect()
+    }
+
     fn each<'a>(
         &'a self,
         of_arm: fn(&'a ByArm) -> (&'static str, &'a String),

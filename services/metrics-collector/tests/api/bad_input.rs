@@ -115,6 +115,34 @@ fn rows() -> Vec<(Ask, &'static str, &'static str)> {
             "target.hosts",
             "their query has ",
         ),
+        // What only this Prometheus can tell, because it is too old for it, or when it evaluates it.
+        (
+            requests(&format!("sort_by_label({REQUESTS}, \"version\")")),
+            by_requests,
+            "line 1, column 1: parse error: unknown function with name \"sort_by_label\"",
+        ),
+        (
+            Ask::Check(
+                template(REQUESTS)
+                    .replace("shop_failed_total", "up or mad_over_time(shop_failed_total")
+                    .replace("\"$SERVICES\"}'\n    latency:", "\"$SERVICES\"}[1m])'\n    latency:"),
+            ),
+            "templates[0].by_arm.errors",
+            "line 1, column 7: parse error: unknown function with name \"mad_over_time\"",
+        ),
+        (
+            latency(&format!("label_replace({LATENCY}, \"version\", \"$1\", \"version\", \"(\")")),
+            by_latency,
+            "line 1, column 1: execution: invalid regular expression in label_replace()",
+        ),
+        (
+            Ask::Check(
+                template(REQUESTS)
+                    + "  failures:\n    denials: 'up or\n\n      sort_by_label(a{b=\"$SERIES\"}, \"b\")'\n",
+            ),
+            "templates[0].failures.denials",
+            "line 2, column 1: parse error: unknown function",
+        ),
         (Ask::Check("#".repeat(16 * 1024 + 1)), "templates", "have 16385 bytes, 16384 are allowed"),
         (Ask::Check("templates: [{".to_owned()), "templates", ""),
         (

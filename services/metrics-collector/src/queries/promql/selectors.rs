@@ -92,6 +92,11 @@ impl<'a> Words<'a> {
     }
 }
 
+/// The byte at which a name first stands, outside of strings.
+pub(super) fn first_word(query: &str, name: &str) -> Option<usize> {
+    Words::of(query).after(0, name).map(|word| word.byte)
+}
+
 /// Where a range begins that is longer than [`LONGEST_RANGE_S`].
 pub(super) fn too_long_range(query: &str, brackets: &Brackets) -> Option<usize> {
     let is_long = |byte: &usize| {
