@@ -17,7 +17,7 @@ use crate::{
     apply::{self, Outcome},
     cluster::{Cluster, ClusterError, Mode},
     clusters::{ClusterState, Clusters, Member},
-    dialect::{self, Need, Planned, Question},
+    dialect::{self, Audience, Need, Planned, Question},
     drift::{self, Drifts},
     error::Error,
     instances::{self, Instance, NoPage, Wanted},
@@ -71,6 +71,21 @@ impl Gateway {
         weights: &[Weight],
         wanted: Option<Mechanism>,
     ) -> Result<(ExposurePlan, Baseline), Error> {
+        self.plan_for(&Audience::default(), target, canary, weights, wanted).await
+    }
+
+    /// The same for a certain audience.
+    ///
+    /// # Errors
+    /// As [`Gateway::plan`].
+    pub async fn plan_for(
+        &self,
+        audience: &Audience,
+        target: &Target,
+        canary: &Value,
+        weights: &[Weight],
+        wanted: Option<Mechanism>,
+    ) -> Result<(ExposurePlan, Baseline), Error> {
         let cluster = &*self.cluster(&target.cluster)?;
         let dialect = dialect::of(target.mesh);
         let live = cluster.get(target).await.map_err(|error| match (&error, dialect.instead(target, canary)) {
@@ -82,7 +97,7 @@ impl Gateway {
             return Err(Error::Busy { object: target.to_string(), deployment: marks.deployment });
         }
         let canary = &dialect.stored(target, canary);
-        let question = Question { target, baseline: &baseline, canary, weights, wanted, neighbours: &[] };
+        let question = Question { target, baseline: &baseline, canary, weights, wanted, audience, neighbours: &[] };
         let mut neighbours = neighbours(cluster, &dialect.needs(&question)).await?;
         for _ in 0..ROUNDS {
             let Planned { plan, related, facts } = dialect.plan(&Question { neighbours: &neighbours, ..question })?;
@@ -349,17 +364,10 @@ async fn newest<'a>(cluster: &dyn Cluster, need: &'a Need) -> Result<(&'a str, V
 
 /// The pods that the intent divides, as they stand now; `None` if it divides none.
 async fn cohorts(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Option<proof::Cohorts>, Error> {
-    // Of no other mechanism are the steps asked: the way back may be from one that has none at this weight.
-    if intent.mechanism != Mechanism::Instance {
-        return Ok(None);
+    match dialect::of(intent.target.mesh).divided(intent) {
+        None => Ok(None),
+        Some(divided) => Ok(Some(apply::read_cohorts(cluster, &divided).await?)),
     }
-    let phases = dialect::of(intent.target.mesh).render(intent)?;
-    let divided = phases.into_iter().find_map(|phase| match phase {
-        dialect::Phase::Pods(cohorts) => Some(cohorts),
-        dialect::Phase::Objects(_) => None,
-    });
-    let Some(divided) = divided else { return Ok(None) };
-    Ok(Some(apply::read_cohorts(cluster, &divided).await?))
 }
 
 /// What the control plane is held against.

@@ -4,6 +4,8 @@
 //! A dialect decides everything about *what* is written and nothing about *how*: it reads no cluster, has no clock and
 //! no state, so that the plan that a person approves and the objects that are written later come from one function.
 
+mod audience;
+mod callers;
 mod capabilities;
 mod direct;
 mod istio;
@@ -15,6 +17,7 @@ use std::collections::BTreeMap;
 use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Mechanism, Mesh, RelatedBaseline, Target, Weight};
 use serde_json::Value;
 
+pub use audience::{Audience, HeaderMatch, HeaderValue};
 pub use capabilities::{Capability, capabilities, table};
 pub use istio::Istio;
 pub(crate) use istio::{effective_policy, qualified};
@@ -33,6 +36,8 @@ pub struct Question<'a> {
     pub weights: &'a [Weight],
     /// The mechanism that was asked for; `None` = the best one.
     pub wanted: Option<Mechanism>,
+    /// To whom the canary is given, if that was said.
+    pub audience: &'a Audience,
     /// The other objects of the cluster that [`Dialect::needs`] asked for, each with `apiVersion` and `kind`.
     pub neighbours: &'a [Value],
 }
@@ -232,6 +237,12 @@ pub trait Dialect: Send + Sync {
 
     /// What an object of such a kind demands of new pods, as it stands in the cluster; `None` = nothing.
     fn newcomers(&self, _: &Target, _live: &Value) -> Option<Newcomers> {
+        None
+    }
+
+    /// The pods whose labels decide at this step which version governs them; of each of them it is then asked whether it
+    /// has the version of its label. `None` = no labels decide.
+    fn divided(&self, _: &ExposureIntent) -> Option<PodCohorts> {
         None
     }
 

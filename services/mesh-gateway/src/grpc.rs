@@ -71,9 +71,11 @@ fn phase(number: i32) -> Result<u32, Status> {
 #[tonic::async_trait]
 impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
     async fn plan_exposure(&self, request: Request<pb::PlanExposureRequest>) -> Reply<pb::PlanExposureResponse> {
-        let convert::Plan { target, canary, weights, wanted } = convert::plan(request.get_ref()).map_err(status)?;
+        let plan = convert::plan(request.get_ref()).map_err(status)?;
+        let convert::Plan { target, canary, weights, wanted, audience } = plan;
         require(&request, Role::Viewer, &target.namespace)?;
-        let (plan, baseline) = self.gateway.plan(&target, &canary, &weights, wanted).await.map_err(status)?;
+        let (plan, baseline) =
+            self.gateway.plan_for(&audience, &target, &canary, &weights, wanted).await.map_err(status)?;
         Ok(Response::new(pb::PlanExposureResponse { plan: Some(plan.into()), baseline: Some(baseline.into()) }))
     }
 

@@ -6,6 +6,8 @@
 
 #[path = "cluster/alone.rs"]
 mod alone;
+#[path = "cluster/audiences.rs"]
+mod audiences;
 #[path = "cluster/authorization.rs"]
 mod authorization;
 #[path = "cluster/caches.rs"]
@@ -138,10 +140,13 @@ async fn new_pods_without_an_admission_policy() {
 
 /// On a stack of its own, since its services are called.
 #[tokio::test(flavor = "multi_thread")]
-async fn destination_rules_on_a_real_control_plane() {
+async fn callers_and_their_requests_on_a_real_control_plane() {
     let _alone = ALONE.lock().await;
     let services = destination_rule::Services::start().await;
     let world = World::start_before(services.addresses()).await;
+    audiences::a_header_or_a_cookie_chooses_the_version(&world).await;
+    audiences::each_calling_pod_is_governed_by_one_version(&world).await;
+    audiences::a_copy_serves_the_namespaces_that_it_is_shown_to(&world).await;
     destination_rule::exposed_step_by_step_under_load(&world).await;
     destination_rule::a_limit_that_is_removed_and_a_host_without_routes(&world, &services).await;
     destination_rule::a_rule_that_is_new_and_then_goes(&world, &services).await;

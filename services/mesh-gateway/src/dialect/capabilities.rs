@@ -77,7 +77,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::dialect::Question;
+    use crate::dialect::{Audience, HeaderMatch, HeaderValue, Question};
 
     /// Two versions of a kind that every mechanism which the kind has can expose.
     fn versions(kind: &str) -> [Value; 2] {
@@ -120,21 +120,29 @@ mod tests {
             name: text(&canary["metadata"]["name"]),
         };
         let weight = if wanted == Some(Mechanism::None) { 10_000 } else { 1000 };
+        let header = (row.mesh == Mesh::Istio && wanted == Some(Mechanism::Header)).then(|| HeaderMatch {
+            name: "x-beta".to_owned(),
+            is_cookie: false,
+            value: HeaderValue::Any,
+        });
+        let audience = Audience { header, namespaces: Vec::new() };
         let question = Question {
             target: &target,
             baseline: &Baseline::of(Some(stable.clone())),
             canary,
             weights: &[Weight::from_basis_points(weight).unwrap()],
             wanted,
+            audience: &audience,
             neighbours,
         };
         of(row.mesh).plan(&question).ok().map(|planned| planned.plan.mechanism)
     }
 
-    /// What stands around them: two pods.
+    /// What stands around them: two pods, and a namespace of callers.
     fn neighbours() -> Vec<Value> {
         let pod = |name| json!({"kind": "Pod", "metadata": {"name": name, "namespace": "n", "labels": {"app": "x"}}});
-        ["x-0", "x-1"].map(pod).into()
+        let callers = json!({"kind": "Namespace", "metadata": {"name": "m", "labels": {"istio-injection": "enabled"}}});
+        ["x-0", "x-1"].map(pod).into_iter().chain([callers]).collect()
     }
 
     #[test]
@@ -160,7 +168,7 @@ mod tests {
         let table = table();
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines[0], "| kind | REQUEST | WEIGHT | SUBSET | INSTANCE | NAMESPACE | HEADER | SHADOW | NONE |");
-        assert_eq!(lines[2], "| VirtualService.networking.istio.io | 1 | 2 |  |  |  |  |  | 3 |");
+        assert_eq!(lines[2], "| VirtualService.networking.istio.io | 1 | 2 |  | 4 | 3 | 5 |  | 6 |");
         assert!(lines.contains(&"| DestinationRule.networking.istio.io |  |  | 1 |  |  |  |  | 2 |"), "{table}");
         assert!(lines.contains(&"| AuthorizationPolicy.security.istio.io | 1 |  |  | 2 |  |  | 3 | 4 |"), "{table}");
         assert!(lines.contains(&"| Telemetry.telemetry.istio.io |  |  |  | 1 |  |  |  | 2 |"), "{table}");

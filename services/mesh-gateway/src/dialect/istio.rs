@@ -2,6 +2,7 @@
 //! put in place all at once.
 
 mod authorization_policy;
+mod callers;
 mod cohort;
 mod destination_rule;
 mod instance;
@@ -9,12 +10,14 @@ mod refused;
 mod shadow;
 mod virtual_service;
 
-use meshward_model::{ExposureIntent, Mechanism, Mesh, Target};
+use meshward_model::{ExposureIntent, Mechanism, Mesh, Target, Weight};
 use serde_json::{Map, Value};
 
 use super::{
-    Capability, Dialect, Need, Newcomers, Phase, Planned, Question, Unsupported, capabilities::mechanism_name, direct,
+    Capability, Desired, Dialect, Need, Newcomers, Phase, Planned, PodCohorts, Question, Unsupported, Wanted,
+    capabilities::mechanism_name, direct, steps,
 };
+use crate::object;
 
 pub use cohort::Cohort;
 pub(crate) use destination_rule::effective_policy;
@@ -70,16 +73,19 @@ impl Kind {
     /// How it can be exposed, best first; besides all at once.
     fn mechanisms(self) -> &'static [Mechanism] {
         match self {
-            Self::VirtualService => &[Mechanism::Request, Mechanism::Weight],
+            Self::VirtualService => {
+                &[Mechanism::Request, Mechanism::Weight, Mechanism::Namespace, Mechanism::Instance, Mechanism::Header]
+            }
             Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance, Mechanism::Shadow],
             Self::Scoped(_) => &[Mechanism::Instance],
             Self::DestinationRule => &[Mechanism::Subset],
         }
     }
 
-    /// Refuses a mechanism that is not one of the kind's.
-    fn check_wanted(self, wanted: Option<Mechanism>) -> Result<(), Unsupported> {
-        match wanted.filter(|wanted| !self.mechanisms().contains(wanted)) {
+    /// Refuses a mechanism that is not one of the kind's, also one that the audience asks for.
+    fn check_wanted(self, question: &Question<'_>) -> Result<(), Unsupported> {
+        let of_audience = question.audience.header.as_ref().map(|_| Mechanism::Header);
+        match question.wanted.or(of_audience).filter(|wanted| !self.mechanisms().contains(wanted)) {
             None => Ok(()),
             Some(other) => {
                 let names: Vec<_> = self.mechanisms().iter().map(|mechanism| mechanism_name(*mechanism)).collect();
@@ -127,9 +133,7 @@ impl Dialect for Istio {
             }
             Some(Kind::Scoped(scope)) => instance::needs(question, scope),
             Some(Kind::DestinationRule) => destination_rule::needs(question.target),
-            Some(Kind::VirtualService) if question.baseline.object.is_some() => {
-                vec![Need::all(&question.target.api_version, "VirtualService")]
-            }
+            Some(Kind::VirtualService) if question.baseline.object.is_some() => virtual_service::needs(question),
             _ => Vec::new(),
         }
     }
@@ -139,8 +143,8 @@ impl Dialect for Istio {
         match (question.wanted, Kind::of_target(question.target)) {
             (Some(Mechanism::None), _) => all_at_once(),
             (None, _) if direct::is_all_at_once(question) => all_at_once(),
-            (wanted, Some(kind)) => {
-                kind.check_wanted(wanted)?;
+            (_, Some(kind)) => {
+                kind.check_wanted(question)?;
                 match kind {
                     Kind::VirtualService => virtual_service::plan(question),
                     Kind::AuthorizationPolicy => plan_authorization(question),
@@ -157,7 +161,7 @@ impl Dialect for Istio {
             (Mechanism::None, _) => direct::render(intent),
             (_, Some(Kind::VirtualService)) => virtual_service::render(intent),
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::render(intent),
-            (Mechanism::Instance, _) => instance::render(intent),
+            (Mechanism::Instance, Some(Kind::Scoped(_) | Kind::AuthorizationPolicy)) => instance::render(intent),
             (Mechanism::Subset, Some(Kind::DestinationRule)) => destination_rule::render(intent),
             (Mechanism::Shadow, _) => shadow::render(intent),
             (mechanism, _) => Err(Unsupported::new(
@@ -170,7 +174,10 @@ impl Dialect for Istio {
     fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
         Ok(match (intent.mechanism, Kind::of_target(&intent.target)) {
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::undo(intent),
-            (Mechanism::Instance, _) => return instance::undo(intent),
+            (_, Some(Kind::VirtualService)) => virtual_service::undo(intent),
+            (Mechanism::Instance, Some(Kind::Scoped(_) | Kind::AuthorizationPolicy)) => {
+                return instance::undo(intent);
+            }
             (Mechanism::Subset, _) => destination_rule::undo(intent),
             (Mechanism::Shadow, _) => shadow::undo(intent),
             _ => direct::undo(intent),
@@ -182,9 +189,24 @@ impl Dialect for Istio {
     }
 
     fn older(&self, intent: &ExposureIntent, target: &Target) -> Vec<Value> {
-        match intent.mechanism {
-            Mechanism::Subset => destination_rule::older(intent, target),
+        match (intent.mechanism, Kind::of_target(&intent.target)) {
+            (Mechanism::Subset, _) => destination_rule::older(intent, target),
+            (_, Some(Kind::VirtualService)) => virtual_service::older(intent, target),
             _ => Vec::new(),
+        }
+    }
+
+    fn divided(&self, intent: &ExposureIntent) -> Option<PodCohorts> {
+        if intent.mechanism != Mechanism::Instance {
+            return None;
+        }
+        match Kind::of_target(&intent.target)? {
+            Kind::AuthorizationPolicy | Kind::Scoped(_) => instance::divided(intent),
+            // Before and at the end one version is everybody's, and not only these pods' proxies must have it.
+            Kind::VirtualService | Kind::DestinationRule => {
+                let is_shared = ![Weight::ZERO, Weight::FULL].contains(&intent.weight);
+                is_shared.then(|| callers::divided(intent, Some(intent.weight)))
+            }
         }
     }
 }
@@ -207,6 +229,29 @@ fn plan_authorization(question: &Question<'_>) -> Result<Planned, Unsupported> {
             })
         }),
     }
+}
+
+/// A helper that says what a version says, or a part of it. Of the version's labels and annotations it has those that
+/// Istio itself reads (e.g. `istio.io/rev`): others belong to who manages the object, and would make the helper theirs.
+fn copy_of(helper: &Target, version: &Value, spec: Value) -> Desired {
+    let mut object = steps::with_spec(helper, spec);
+    for field in ["labels", "annotations"] {
+        let map = of_istio(version, field);
+        if !map.is_empty() {
+            object["metadata"][field] = map.into();
+        }
+    }
+    Desired { target: helper.clone(), wanted: Wanted::Helper(object) }
+}
+
+fn of_istio(object: &Value, field: &str) -> Map<String, Value> {
+    let map = object::metadata_map(object, field).into_iter().flatten();
+    let is_istios = |key: &str| key.split_once('/').is_some_and(|(domain, _)| is_istio_domain(domain));
+    map.filter(|(key, _)| is_istios(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn is_istio_domain(domain: &str) -> bool {
+    domain == "istio.io" || domain.ends_with(".istio.io")
 }
 
 /// The neighbours of a kind.

@@ -31,7 +31,9 @@ mod weight;
 use meshward_model::{ExposureIntent, Mechanism, Mesh, Target};
 use serde_json::Value;
 
-use super::{Capability, Dialect, Need, Phase, Planned, Question, Unsupported, capabilities::mechanism_name, direct};
+use super::{
+    Capability, Dialect, Need, Phase, Planned, PodCohorts, Question, Unsupported, capabilities::mechanism_name, direct,
+};
 use kind::{KINDS, Kind};
 use route::Place;
 
@@ -128,6 +130,18 @@ fn plan_asked(question: &Question<'_>, kind: Kind, wanted: Mechanism) -> Result<
     ))
 }
 
+/// A match by a header that is named would lose against a longer path of the live version.
+fn check_audience(question: &Question<'_>) -> Result<(), Unsupported> {
+    match &question.audience.header {
+        None => Ok(()),
+        Some(_) => Err(Unsupported::new(
+            "of Linkerd's routes the one with the longer path wins, whatever headers it asks for, so requests with a \
+             header of your own are no cohort",
+            "leave audience.header out: HEADER goes by the ids of traces",
+        )),
+    }
+}
+
 /// A kind has several versions, and none is converted into another: what the older one has no field for is left out
 /// when the object is read in it, and lost when it is written.
 fn check_version(question: &Question<'_>) -> Result<(), Unsupported> {
@@ -191,6 +205,7 @@ impl Dialect for Linkerd {
     fn plan(&self, question: &Question<'_>) -> Result<Planned, Unsupported> {
         let kind = Kind::of_target(question.target).ok_or_else(|| unknown_kind(question))?;
         check_version(question)?;
+        check_audience(question)?;
         if kind.is_route() && !question.canary.is_null() {
             route::check_in_force(question, kind)?;
         }
@@ -225,6 +240,10 @@ impl Dialect for Linkerd {
             Mechanism::Shadow => shadow::undo(intent),
             _ => direct::undo(intent),
         })
+    }
+
+    fn divided(&self, intent: &ExposureIntent) -> Option<PodCohorts> {
+        (intent.mechanism == Mechanism::Instance).then(|| instance::divided(intent))?
     }
 
     fn stored(&self, target: &Target, object: &Value) -> Value {

@@ -1,5 +1,7 @@
 //! Requests to domain values, for what the shared conversions do not cover.
 
+mod audience;
+
 use std::time::Duration;
 
 use meshward_model::{AppliedObject, ExposureIntent, Mechanism, Target, Weight};
@@ -8,9 +10,11 @@ use serde_json::Value;
 use tonic::metadata::MetadataMap;
 
 use crate::{
+    dialect::Audience,
     instances::{Instance, Wanted},
     proof::Patience,
 };
+use audience::audience;
 
 /// Steps that a plan may have.
 const MOST_STEPS: usize = 100;
@@ -27,13 +31,16 @@ pub(super) struct Plan {
     pub(super) canary: Value,
     pub(super) weights: Vec<Weight>,
     pub(super) wanted: Option<Mechanism>,
+    pub(super) audience: Audience,
 }
 
 pub(super) fn plan(request: &pb::PlanExposureRequest) -> Result<Plan, ConvertError> {
     let target = target(request.target.as_ref())?;
     let canary = canary(request.canary_absent, &request.canary_json)?;
     check_canary(&canary, &target)?;
-    Ok(Plan { target, canary, weights: weights(&request.weights_bp)?, wanted: request.mechanism().to_model() })
+    let audience = audience(request.audience.as_ref()).map_err(|error| error.within("audience"))?;
+    let weights = weights(&request.weights_bp)?;
+    Ok(Plan { target, canary, weights, wanted: request.mechanism().to_model(), audience })
 }
 
 /// A version that is there is an object of the target.

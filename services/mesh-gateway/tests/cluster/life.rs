@@ -95,8 +95,8 @@ impl<'a> Life<'a> {
 
     async fn plan(&self, weights: &[i64]) -> Baseline {
         let weights: Vec<_> = weights.iter().map(|bp| Weight::from_basis_points(*bp).expect("a weight")).collect();
-        let Way { name, target, canary, mechanism, .. } = self.way;
-        let planned = self.gateway.plan(target, canary, &weights, Some(*mechanism)).await;
+        let Way { name, target, canary, mechanism, audience, .. } = self.way;
+        let planned = self.gateway.plan_for(audience, target, canary, &weights, Some(*mechanism)).await;
         planned.unwrap_or_else(|error| panic!("{name} by {mechanism:?}: {error}")).1
     }
 

@@ -1,6 +1,6 @@
 //! The ways that a deployment can go: for each adapter and mechanism what stands there, what shall, and what is around.
 
-use meshward_mesh_gateway::dialect;
+use meshward_mesh_gateway::dialect::{self, Audience, HeaderMatch, HeaderValue};
 use meshward_model::{Mechanism, Target};
 use serde_json::{Value, json};
 
@@ -26,6 +26,8 @@ pub struct Way {
     pub theirs: Value,
     /// Pods that come later are labelled meanwhile.
     pub labels_newcomers: bool,
+    /// To whom the canary is given.
+    pub audience: Audience,
     /// What else must be there.
     pub around: Vec<Value>,
 }
@@ -44,6 +46,7 @@ impl Way {
             theirs: canary.clone(),
             canary,
             labels_newcomers: false,
+            audience: Audience::default(),
             around: Vec::new(),
         }
     }
@@ -51,6 +54,10 @@ impl Way {
     /// A way to the absence of the object.
     fn removed(name: &'static str, mechanism: Mechanism, before: Value, theirs: Value) -> Self {
         Self { theirs, ..Self::new(name, mechanism, before, Value::Null) }
+    }
+
+    fn given_to(self, audience: Audience) -> Self {
+        Self { audience, ..self }
     }
 
     fn among(mut self, around: impl IntoIterator<Item = Value>) -> Self {
@@ -103,10 +110,20 @@ fn routes() -> Vec<Way> {
     let before = virtual_service("a", &json!({"timeout": "1s"}));
     let canary = virtual_service("b", &json!({"retries": {"attempts": 2}}));
     let (a, b) = (virtual_service("a", &json!({})), virtual_service("b", &json!({})));
+    let header = HeaderMatch { name: "x-beta".into(), is_cookie: false, value: HeaderValue::Any };
+    let way = |mechanism| Way::new("Istio VirtualService", mechanism, before.clone(), canary.clone());
     vec![
-        Way::new("Istio VirtualService", Mechanism::Request, before, canary),
+        way(Mechanism::Request),
         Way::new("Istio VirtualService", Mechanism::Weight, a, b),
+        way(Mechanism::Header).given_to(Audience { header: Some(header), ..Audience::default() }),
+        way(Mechanism::Namespace).given_to(callers_named()),
+        way(Mechanism::Instance),
     ]
+}
+
+/// Which namespaces call.
+fn callers_named() -> Audience {
+    Audience { namespaces: CALLERS.map(str::to_owned).into(), ..Audience::default() }
 }
 
 fn policy(name: &str, action: &str, methods: &[&str]) -> Value {

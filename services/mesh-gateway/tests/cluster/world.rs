@@ -208,7 +208,18 @@ impl Gateway {
         canary: &Value,
         weights: &[i32],
     ) -> Result<(pb::ExposurePlan, pb::Baseline), Status> {
+        self.plan_for(None, mechanism, canary, weights).await
+    }
+
+    pub async fn plan_for(
+        &self,
+        audience: Option<pb::Audience>,
+        mechanism: types::Mechanism,
+        canary: &Value,
+        weights: &[i32],
+    ) -> Result<(pb::ExposurePlan, pb::Baseline), Status> {
         let request = self.request(pb::PlanExposureRequest {
+            audience,
             target: Some(target(canary)),
             canary_json: if is_removal(canary) { String::new() } else { canary.to_string() },
             canary_absent: is_removal(canary),

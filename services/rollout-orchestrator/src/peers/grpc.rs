@@ -175,6 +175,7 @@ impl Mesh for Peer {
             canary_absent: false,
             weights_bp: weights.iter().map(|weight| weight.basis_points().into()).collect(),
             mechanism: mechanism.map_or(types::Mechanism::Unspecified, Into::into).into(),
+            audience: None,
         };
         let request = self.request(message, DEADLINE)?;
         let answer = self.answer(self.gateway().plan_exposure(request)).await?;

@@ -159,7 +159,7 @@ fn check_versions(stable: &Value, canary: &Value, namespace: &str) -> Result<Str
 }
 
 /// The namespaces that an object is shown to; `None` = all.
-fn shown_to(spec: &Value, namespace: &str) -> Option<BTreeSet<String>> {
+pub(super) fn shown_to(spec: &Value, namespace: &str) -> Option<BTreeSet<String>> {
     let names: Vec<_> = spec["exportTo"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if names.is_empty() || names.contains(&"*") {
         return None;

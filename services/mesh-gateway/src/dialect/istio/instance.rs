@@ -15,18 +15,19 @@
 //! first, so that at no moment a pod has both.
 
 mod checks;
-mod pods;
+pub(super) mod pods;
 mod scope;
 
 use std::collections::BTreeMap;
 
 use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::{
     cohorts::nominal_share,
     dialect::{
         CANARY, Desired, Need, Newcomers, Phase, Planned, PodCohorts, Question, STABLE, Unsupported, Wanted,
+        istio::copy_of,
         steps::{Wording, approved, baseline, cohort_key, planned, step},
     },
     instances::COHORT_LABEL,
@@ -131,6 +132,11 @@ pub(super) fn newcomers(target: &Target, live: &Value) -> Option<Newcomers> {
     Some(Newcomers { namespace: target.namespace.clone(), labels, key })
 }
 
+/// The pods whose labels decide, at every step.
+pub(super) fn divided(intent: &ExposureIntent) -> Option<PodCohorts> {
+    Layout::of(intent).ok().map(|layout| layout.cohorts(Some(intent.weight)))
+}
+
 /// The versions of an intent, laid out.
 struct Layout<'a> {
     intent: &'a ExposureIntent,
@@ -213,45 +219,25 @@ impl<'a> Layout<'a> {
 
     /// The new version for the canaries.
     fn helper(&self) -> Option<Desired> {
-        let target = self.helper_target()?;
         let canary = &self.intent.canary;
-        let mut object = json!({
-            "apiVersion": target.api_version,
-            "kind": target.kind,
-            "metadata": {"name": target.name, "namespace": target.namespace},
-            "spec": self.scope.narrowed(object::spec(canary), &self.key, CANARY),
-        });
-        for field in ["labels", "annotations"] {
-            let map = of_istio(canary, field);
-            if !map.is_empty() {
-                object["metadata"][field] = map.into();
-            }
-        }
-        Some(Desired { target, wanted: Wanted::Helper(object) })
+        let spec = self.scope.narrowed(object::spec(canary), &self.key, CANARY);
+        Some(copy_of(&self.helper_target()?, canary, spec))
     }
 
-    fn pods(&self, share: Option<Weight>) -> Phase {
+    fn cohorts(&self, share: Option<Weight>) -> PodCohorts {
         let intent = self.intent;
-        Phase::Pods(PodCohorts {
+        PodCohorts {
             namespace: intent.target.namespace.clone(),
             labels: selected(self.scope, intent.baseline.object.as_ref(), &intent.canary),
             key: self.key.clone(),
             share,
             label_stable: has_stable_label(self.shape),
-        })
+        }
     }
-}
 
-/// The labels or annotations that Istio itself reads (e.g. `istio.io/rev`). Others belong to who manages the object, and
-/// would make a helper theirs.
-pub(super) fn of_istio(object: &Value, field: &str) -> Map<String, Value> {
-    let map = object::metadata_map(object, field).into_iter().flatten();
-    let is_istios = |key: &str| key.split_once('/').is_some_and(|(domain, _)| is_istio_domain(domain));
-    map.filter(|(key, _)| is_istios(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-fn is_istio_domain(domain: &str) -> bool {
-    domain == "istio.io" || domain.ends_with(".istio.io")
+    fn pods(&self, share: Option<Weight>) -> Phase {
+        Phase::Pods(self.cohorts(share))
+    }
 }
 
 fn not_covered(shape: Shape) -> Vec<String> {

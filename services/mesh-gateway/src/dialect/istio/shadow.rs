@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::{
     authorization_policy::{check_dry_run, is_dry_run},
-    instance::{Scope, helper_name, of_istio, overlaps},
-    neighbours_of,
+    instance::{Scope, helper_name, overlaps},
+    neighbours_of, of_istio,
 };
 use crate::{
     dialect::{
@@ -176,6 +176,7 @@ mod tests {
     use meshward_model::Baseline;
 
     use super::*;
+    use crate::dialect::Audience;
     use crate::dialect::{Dialect as _, Istio};
 
     fn policy(name: &str, action: &str, app: &str, dry: bool) -> Value {
@@ -192,6 +193,7 @@ mod tests {
             canary,
             weights: &[1000, 10_000].map(|weight| Weight::from_basis_points(weight).unwrap()),
             wanted: Some(Mechanism::Shadow),
+            audience: &Audience::default(),
             neighbours: around,
         };
         Istio.plan(&question)

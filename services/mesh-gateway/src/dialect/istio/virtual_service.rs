@@ -1,27 +1,77 @@
-//! VirtualService: by request ids where it can be, by blended destination weights where it must be.
+//! VirtualService: by request ids where it can be, by blended destination weights where it must be; by a header, by the
+//! pods that call or by the namespaces that call where that is asked for.
 //!
-//! Both mechanisms change the one object in place. A second VirtualService for the same host would not do: sidecars let
-//! the older one win whole, and gateways concatenate the routes of both.
+//! All but the last change the one object in place. A second VirtualService for the same host would not do: sidecars let
+//! the older one win whole, and gateways concatenate the routes of both. Only one that is shown to certain namespaces
+//! wins over one that is shown to all ([`consumers`]).
 
 mod bindings;
+mod callers;
+mod consumers;
 mod delegates;
+mod header;
+mod narrow;
 mod request;
 pub(super) mod weight;
 
-use meshward_model::{Alternative, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
+use meshward_model::{Alternative, ExposureIntent, Mechanism, MetricsTarget, Target, Weight};
 use serde_json::{Value, json};
 
-use super::{cohort::Cohort, differing_fields};
+use super::differing_fields;
 pub(super) use bindings::{check_shared_hosts as check_gateways, is_bound_to_mesh as bound_to_mesh, overlap};
-pub(super) use request::{CANARY_SERIES, STABLE_SERIES, check_route as check_ids, narrow};
+pub(super) use narrow::{CANARY_SERIES, Condition, REQUEST_ID, STABLE_SERIES, check_route, narrow};
 
 use crate::{
     dialect::{
-        Phase, Planned, Question, Unsupported, direct,
-        steps::{ALL_AT_ONCE, Wording, planned, step},
+        Need, Phase, Planned, Question, Unsupported, direct,
+        steps::{ALL_AT_ONCE, step},
     },
     object,
 };
+
+/// The objects that a plan must know.
+pub(super) fn needs(question: &Question<'_>) -> Vec<Need> {
+    let mut needs = vec![Need::all(&question.target.api_version, "VirtualService")];
+    match question.wanted {
+        Some(Mechanism::Instance) => needs.push(super::callers::pods_needed(question)),
+        Some(Mechanism::Namespace) => needs.extend(super::callers::namespaces_needed(question)),
+        _ => {}
+    }
+    needs
+}
+
+/// What a plan is about.
+#[derive(Clone, Copy)]
+struct Pair<'a> {
+    question: &'a Question<'a>,
+    stable: &'a Value,
+    canary: &'a Value,
+}
+
+impl Pair<'_> {
+    /// The hosts of a delegate are those of its roots.
+    fn check_shared_hosts(&self) -> Result<(), Unsupported> {
+        let Self { question, canary, .. } = *self;
+        bindings::check_shared_hosts(question.target, canary, question.neighbours)?;
+        let roots = if delegates::is_delegate(canary) { delegates::roots(question) } else { Vec::new() };
+        let check = |root: &Value| {
+            bindings::check_shared_hosts(&target_of(question, root), object::spec(root), question.neighbours)
+        };
+        roots.into_iter().try_for_each(check)
+    }
+
+    /// Generated routes name the root that they come from and not the delegate.
+    fn roots(&self) -> Value {
+        if !delegates::is_delegate(self.canary) {
+            return Value::Null;
+        }
+        let roots = delegates::roots(self.question).into_iter().map(|root| {
+            let target = target_of(self.question, root);
+            json!({"namespace": target.namespace, "name": target.name})
+        });
+        json!({"roots": roots.collect::<Vec<_>>()})
+    }
+}
 
 pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
     let Some(baseline) = &question.baseline.object else {
@@ -30,16 +80,15 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
             "create it all at once (mechanism NONE, 100 %)",
         ));
     };
-    let (stable, canary) = (object::spec(baseline), object::spec(question.canary));
-    let request = request::check(stable, canary)
-        .and_then(|()| delegates::check(question, stable, canary))
-        .and_then(|()| check_shared_hosts(question, canary));
-    let weight = weight::check(stable, canary);
+    let pair = Pair { question, stable: object::spec(baseline), canary: object::spec(question.canary) };
     match question.wanted {
-        None | Some(Mechanism::Request) if request.is_ok() => by_request(question, stable, canary, weight.err()),
-        None | Some(Mechanism::Weight) if weight.is_ok() => by_weight(question, stable, canary, request.err()),
-        Some(Mechanism::Weight) => Err(refused(weight)),
-        _ => Err(refused(request)),
+        None if question.audience.header.is_some() => header::plan(&pair),
+        None => request::plan(&pair).or_else(|refusal| weight::plan(&pair).map_err(|_| refusal)),
+        Some(Mechanism::Header) => header::plan(&pair),
+        Some(Mechanism::Weight) => weight::plan(&pair),
+        Some(Mechanism::Namespace) => consumers::plan(&pair),
+        Some(Mechanism::Instance) => callers::plan(&pair),
+        Some(_) => request::plan(&pair),
     }
 }
 
@@ -60,18 +109,6 @@ fn target_of(question: &Question<'_>, other: &Value) -> Target {
     Target { namespace: text("namespace"), name: text("name"), ..question.target.clone() }
 }
 
-/// Generated routes name the root that they come from and not the delegate.
-fn facts(question: &Question<'_>) -> Value {
-    if !delegates::is_delegate(object::spec(question.canary)) {
-        return Value::Null;
-    }
-    let roots = delegates::roots(question).into_iter().map(|root| {
-        let target = target_of(question, root);
-        json!({"namespace": target.namespace, "name": target.name})
-    });
-    json!({"roots": roots.collect::<Vec<_>>()})
-}
-
 /// The objects that a delegate's routes are generated from.
 pub(super) fn through(intent: &ExposureIntent) -> Vec<Target> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -83,88 +120,49 @@ pub(super) fn through(intent: &ExposureIntent) -> Vec<Target> {
     intent.baseline.facts["roots"].as_array().into_iter().flatten().map(root).collect()
 }
 
-/// The hosts of a delegate are those of its roots.
-fn check_shared_hosts(question: &Question<'_>, canary: &Value) -> Result<(), Unsupported> {
-    bindings::check_shared_hosts(question.target, canary, question.neighbours)?;
-    let roots = if delegates::is_delegate(canary) { delegates::roots(question) } else { Vec::new() };
-    let check = |root: &Value| {
-        bindings::check_shared_hosts(&target_of(question, root), object::spec(root), question.neighbours)
-    };
-    roots.into_iter().try_for_each(check)
-}
-
-fn refused(check: Result<(), Unsupported>) -> Unsupported {
-    check.err().unwrap_or_else(|| Unsupported::new("it is refused", ALL_AT_ONCE))
-}
-
 /// The phases of a step.
 pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
-    if intent.weight == Weight::FULL {
-        return Ok(direct::at_the_end(intent));
-    }
-    let Some(baseline) = &intent.baseline.object else { return Err(direct::only_full()) };
+    let Some(baseline) = &intent.baseline.object else {
+        let is_final = intent.weight == Weight::FULL;
+        return if is_final { Ok(direct::at_the_end(intent)) } else { Err(direct::only_full()) };
+    };
     let (stable, canary) = (object::spec(baseline), object::spec(&intent.canary));
+    match (intent.mechanism, intent.weight) {
+        (Mechanism::Namespace, _) => return Ok(consumers::render(intent, stable, canary)),
+        (Mechanism::Instance, _) => return Ok(callers::render(intent, stable, canary)),
+        (_, Weight::FULL) => return Ok(direct::at_the_end(intent)),
+        _ => {}
+    }
     let spec = match (intent.weight, intent.mechanism) {
         (Weight::ZERO, _) => stable.clone(),
         (_, Mechanism::Weight) => weight::blend(stable, canary, intent.weight),
-        _ => request::compose(stable, canary, Cohort::of(intent.weight)),
+        (_, Mechanism::Header) => header::compose(stable, canary, &intent.baseline.facts),
+        _ => request::compose(stable, canary, intent.weight),
     };
     Ok(vec![Phase::Objects(vec![step(&intent.target, spec)])])
 }
 
-fn by_request(
-    question: &Question<'_>,
-    stable: &Value,
-    canary: &Value,
-    weight: Option<Unsupported>,
-) -> Result<Planned, Unsupported> {
-    let exposed = |weight: Weight| {
-        let cohort = Cohort::of(weight);
-        let regex = cohort.regex().unwrap_or_default();
-        format!("Requests whose x-request-id matches {regex}: {} of random ids.", cohort.nominal_share())
-    };
-    let mechanism = Mechanism::Request;
-    let not_weight = match weight {
-        None => "Would do, but is not sticky: two requests with one id can get different versions.".to_owned(),
-        Some(unsupported) => sentence(&unsupported.reason),
-    };
-    let share = |weight| Cohort::of(weight).nominal_share();
-    let wording = Wording { mechanism, share: &share, exposed: &exposed };
-    let plan = ExposurePlan {
-        mechanism,
-        reason: "By request id: each request is governed by exactly one whole version, and one id always by the same."
-            .to_owned(),
-        steps: planned(question, (&[], &Value::Null), &wording, render)?,
-        not_covered: request::not_covered(question, stable, canary),
-        alternatives: alternatives(Mechanism::Weight, not_weight),
-        metrics_target: metrics_target(question, mechanism, request::CANARY_SERIES, request::STABLE_SERIES),
-    };
-    Ok(Planned { facts: facts(question), ..plan.into() })
+/// The phases of the way back.
+pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
+    match intent.mechanism {
+        Mechanism::Namespace => consumers::undo(intent),
+        Mechanism::Instance => callers::undo(intent),
+        _ => direct::undo(intent),
+    }
 }
 
-fn by_weight(
-    question: &Question<'_>,
-    stable: &Value,
-    canary: &Value,
-    request: Option<Unsupported>,
-) -> Result<Planned, Unsupported> {
-    let exposed = |weight: Weight| format!("Each request or connection, drawn anew, with a probability of {weight}.");
-    let mechanism = Mechanism::Weight;
-    let not_request = match request {
-        None => "Would do and is better: sticky, and measured apart. WEIGHT was asked for.".to_owned(),
-        Some(unsupported) => sentence(&unsupported.reason),
+/// What the object is between the first and the last step, where it does not tell the weight.
+pub(super) fn older(intent: &ExposureIntent, target: &Target) -> Vec<Value> {
+    let Some(baseline) = intent.baseline.object.as_ref().filter(|_| intent.is_about(target)) else {
+        return Vec::new();
     };
-    let wording = Wording { mechanism, share: &|weight| weight, exposed: &exposed };
-    let plan = ExposurePlan {
-        mechanism,
-        reason: "By blended weights: the versions differ only in where their routes send and how much.".to_owned(),
-        steps: planned(question, (&[], &Value::Null), &wording, render)?,
-        not_covered: weight::not_covered(stable, canary),
-        alternatives: alternatives(Mechanism::Request, not_request),
-        // Both versions share their routes, so Envoy's route statistics cannot tell them apart.
-        metrics_target: metrics_target(question, mechanism, "", ""),
-    };
-    Ok(Planned { facts: facts(question), ..plan.into() })
+    let (stable, canary) = (object::spec(baseline), object::spec(&intent.canary));
+    match intent.mechanism {
+        Mechanism::Header => vec![header::compose(stable, canary, &intent.baseline.facts)],
+        Mechanism::Instance => vec![callers::compose(&intent.target, stable, canary)],
+        Mechanism::Namespace => vec![consumers::counted(stable, STABLE_SERIES)],
+        _ => Vec::new(),
+    }
 }
 
 fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, control: &str) -> MetricsTarget {
@@ -179,17 +177,29 @@ fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, c
     }
 }
 
-fn alternatives(other: Mechanism, reason: String) -> Vec<Alternative> {
+/// Why the others were not chosen.
+fn alternatives(pair: &Pair<'_>, chosen: Mechanism) -> Vec<Alternative> {
+    let unless = |check: Result<(), Unsupported>, possible: &str| match check {
+        Ok(()) => possible.to_owned(),
+        Err(unsupported) => sentence(&unsupported.reason),
+    };
+    let request = unless(request::check(pair), "Would do and is better: sticky, a share of the requests, and counted.");
+    let weight = unless(
+        weight::check(pair.stable, pair.canary),
+        "Would do, but is not sticky: two requests with one id can get different versions.",
+    );
     let fixed = [
-        (Mechanism::Instance, "sourceLabels are ignored in a match that lists gateways; not built yet."),
-        (Mechanism::Namespace, "An exportTo copy serves whole consumer namespaces, not a share; not built yet."),
-        (Mechanism::Header, "A header chooses who, not how many; not built yet."),
-        (Mechanism::Subset, "Is for DestinationRule."),
-        (Mechanism::Shadow, "Istio has no dry run of routes."),
-        (Mechanism::None, "All at once: there is no control, and a mistake reaches everybody."),
+        (Mechanism::Request, request),
+        (Mechanism::Weight, weight),
+        (Mechanism::Namespace, "Serves whole namespaces of callers, not a share of the requests.".to_owned()),
+        (Mechanism::Instance, "Divides the pods that call, of one namespace, and not the requests.".to_owned()),
+        (Mechanism::Header, "A header or a cookie chooses who (A/B), not how many.".to_owned()),
+        (Mechanism::Subset, "Is for DestinationRule.".to_owned()),
+        (Mechanism::Shadow, "Istio has no dry run of routes.".to_owned()),
+        (Mechanism::None, "All at once: there is no control, and a mistake reaches everybody.".to_owned()),
     ];
-    let fixed = fixed.into_iter().map(|(mechanism, reason)| Alternative { mechanism, reason: reason.to_owned() });
-    std::iter::once(Alternative { mechanism: other, reason }).chain(fixed).collect()
+    let others = fixed.into_iter().filter(|(mechanism, _)| *mechanism != chosen);
+    others.map(|(mechanism, reason)| Alternative { mechanism, reason }).collect()
 }
 
 fn sentence(reason: &str) -> String {

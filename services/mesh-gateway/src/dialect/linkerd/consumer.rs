@@ -8,21 +8,20 @@
 //! - An **EgressNetwork** there takes the place of all that stand in `linkerd-egress` for everybody.
 //!
 //! Which namespaces call is not known; those whose pods get a proxy are taken, in an order that differs from object to
-//! object. The namespaces of the plan stay the ones of the deployment ([`meshward_model::Baseline::facts`]); one that is
-//! made later is stable.
+//! object, or those that the plan is told ([`callers`]).
 
 use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     alternatives,
     kind::Kind,
-    object::{Parent, hash, helper, kind_of, list, name, namespace, twin_name},
+    object::{Parent, helper, kind_of, list, name, namespace, twin_name},
     route,
 };
 use crate::{
     dialect::{
-        Desired, Phase, Planned, Question, Unsupported, Wanted, direct,
+        Desired, Phase, Planned, Question, Unsupported, Wanted, callers, direct,
         steps::{ALL_AT_ONCE, Wording, approved, baseline, planned, step},
     },
     object::{full_name, metadata_map, spec},
@@ -51,10 +50,10 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
             format!("annotate the namespaces of the callers with {INJECT}: enabled, or {ALL_AT_ONCE}"),
         );
     }
-    let share = |weight| nominal_share(weight, callers.len());
-    let exposed = |weight: Weight| format!("Callers in {}.", chosen(&callers, weight).join(", "));
+    let share = |weight| callers::nominal_share(weight, callers.len());
+    let exposed = |weight: Weight| format!("Callers in {}.", callers::split(&callers, weight).0.join(", "));
     let wording = Wording { mechanism: Mechanism::Namespace, share: &share, exposed: &exposed };
-    let facts = json!({"namespaces": callers});
+    let facts = callers::to_facts(&callers);
     let is_counted = kind.is_route();
     let plan = ExposurePlan {
         mechanism: Mechanism::Namespace,
@@ -175,33 +174,20 @@ fn callers(question: &Question<'_>, kind: Kind) -> Vec<String> {
             is_kind && (kind == Kind::Egress || name(other) == copy)
         })
     };
+    let is_other = |name: &String| *name != target.namespace && !has_own(name);
+    if !question.audience.namespaces.is_empty() {
+        return question.audience.namespaces.iter().filter(|name| is_other(name)).cloned().collect();
+    }
     let namespaces = question.neighbours.iter().filter(|one| one["kind"] == "Namespace" && one["apiVersion"] == "v1");
     let names = namespaces.filter(is_meshed).map(|one| name(one).to_owned());
-    let mut names: Vec<_> = names.filter(|name| *name != target.namespace && !has_own(name)).collect();
-    names.sort_by_key(|name| hash(&format!("{}/{name}", target.key())));
+    let mut names: Vec<_> = names.filter(is_other).collect();
+    callers::shuffle(&mut names, target);
     names
 }
 
 /// A route's copy has its own name, so that it is counted apart; the others are known by their names.
 fn copy_name(kind: Kind, target: &Target) -> String {
     if kind.is_route() { twin_name(&target.name) } else { target.name.clone() }
-}
-
-/// How many of so many namespaces: at least one, unless nobody shall be.
-fn count(weight: Weight, all: usize) -> usize {
-    match weight {
-        Weight::ZERO => 0,
-        weight => (all * usize::from(weight.basis_points()) / 10_000).max(1),
-    }
-}
-
-fn nominal_share(weight: Weight, all: usize) -> Weight {
-    let basis_points = (count(weight, all) * 10_000).checked_div(all).unwrap_or_default();
-    i64::try_from(basis_points).ok().and_then(|share| Weight::from_basis_points(share).ok()).unwrap_or(weight)
-}
-
-fn chosen(callers: &[String], weight: Weight) -> &[String] {
-    &callers[..count(weight, callers.len())]
 }
 
 fn not_covered(kind: Kind, own: &str) -> Vec<String> {
@@ -263,12 +249,6 @@ fn make_consumer(kind: Kind, spec: &mut Value, canary: &Value) {
     spec["hostnames"] = parts.collect();
 }
 
-/// The namespaces that the plan has found.
-fn known_callers(intent: &ExposureIntent) -> Vec<String> {
-    let names = list(&intent.baseline.facts, "namespaces").iter().filter_map(Value::as_str);
-    names.map(str::to_owned).collect()
-}
-
 /// The copies of these namespaces, or that they are gone.
 fn copies(intent: &ExposureIntent, kind: Kind, callers: &[String], there: bool) -> Vec<Desired> {
     let one = |caller: &String| {
@@ -283,12 +263,12 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
     let (Some(stable), Some(kind)) = (&intent.baseline.object, Kind::of_target(&intent.target)) else {
         return Err(direct::only_full());
     };
-    let callers = known_callers(intent);
+    let callers = callers::of_facts(&intent.baseline.facts);
     if intent.weight == Weight::FULL {
         let approved = approved(&intent.target, &intent.canary);
         return Ok(vec![Phase::Objects(vec![approved]), Phase::Objects(copies(intent, kind, &callers, false))]);
     }
-    let (with, without) = callers.split_at(count(intent.weight, callers.len()));
+    let (with, without) = callers::split(&callers, intent.weight);
     let mut objects = vec![step(&intent.target, spec(stable).clone())];
     objects.extend(copies(intent, kind, with, true));
     objects.extend(copies(intent, kind, without, false));
@@ -298,7 +278,8 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
 /// The way back.
 pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
     let kind = Kind::of_target(&intent.target);
-    let mut objects = kind.map_or_else(Vec::new, |kind| copies(intent, kind, &known_callers(intent), false));
+    let callers = callers::of_facts(&intent.baseline.facts);
+    let mut objects = kind.map_or_else(Vec::new, |kind| copies(intent, kind, &callers, false));
     objects.push(baseline(&intent.target));
     vec![Phase::Objects(objects)]
 }

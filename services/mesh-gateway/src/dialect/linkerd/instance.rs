@@ -154,6 +154,15 @@ fn pods(sources: &[Source<'_>], key: &str, share: Option<Weight>) -> Vec<Phase> 
     phases
 }
 
+/// The pods of the first Server.
+pub(super) fn divided(intent: &ExposureIntent) -> Option<PodCohorts> {
+    let phases = pods(&sources(intent), &cohort_key(&intent.target), Some(intent.weight));
+    phases.into_iter().find_map(|phase| match phase {
+        Phase::Pods(cohorts) => Some(cohorts),
+        Phase::Objects(_) => None,
+    })
+}
+
 /// What a plan by pods must know: everything in the namespace that can hang on a Server.
 fn within<'a>(question: &Question<'a>) -> impl Iterator<Item = Need> + use<'a> {
     let kinds = [

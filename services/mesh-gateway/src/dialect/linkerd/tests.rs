@@ -9,7 +9,7 @@ use meshward_model::{Baseline, Weight};
 use serde_json::json;
 
 use super::*;
-use crate::dialect::{Desired, Wanted};
+use crate::dialect::{Audience, Desired, Wanted};
 
 /// An object of the namespace `shop`.
 fn object(api_version: &str, kind: &str, name: &str, spec: &Value) -> Value {
@@ -119,7 +119,15 @@ impl Case {
         let Self { target, mut baseline, canary, neighbours, wanted } = self;
         let (target, canary) = (&target, &canary);
         let neighbours = &neighbours;
-        let planned = Linkerd.plan(&Question { target, baseline: &baseline, canary, weights, wanted, neighbours })?;
+        let planned = Linkerd.plan(&Question {
+            target,
+            baseline: &baseline,
+            canary,
+            weights,
+            wanted,
+            audience: &Audience::default(),
+            neighbours,
+        })?;
         baseline.related.clone_from(&planned.related);
         baseline.facts = planned.facts.clone();
         Ok(Answer { planned, target: target.clone(), baseline, canary: canary.clone() })
@@ -229,6 +237,7 @@ fn a_kind_is_asked_for_in_every_version_that_a_cluster_may_serve() {
         canary: &case.canary,
         weights: &[bp(1000)],
         wanted: None,
+        audience: &Audience::default(),
         neighbours: &[],
     };
     let needs = Linkerd.needs(&question);

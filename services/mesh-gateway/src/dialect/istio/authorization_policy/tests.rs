@@ -8,7 +8,7 @@ use meshward_model::{Baseline, Target};
 use serde_json::json;
 
 use super::*;
-use crate::dialect::{Dialect as _, Istio, only_object};
+use crate::dialect::{Audience, Dialect as _, Istio, only_object};
 use evaluate::{Connection, Request, Rolls, id, request_ids};
 
 fn target() -> Target {
@@ -36,7 +36,15 @@ fn ask_among(
 ) -> Result<Planned, Unsupported> {
     let (target, baseline) = (target(), Baseline::of(stable.cloned()));
     let weights = [bp(1000), bp(5000), Weight::FULL];
-    let question = Question { target: &target, baseline: &baseline, canary, weights: &weights, wanted, neighbours };
+    let question = Question {
+        target: &target,
+        baseline: &baseline,
+        canary,
+        weights: &weights,
+        wanted,
+        audience: &Audience::default(),
+        neighbours,
+    };
     Istio.plan(&question)
 }
 

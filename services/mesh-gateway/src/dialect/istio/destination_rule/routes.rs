@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::policy::Names;
 use crate::dialect::istio::{
     Cohort,
-    virtual_service::{CANARY_SERIES, STABLE_SERIES, narrow, qualified, routes, weight},
+    virtual_service::{CANARY_SERIES, Condition, STABLE_SERIES, narrow, qualified, routes, weight},
 };
 
 /// The host, as seen from the namespace of a VirtualService.
@@ -52,21 +52,21 @@ impl Way<'_> {
             }
         }
         let mut split = weight::blend(spec, &to_twins, weight);
-        if let Some(regex) = Cohort::of(weight).regex().filter(|_| spec["http"].is_array()) {
-            let pairs = routes(spec, "http").iter().flat_map(|route| self.pair(route, names, &regex));
+        if let Some(ids) = Condition::of_ids(Cohort::of(weight)).filter(|_| spec["http"].is_array()) {
+            let pairs = routes(spec, "http").iter().flat_map(|route| self.pair(route, names, &ids));
             split["http"] = pairs.collect();
         }
         split
     }
 
-    fn pair(self, route: &Value, names: &Names<'_>, regex: &str) -> Vec<Value> {
+    fn pair(self, route: &Value, names: &Names<'_>, ids: &Condition) -> Vec<Value> {
         if !self.is_taken_by(route) {
             return vec![route.clone()];
         }
         let mut to_twins = route.clone();
         self.turn(&mut to_twins, names);
-        let canary = narrow(&to_twins, "headers", regex, CANARY_SERIES);
-        vec![canary, narrow(route, "withoutHeaders", regex, STABLE_SERIES)]
+        let canary = narrow(&to_twins, "headers", ids, CANARY_SERIES);
+        vec![canary, narrow(route, "withoutHeaders", ids, STABLE_SERIES)]
     }
 
     /// Turns every destination at the host to its twin.

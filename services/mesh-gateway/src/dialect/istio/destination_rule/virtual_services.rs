@@ -18,7 +18,7 @@ use super::{
 use crate::{
     dialect::{
         Unsupported,
-        istio::virtual_service::{bound_to_mesh, check_gateways, check_ids, overlap, qualified, routes},
+        istio::virtual_service::{REQUEST_ID, bound_to_mesh, check_gateways, check_route, overlap, qualified, routes},
     },
     object::{full_name, spec},
 };
@@ -169,9 +169,12 @@ fn check(rule: &Rule<'_>, object: &Value) -> Result<(), Unsupported> {
     check_gateways(&target(rule, object), spec, rule.neighbours)?;
     let way = way(rule, object);
     let taken = routes(spec, "http").iter().enumerate().filter(|(_, route)| way.is_taken_by(route));
-    taken.into_iter().try_for_each(|(index, route)| check_ids("live", index, route)).map_err(|unsupported| {
-        Unsupported { reason: format!("of VirtualService {name}, {}", unsupported.reason), ..unsupported }
-    })
+    taken.into_iter().try_for_each(|(index, route)| check_route("live", index, route, REQUEST_ID)).map_err(
+        |unsupported| Unsupported {
+            reason: format!("of VirtualService {name}, {}", unsupported.reason),
+            ..unsupported
+        },
+    )
 }
 
 /// Whoever sends to a subset that version 2 has not would find nothing there at the end.

@@ -19,10 +19,12 @@ impl Pods {
     /// Refuses what cannot be divided by labels of pods.
     pub(super) fn of(question: &Question<'_>, labels: &BTreeMap<String, String>) -> Result<Self, Unsupported> {
         check_entries(question, labels)?;
-        let pods: Vec<_> = neighbours_of(question, "Pod")
-            .filter(|pod| has(&pod["metadata"]["labels"], labels) && !has_ended(pod))
-            .collect();
-        if let Some((pod, why)) = pods.iter().find_map(|pod| Some((pod, unlabelled_view(pod, labels)?))) {
+        let pods = dividable(question, &question.target.namespace, labels)?;
+        // Without a selector an object is for gateways of the Gateway API, too; with one it is not for waypoints.
+        let is_gateway =
+            |pod: &&&Value| pod["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"].is_string();
+        if let Some(pod) = pods.iter().find(is_gateway).filter(|_| labels.is_empty()) {
+            let why = "is a gateway of the Gateway API, which an object with a selector may leave out";
             return Err(Unsupported::new(format!("pod {} {why}", object::full_name(pod)), ALL_AT_ONCE));
         }
         if pods.len() < 2 {
@@ -86,14 +88,25 @@ fn serves(service: &Value, pod: &Value) -> bool {
     })
 }
 
-/// Why what governs a pod is not told by its labels.
-fn unlabelled_view(pod: &Value, labels: &BTreeMap<String, String>) -> Option<&'static str> {
-    let is = |field: &str, key: &str, value: &str| pod["metadata"][field][key] == value;
-    if is("annotations", "ambient.istio.io/redirection", "enabled") {
-        return Some("has no proxy of its own (ambient mode), so nothing can prove what governs it");
+/// The pods of a namespace that carry some labels. One that nothing can prove of what governs it is refused.
+pub(in crate::dialect::istio) fn dividable<'a>(
+    question: &Question<'a>,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<Vec<&'a Value>, Unsupported> {
+    let is_one = |pod: &&Value| {
+        pod["metadata"]["namespace"] == namespace && has(&pod["metadata"]["labels"], labels) && !has_ended(pod)
+    };
+    let pods: Vec<_> = neighbours_of(question, "Pod").filter(is_one).collect();
+    let is_ambient = |pod: &&&Value| pod["metadata"]["annotations"]["ambient.istio.io/redirection"] == "enabled";
+    match pods.iter().find(is_ambient) {
+        None => Ok(pods),
+        Some(pod) => Err(Unsupported::new(
+            format!(
+                "pod {} has no proxy of its own (ambient mode), so nothing can prove what governs it",
+                object::full_name(pod)
+            ),
+            ALL_AT_ONCE,
+        )),
     }
-    // Without a selector an object is for gateways of the Gateway API, too; with one it is not for waypoints.
-    let is_gateway = pod["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"].is_string();
-    (labels.is_empty() && is_gateway)
-        .then_some("is a gateway of the Gateway API, which an object with a selector may leave out")
 }

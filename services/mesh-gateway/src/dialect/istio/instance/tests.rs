@@ -1,7 +1,9 @@
 use meshward_model::{Baseline, Target};
 
+use serde_json::json;
+
 use super::*;
-use crate::dialect::{Dialect as _, Istio};
+use crate::dialect::{Audience, Dialect as _, Istio};
 
 const NAMESPACE: &str = "shop";
 
@@ -51,6 +53,7 @@ fn plan_of(kind: &str, stable: Option<Value>, canary: &Value, around: &[Value]) 
         canary: &canary,
         weights: &[1000, 5000, 10_000].map(weight),
         wanted: Some(Mechanism::Instance),
+        audience: &Audience::default(),
         neighbours: around,
     };
     Istio.plan(&question).map(|planned| planned.plan)

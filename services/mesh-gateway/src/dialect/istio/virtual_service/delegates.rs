@@ -2,7 +2,7 @@
 //!
 //! Istio merges each match of a root's route with each match of the delegate's routes: their headers are united, and so
 //! are `withoutHeaders`. A version that is narrowed to a cohort stays exact on either side, since both sides of a
-//! merged match ask for the same. Three things would spoil it and are refused: a condition on the request id on the
+//! merged match ask for the same. Three things would spoil it and are refused: a condition on the same header on the
 //! other side (only one of the two would count), `ignoreUriCase` on the other side of a route that has no match yet (a
 //! new match that does not ignore the case conflicts with it, and Istio drops the route), and a delegate that nobody
 //! delegates to (nobody would be exposed).
@@ -11,7 +11,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ALL_AT_ONCE, matches, request::asks_for_the_id, routes};
+use super::{ALL_AT_ONCE, Pair, matches, narrow::asks_for, routes};
 use crate::{
     apply::Marks,
     dialect::{Question, Unsupported},
@@ -30,6 +30,11 @@ pub(super) fn roots<'a>(question: &Question<'a>) -> Vec<&'a Value> {
     question.neighbours.iter().filter(|other| !is_of(other, question.target)).filter(delegates).collect()
 }
 
+/// Whether any route delegates.
+pub(super) fn delegates(spec: &Value) -> bool {
+    routes(spec, "http").iter().any(|route| route["delegate"].is_object())
+}
+
 /// The routes of an object that delegate, each with "namespace/name" of the delegate.
 fn delegations(object: &Value) -> impl Iterator<Item = (&Value, String)> {
     let own = object["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -40,13 +45,14 @@ fn delegations(object: &Value) -> impl Iterator<Item = (&Value, String)> {
 }
 
 /// Whether both versions stay exact under the merge with those that they delegate to, or that delegate to them.
-pub(super) fn check(question: &Question<'_>, stable: &Value, canary: &Value) -> Result<(), Unsupported> {
+pub(super) fn check(pair: &Pair<'_>, header: &str) -> Result<(), Unsupported> {
+    let Pair { question, stable, canary } = *pair;
     for version in [stable, canary] {
         let object = json!({"metadata": {"namespace": question.target.namespace}, "spec": version});
         for (route, name) in delegations(&object) {
             let Some(delegate) = question.neighbours.iter().find(|other| full_name(other) == name) else { continue };
             let others: Vec<_> = routes(spec(delegate), "http").iter().collect();
-            check_pair(&[route], &others, &name)?;
+            check_pair(&[route], &others, &name, header)?;
             check_series(&others, &name)?;
         }
     }
@@ -65,7 +71,7 @@ pub(super) fn check(question: &Question<'_>, stable: &Value, canary: &Value) -> 
     for root in roots {
         let delegating: Vec<_> =
             delegations(root).filter(|(_, delegate)| *delegate == target).map(|(route, _)| route).collect();
-        check_pair(&own, &delegating, &full_name(root))?;
+        check_pair(&own, &delegating, &full_name(root), header)?;
         check_siblings(question, root, &target)?;
     }
     Ok(())
@@ -100,11 +106,11 @@ fn check_siblings(question: &Question<'_>, root: &Value, target: &str) -> Result
 }
 
 /// Routes that are narrowed against those of the other side, which stay as they are.
-fn check_pair(narrowed: &[&Value], others: &[&Value], other: &str) -> Result<(), Unsupported> {
+fn check_pair(narrowed: &[&Value], others: &[&Value], other: &str, header: &str) -> Result<(), Unsupported> {
     let mut matches_of_others = others.iter().flat_map(|route| matches(route));
-    if matches_of_others.clone().any(|one| asks_for_the_id(one).is_some()) {
+    if matches_of_others.clone().any(|one| asks_for(one, header).is_some()) {
         return Err(Unsupported::new(
-            format!("VirtualService {other} matches x-request-id, and its matches are merged with those of this one"),
+            format!("VirtualService {other} matches {header}, and its matches are merged with those of this one"),
             format!("match another header there, end the deployment that it is under, or {ALL_AT_ONCE}"),
         ));
     }

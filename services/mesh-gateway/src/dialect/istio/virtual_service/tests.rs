@@ -1,10 +1,12 @@
 //! Plans as tables: what is composed, and what is refused with which words.
 
-use meshward_model::{Baseline, ExposureIntent, Operation};
+use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Operation};
 use serde_json::json;
 
 use super::*;
-use crate::dialect::{Dialect as _, Istio, only_object};
+use crate::dialect::{Audience, Dialect as _, Istio, only_object};
+
+mod whom;
 
 fn target() -> Target {
     Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap()
@@ -28,8 +30,15 @@ fn ask(
     let (target, baseline) = (target(), Baseline::of(Some(object(stable.clone()))));
     let weights = [bp(1000), bp(5000), Weight::FULL];
     let canary = object(canary.clone());
-    let question =
-        Question { target: &target, baseline: &baseline, canary: &canary, weights: &weights, wanted, neighbours };
+    let question = Question {
+        target: &target,
+        baseline: &baseline,
+        canary: &canary,
+        weights: &weights,
+        wanted,
+        audience: &Audience::default(),
+        neighbours,
+    };
     Istio.plan(&question).map(|planned| planned.plan)
 }
 
@@ -122,7 +131,7 @@ fn what_cannot_be_exposed_is_refused_with_the_way_out() {
         assert!(unsupported.reason.contains(reason), "{unsupported}");
         assert!(!unsupported.would_work.is_empty(), "{unsupported}");
     }
-    for wanted in [Mechanism::Instance, Mechanism::Header, Mechanism::Shadow, Mechanism::Subset, Mechanism::Namespace] {
+    for wanted in [Mechanism::Shadow, Mechanism::Subset] {
         let unsupported = ask(&plain(), &with("x", Value::Null), Some(wanted), &[]).unwrap_err();
         assert!(unsupported.reason.contains("not exposed by"), "{unsupported}");
     }
@@ -218,6 +227,7 @@ fn an_object_that_does_not_exist_can_only_be_created() {
             canary: &canary,
             weights,
             wanted: None,
+            audience: &Audience::default(),
             neighbours: &[],
         })
     };

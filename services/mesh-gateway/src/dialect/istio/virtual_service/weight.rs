@@ -4,13 +4,34 @@
 //! can get different versions; of tcp and tls it is connections that are drawn, and open ones stay where they are. It
 //! is the only way to share tcp and tls traffic.
 
-use meshward_model::Weight;
+use meshward_model::{ExposurePlan, Mechanism, Weight};
 use serde_json::{Value, json};
 
-use super::{ALL_AT_ONCE, differing_fields, routes};
-use crate::dialect::Unsupported;
+use super::{ALL_AT_ONCE, Pair, alternatives, differing_fields, metrics_target, routes};
+use crate::dialect::{
+    Planned, Unsupported,
+    steps::{Wording, planned},
+};
 
 const PROTOCOLS: [&str; 3] = ["http", "tcp", "tls"];
+
+pub(super) fn plan(pair: &Pair<'_>) -> Result<Planned, Unsupported> {
+    check(pair.stable, pair.canary)?;
+    let exposed = |weight: Weight| format!("Each request or connection, drawn anew, with a probability of {weight}.");
+    let mechanism = Mechanism::Weight;
+    let wording = Wording { mechanism, share: &|weight| weight, exposed: &exposed };
+    let facts = pair.roots();
+    let plan = ExposurePlan {
+        mechanism,
+        reason: "By blended weights: the versions differ only in where their routes send and how much.".to_owned(),
+        steps: planned(pair.question, (&[], &facts), &wording, super::render)?,
+        not_covered: not_covered(pair.stable, pair.canary),
+        alternatives: alternatives(pair, mechanism),
+        // Both versions share their routes, so Envoy's route statistics cannot tell them apart.
+        metrics_target: metrics_target(pair.question, mechanism, "", ""),
+    };
+    Ok(Planned { facts, ..plan.into() })
+}
 
 /// Whether destinations are all that differs.
 pub(super) fn check(stable: &Value, canary: &Value) -> Result<(), Unsupported> {
@@ -93,7 +114,7 @@ fn fractions(destinations: &Value) -> Vec<(Value, f64)> {
 }
 
 /// What a plan must admit.
-pub(super) fn not_covered(stable: &Value, canary: &Value) -> Vec<String> {
+fn not_covered(stable: &Value, canary: &Value) -> Vec<String> {
     let mut sentences = vec![
         "It is not sticky: every request or connection is drawn anew.".to_owned(),
         "It cannot be judged by Envoy's route statistics: both versions share their routes.".to_owned(),

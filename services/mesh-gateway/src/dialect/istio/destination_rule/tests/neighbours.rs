@@ -4,7 +4,7 @@ use meshward_model::{Baseline, Operation};
 use serde_json::json;
 
 use super::super::*;
-use crate::dialect::{Dialect as _, Istio};
+use crate::dialect::{Audience, Dialect as _, Istio};
 
 fn target() -> Target {
     Target::new("", "networking.istio.io/v1", "DestinationRule", "shop", "checkout").unwrap()
@@ -43,7 +43,15 @@ fn bp(value: i64) -> Weight {
 fn planned_for(before: Option<Value>, canary: &Value, neighbours: &[Value]) -> Result<Planned, Unsupported> {
     let (target, baseline) = (target(), Baseline::of(before));
     let weights = [Weight::ZERO, bp(1000), bp(5000), Weight::FULL];
-    Istio.plan(&Question { target: &target, baseline: &baseline, canary, weights: &weights, wanted: None, neighbours })
+    Istio.plan(&Question {
+        target: &target,
+        baseline: &baseline,
+        canary,
+        weights: &weights,
+        wanted: None,
+        audience: &Audience::default(),
+        neighbours,
+    })
 }
 
 fn ask(stable: Value, canary: Value, neighbours: &[Value]) -> Result<Planned, Unsupported> {
