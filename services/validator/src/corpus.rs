@@ -204,9 +204,15 @@ fn is_unjudged(report: &Report) -> bool {
     strangers > 0 && (strangers >= report.objects.len() || strangers >= MAX_FINDINGS) && errors(report).is_empty()
 }
 
+/// Whether a rule is a demand of Meshward's own, which no cluster makes.
+#[must_use]
+pub fn is_our_own(rule: &str) -> bool {
+    OWN.contains(&rule)
+}
+
 /// The errors that a cluster would have too.
 fn errors(report: &Report) -> Vec<String> {
-    let errors = report.findings.iter().filter(|f| f.severity == Severity::Error && !OWN.contains(&f.id.as_str()));
+    let errors = report.findings.iter().filter(|f| f.severity == Severity::Error && !is_our_own(&f.id));
     errors.map(|finding| format!("{} {}: {}", finding.id, finding.path, finding.message)).collect()
 }
 

@@ -127,9 +127,9 @@ impl<G: Gateway> ValidatorService for Validator<G> {
     async fn dry_run(&self, request: Request<DryRunRequest>) -> Result<Response<DryRunResponse>, Status> {
         viewer(&request)?;
         let bearer = bearer(&request)?;
-        let DryRunRequest { yaml, cluster } = request.into_inner();
+        let DryRunRequest { yaml, cluster, despite_errors } = request.into_inner();
         let mut report = self.report(yaml, cluster.clone()).await?;
-        if report.is_valid() {
+        if report.is_valid() || despite_errors {
             let hits = dry_run::ask(&self.gateway, &report, &cluster, &bearer).await?;
             report.extend(hits);
         } else {

@@ -172,7 +172,12 @@ impl World {
     }
 
     async fn dry_run(&self, yaml: &str) -> Result<DryRunResponse, Status> {
-        let request = self.signed(DryRunRequest { yaml: yaml.to_owned(), cluster: "west".to_owned() });
+        self.dry_run_of(yaml, false).await
+    }
+
+    async fn dry_run_of(&self, yaml: &str, despite_errors: bool) -> Result<DryRunResponse, Status> {
+        let message = DryRunRequest { yaml: yaml.to_owned(), cluster: "west".to_owned(), despite_errors };
+        let request = self.signed(message);
         self.client().dry_run(request).await.map(Response::into_inner)
     }
 
@@ -288,6 +293,14 @@ async fn a_text_with_errors_is_not_sent_to_the_cluster() {
     assert!(!answer.valid);
     assert!(answer.skipped.iter().any(|reason| reason.starts_with("admission:")), "{:?}", answer.skipped);
     assert!(world.gateway.asked.lock().unwrap().is_empty());
+
+    let refusal = DryRunApplyResponse { refused_by: "admission".to_owned(), ..DryRunApplyResponse::default() };
+    world.answers(Ok(refusal));
+    let answer = world.dry_run_of(&GOOD.replace("weight: 100", "weight: -1"), true).await.unwrap();
+    let mut found = ids(&answer.findings);
+    found.sort_unstable();
+    assert_eq!(found, ["MW3001", "MW3109"], "both have their say");
+    assert!(answer.skipped.iter().all(|reason| !reason.starts_with("admission:")), "{:?}", answer.skipped);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,16 @@
-//! An API server without a mesh, for what is only about Kubernetes: up in three seconds.
+//! An API server without a mesh, for what is only about Kubernetes: up in three seconds. With istiod beside it, it also
+//! admits what a cluster with Istio admits.
 
 use std::path::{Path, PathBuf};
 
 use super::{GRACE, StackError, apiserver, error, etcd, istiod, mesh, objects};
 use crate::{process::Process, tools::Tools};
 
-/// etcd and a kube-apiserver with Istio's kinds and the namespaces of the demo mesh. Dropping it kills both.
+/// etcd and a kube-apiserver with Istio's kinds and the namespaces of the demo mesh. Dropping it kills them.
 pub struct ApiServer {
     etcd: Process,
     process: Process,
+    istiod: Option<Process>,
     api: apiserver::Api,
 }
 
@@ -25,11 +27,25 @@ impl ApiServer {
         let (process, api) = apiserver::start(&dir.join("apiserver"), tools, &logs, &etcd_url).await?;
         objects::create_namespaces(&api.client, &[istiod::NAMESPACE, mesh::NAMESPACE]).await?;
         objects::apply_crds(&api.client, &tools.crds).await?;
-        Ok(Self { etcd, process, api })
+        Ok(Self { etcd, process, istiod: None, api })
     }
 
-    /// Ends both.
+    /// The same with istiod, whose admission webhook the API server asks from then on.
+    ///
+    /// # Errors
+    /// As [`ApiServer::start`].
+    pub async fn start_with_istio(dir: &Path, tools: &Tools) -> Result<Self, StackError> {
+        let mut server = Self::start(dir, tools).await?;
+        let (istiod, _) = istiod::start(&dir.join("istiod"), tools, &dir.join("logs"), &server.api).await?;
+        server.istiod = Some(istiod);
+        Ok(server)
+    }
+
+    /// Ends all of it.
     pub async fn stop(self) {
+        if let Some(istiod) = &self.istiod {
+            istiod.stop(GRACE).await;
+        }
         self.process.stop(GRACE).await;
         self.etcd.stop(GRACE).await;
     }

@@ -51,7 +51,7 @@ impl Validator for GrpcValidator {
 
     async fn dry_run(&self, text: &Text, caller: &Bearer) -> Result<Report, PeerError> {
         let Text { yaml, cluster } = text.clone();
-        let request = prepare(DryRunRequest { yaml, cluster }, caller, DRY_RUN_WITHIN)?;
+        let request = prepare(DryRunRequest { yaml, cluster, ..Default::default() }, caller, DRY_RUN_WITHIN)?;
         let answer = self.client.clone().dry_run(request).await.map_err(of_status)?.into_inner();
         report(answer.findings, answer.objects, answer.skipped)
     }

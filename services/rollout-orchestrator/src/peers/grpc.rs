@@ -152,7 +152,10 @@ impl Registry for Peer {
 #[async_trait]
 impl Validator for Peer {
     async fn dry_run(&self, yaml: &str, cluster: &str) -> Result<Checked, PeerError> {
-        let request = self.request(DryRunRequest { yaml: yaml.to_owned(), cluster: cluster.to_owned() }, DEADLINE)?;
+        let request = self.request(
+            DryRunRequest { yaml: yaml.to_owned(), cluster: cluster.to_owned(), ..Default::default() },
+            DEADLINE,
+        )?;
         let mut client = ValidatorServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let answer = self.answer(client.dry_run(request)).await?;
         let findings = answer.findings.into_iter().map(TryInto::try_into).collect();
