@@ -4,6 +4,11 @@ use meshward_model::{Finding, Severity};
 use meshward_validator::{app, explain, rules::catalogue, schema::Catalogue};
 use serde_json::{Value, json};
 
+#[path = "../src/bin/bench/damage.rs"]
+mod damage;
+
+use damage::{Chance, damage};
+
 const SEEDS: [&str; 3] = [
     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: checkout\n  namespace: shop\nspec:\n  hosts: [checkout]\n  \
      http:\n  - match:\n    - headers: {x-user: {regex: 'a.*'}}\n    route:\n    - destination: {host: checkout, subset: v1}\n      weight: 90\n    \
@@ -55,42 +60,6 @@ const ISTIO: [&str; 8] = [
      WorkloadEntry\nmetadata: {name: a, namespace: shop}\nspec: {address: a.b, ports: {http: 80}}\n",
 ];
 
-/// Pieces that break YAML in interesting ways.
-const PIECES: [&str; 28] = [
-    "\t", "\n", "\r", " ", "- ", ": ", "? ", "{", "}", "[", "]", "&a ", "*a ", "*x", "!t ", "!!int ", "<<: ", "\"",
-    "'", "|", ">", "#", "%", "---\n", "\u{feff}", "\u{0}", "é", "0777",
-];
-
-/// A small generator of numbers (xorshift), so that every run sees the same texts.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(bound.max(1)).unwrap()).unwrap()
-    }
-}
-
-fn damage(text: &str, chance: &mut Chance) -> Vec<u8> {
-    let mut bytes = text.as_bytes().to_vec();
-    for _ in 0..=chance.below(4) {
-        let at = chance.below(bytes.len() + 1);
-        let end = (at + chance.below(12)).min(bytes.len());
-        let piece = PIECES[chance.below(PIECES.len())].as_bytes();
-        match chance.below(5) {
-            0 => drop(bytes.drain(at..end)),
-            1 => drop(bytes.splice(at..at, piece.iter().copied())),
-            2 => drop(bytes.splice(at..end, piece.iter().copied())),
-            3 => bytes.extend_from_within(at..end),
-            _ if at < bytes.len() => bytes[at] = u8::try_from(chance.below(256)).unwrap(),
-            _ => bytes.push(b'\n'),
-        }
-    }
-    bytes
-}
-
 /// Definitions with a part of the real structure, so that schemas take part.
 fn catalogue() -> Catalogue {
     let mut catalogue = Catalogue::default();
@@ -120,7 +89,7 @@ fn damaged_texts_are_answered_with_findings() {
     let (catalogue, mut chance) = (catalogue(), Chance(0x9e37_79b9_7f4a_7c15));
     let (mut refused, mut without_object) = (0, 0);
     for round in 0..6_000 {
-        let bytes = damage(SEEDS[round % SEEDS.len()], &mut chance);
+        let bytes = damage(SEEDS[round % SEEDS.len()], 4, 12, &mut chance);
         let report = app::validate(&bytes, "", &catalogue);
         let shown = String::from_utf8_lossy(&bytes);
         for finding in &report.findings {
@@ -148,7 +117,7 @@ fn damaged_policies_are_judged_and_explained_or_refused_with_places() {
     let (catalogue, mut chance) = (Catalogue::default(), Chance(0x2545_f491_4f6c_dd1d));
     let (mut explained, mut refused) = (0, 0);
     for round in 0..4_000 {
-        let bytes = damage(POLICIES[round % POLICIES.len()], &mut chance);
+        let bytes = damage(POLICIES[round % POLICIES.len()], 4, 12, &mut chance);
         let report = app::validate(&bytes, "", &catalogue);
         let shown = String::from_utf8_lossy(&bytes);
         let placed = report.findings.iter().all(|finding| finding.at.is_some_and(|at| at.line > 0 && at.column > 0));

@@ -20,6 +20,8 @@ use meshward_validator::{
 mod cluster;
 #[path = "bench/damage.rs"]
 mod damage;
+#[path = "bench/slowest.rs"]
+mod slowest;
 
 /// Measures the validator.
 #[derive(Debug, Parser)]
@@ -83,7 +85,7 @@ fn main() -> anyhow::Result<ExitCode> {
         What::File { file } => one(&file, &catalogue),
         What::Compare { objects, rounds, istioctl } => compare(&objects, rounds.max(1), istioctl.as_deref()),
         What::Change { objects, changes } => change(objects, changes, &catalogue),
-        What::Damage { texts, seed, limit } => return damage::run(texts, seed, limit, &catalogue),
+        What::Damage { texts, seed, limit } => return slowest::run(texts, seed, limit, &catalogue),
     }?;
     Ok(ExitCode::SUCCESS)
 }
