@@ -29,6 +29,7 @@ pub(crate) use keys::destinations;
 pub use kind::Kind;
 pub use set::{Judgement, Outcome, Set};
 pub use view::View;
+pub(crate) use workload::SELECTOR;
 pub use workload::{Labels, Workload, has_all, is_selecting, labels, matches, selects};
 
 /// An object's place in the world; the lower, the earlier it came.
@@ -155,7 +156,7 @@ impl World {
 
     /// Puts an object in, in the place of the one of the same identity, which is returned. `touched` gets the keys whose
     /// answers change.
-    pub(crate) fn put(&mut self, entry: Entry, touched: &mut BTreeSet<Key>) -> (Id, Option<Entry>) {
+    pub(crate) fn put(&mut self, entry: Entry, touched: &mut Vec<Key>) -> (Id, Option<Entry>) {
         let old = self.remove(entry.kind, &entry.head.namespace, &entry.head.name, touched);
         let id = match &old {
             Some((id, _)) => *id,
@@ -165,12 +166,15 @@ impl World {
             }
         };
         for key in keys::of(&entry) {
-            let ids = self.index.entry(key.clone()).or_default();
-            if matches!(key, Key::All(_)) && ids.is_empty() {
-                touched.insert(Key::Presence(entry.kind));
+            if let Some(ids) = self.index.get_mut(&key) {
+                ids.insert(id);
+            } else {
+                self.index.insert(key.clone(), BTreeSet::from([id]));
+                if matches!(key, Key::All(_)) {
+                    touched.push(Key::Presence(entry.kind));
+                }
             }
-            ids.insert(id);
-            touched.insert(key);
+            touched.push(key);
         }
         self.identities.insert((entry.kind, entry.head.namespace.clone(), entry.head.name.clone()), id);
         self.entries.insert(id, entry);
@@ -183,7 +187,7 @@ impl World {
         kind: Kind,
         namespace: &str,
         name: &str,
-        touched: &mut BTreeSet<Key>,
+        touched: &mut Vec<Key>,
     ) -> Option<(Id, Entry)> {
         let id = self.identities.remove(&(kind, namespace.to_owned(), name.to_owned()))?;
         let entry = self.entries.remove(&id)?;
@@ -193,11 +197,11 @@ impl World {
                 if ids.is_empty() {
                     self.index.remove(&key);
                     if matches!(key, Key::All(_)) {
-                        touched.insert(Key::Presence(kind));
+                        touched.push(Key::Presence(kind));
                     }
                 }
             }
-            touched.insert(key);
+            touched.push(key);
         }
         Some((id, entry))
     }

@@ -1,6 +1,8 @@
 //! The questions that the world answers, and which of them an object answers.
 
-use super::{Entry, Kind, host};
+use serde_json::{Map, Value};
+
+use super::{Entry, Kind, Workload, host};
 use crate::rules::field::Field;
 
 /// A question whose answer is a list of objects.
@@ -18,6 +20,9 @@ pub enum Key {
     Host(Kind, String),
     /// All of a kind that refer to something: a host by its full name, another object as "Kind/namespace/name".
     Refers(Kind, String),
+    /// All of a kind in a namespace that are found under a label ("name=value"): workloads under each label of their Pods,
+    /// Services under each of their selector, policies under one of theirs, or under "" if they have none.
+    Labelled(Kind, String, String),
 }
 
 /// How an object is named as what others refer to.
@@ -34,7 +39,30 @@ pub(super) fn of(entry: &Entry) -> Vec<Key> {
     let bucket = |name: String| if name.starts_with('*') { "*".to_owned() } else { name };
     keys.extend(hosts(entry).into_iter().map(|name| Key::Host(kind, bucket(name))));
     keys.extend(references(entry).into_iter().map(|to| Key::Refers(kind, to)));
+    keys.extend(under(entry).into_iter().map(|label| Key::Labelled(kind, entry.head.namespace.clone(), label)));
     keys
+}
+
+/// A label as a part of a key. Other labels may come to the same text, so whoever looks there compares what is found.
+pub(super) fn label(name: &str, value: &str) -> String {
+    format!("{name}={value}")
+}
+
+/// The labels under which an object is found.
+fn under(entry: &Entry) -> Vec<String> {
+    let each = |labels: Option<&Map<String, Value>>| -> Vec<String> {
+        let labels = labels.into_iter().flatten();
+        labels.map(|(name, value)| label(name, value.as_str().unwrap_or_default())).collect()
+    };
+    match entry.kind {
+        Kind::Workload => each(Workload::labels_of(entry)),
+        Kind::Service => each(entry.value.pointer("/spec/selector").and_then(Value::as_object)),
+        Kind::AuthorizationPolicy | Kind::PeerAuthentication => {
+            let labels = entry.value.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
+            vec![each(labels).into_iter().next().unwrap_or_default()]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The full names of the hosts that an object defines or configures.
@@ -55,6 +83,7 @@ pub(crate) fn hosts(entry: &Entry) -> Vec<String> {
 fn references(entry: &Entry) -> Vec<String> {
     match entry.kind {
         Kind::VirtualService => of_virtual_service(entry),
+        Kind::Workload => vec![object(Kind::ServiceAccount, entry.namespace(), Workload::account(entry))],
         Kind::LinkerdAuthorizationPolicy | Kind::RateLimit => {
             target(&entry.spec().get("targetRef"), entry.namespace()).into_iter().collect()
         }

@@ -53,7 +53,7 @@ impl Set {
 
     /// Puts an object in, in the place of the one of the same kind, namespace and name, which is returned.
     pub fn put(&mut self, entry: Entry) -> (Id, Option<Entry>) {
-        let mut touched = BTreeSet::new();
+        let mut touched = Vec::new();
         let (id, old) = self.world.put(entry, &mut touched);
         self.dirty.insert(id);
         self.touch(&touched);
@@ -67,7 +67,7 @@ impl Set {
 
     /// Takes an object out.
     pub fn remove(&mut self, kind: Kind, namespace: &str, name: &str) -> Option<Entry> {
-        let mut touched = BTreeSet::new();
+        let mut touched = Vec::new();
         let (id, entry) = self.world.remove(kind, namespace, name, &mut touched)?;
         self.forget(id);
         self.dirty.remove(&id);
@@ -75,7 +75,7 @@ impl Set {
         Some(entry)
     }
 
-    fn touch(&mut self, touched: &BTreeSet<Key>) {
+    fn touch(&mut self, touched: &[Key]) {
         let readers = touched.iter().filter_map(|key| self.readers.get(key));
         self.dirty.extend(readers.flatten().copied());
     }
@@ -102,13 +102,33 @@ impl Set {
             let view = View::new(&self.world);
             let hits = cross::check(entry, &view);
             let (asked, skipped) = view.into_parts();
-            for key in &asked {
-                self.readers.entry(key.clone()).or_default().insert(id);
-            }
-            self.judgements.insert(id, Judgement { hits, skipped, asked });
+            self.remember(id, Judgement { hits, skipped, asked });
             before.insert(id, old);
         }
         before
+    }
+
+    fn remember(&mut self, id: Id, judgement: Judgement) {
+        for key in &judgement.asked {
+            if let Some(readers) = self.readers.get_mut(key) {
+                readers.insert(id);
+            } else {
+                self.readers.insert(key.clone(), HashSet::from([id]));
+            }
+        }
+        self.judgements.insert(id, judgement);
+    }
+
+    /// Takes a settled change back, once the world is as it was: what was said before holds again, without being judged anew.
+    /// Whatever else the way back has touched is among `judged`, for it asked for a key that the change had touched too.
+    fn restore(&mut self, judged: BTreeMap<Id, Option<Judgement>>) {
+        for (id, before) in judged {
+            self.forget(id);
+            if let Some(judgement) = before {
+                self.remember(id, judgement);
+            }
+        }
+        self.dirty.clear();
     }
 
     /// What the rules say of an object. Call [`Set::settle`] before.
@@ -138,7 +158,7 @@ impl Set {
                 None => drop(self.remove(*kind, namespace, name)),
             }
         }
-        self.settle();
+        self.restore(judged);
         outcome
     }
 

@@ -12,8 +12,8 @@ use crate::{
 
 fn entry(kind: &str, name: &str, spec: &Value) -> Entry {
     let (version, kind) = match kind {
-        "Service" => ("v1", kind),
-        "PeerAuthentication" => ("security.istio.io/v1", kind),
+        "Service" | "Pod" => ("v1", kind),
+        "PeerAuthentication" | "AuthorizationPolicy" => ("security.istio.io/v1", kind),
         _ => ("networking.istio.io/v1", kind),
     };
     let value = json!({
@@ -76,6 +76,20 @@ fn a_change_is_judged_with_what_it_touches_and_nothing_else() {
 }
 
 #[test]
+fn a_policy_for_one_workload_touches_none_of_the_others() {
+    let mut set = shop(50);
+    let of = |name: &str, mode: &str| {
+        let selector = json!({"matchLabels": {"app": name}});
+        entry("PeerAuthentication", name, &json!({"selector": selector, "mtls": {"mode": mode}}))
+    };
+    set.extend((0..50).map(|number| of(&format!("s{number}"), "PERMISSIVE")));
+    let outcome = set.what_if(vec![of("s7", "STRICT")]);
+    assert_eq!(outcome.judged, 2, "itself and the rule for its host");
+    let broken: Vec<_> = outcome.broken.iter().map(|(entry, hit)| (entry.head.name.as_str(), hit.rule.id)).collect();
+    assert_eq!(broken, [("s7", "MW5104")]);
+}
+
+#[test]
 fn what_a_change_mends_and_what_a_new_object_brings_is_told() {
     let mut set = shop(3);
     set.put(route("s1", "v3"));
@@ -90,47 +104,122 @@ fn what_a_change_mends_and_what_a_new_object_brings_is_told() {
     assert_eq!(set.world().find(Kind::Service, "shop", "new"), None);
 }
 
+/// Numbers by chance (xorshift).
+struct Chance(usize);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn of<T: Copy>(&mut self, some: &[T]) -> T {
+        some[self.below(some.len())]
+    }
+}
+
+/// One of some hundred objects that refer to each other, select the same workloads, or exclude each other.
+fn any(chance: &mut Chance) -> Entry {
+    let name = format!("s{}", chance.below(12));
+    let (app, subset) = (format!("s{}", chance.below(12)), chance.of(&["v1", "v2", "v3"]));
+    let labels = [json!({}), json!({"app": app}), json!({"app": app, "version": subset}), json!({"version": subset})];
+    let labels = &labels[chance.below(labels.len())];
+    let selector = json!({"matchLabels": labels});
+    let mode = json!({"mode": chance.of(&["STRICT", "PERMISSIVE", "DISABLE", "UNSET"])});
+    let source = json!([{"source": {"principals": [format!("cluster.local/ns/shop/sa/{app}")]}}]);
+    match chance.below(8) {
+        0 => service(&name),
+        1 => route(&name, subset),
+        2 => rule(&name, &[subset]),
+        3 | 4 => entry("PeerAuthentication", &name, &json!({"selector": selector, "mtls": mode})),
+        5 => {
+            let action = chance.of(&["ALLOW", "DENY"]);
+            let rules = json!([{"from": source}]);
+            entry("AuthorizationPolicy", &name, &json!({"selector": selector, "action": action, "rules": rules}))
+        }
+        _ => {
+            let mut pod =
+                entry("Pod", &name, &json!({"serviceAccountName": app, "containers": [{"name": "istio-proxy"}]}));
+            Arc::make_mut(&mut pod.value)["metadata"]["labels"] = labels.clone();
+            pod
+        }
+    }
+}
+
+/// Everything that is said of the same objects in a set where they came in the same order and nothing ever changed.
+fn of_new(set: &Set, changes: &[Entry]) -> Vec<String> {
+    let mut fresh = Set::new(true);
+    fresh.extend(set.world().entries().map(|(_, entry)| entry.clone()));
+    fresh.extend(changes.iter().cloned());
+    fresh.settle();
+    all(&fresh)
+}
+
 #[test]
 fn many_changes_end_where_a_new_set_begins() {
-    let mut changing = shop(20);
-    let mut number = 0x2545_f491_usize;
-    let mut last: std::collections::BTreeMap<(Kind, String), Option<Entry>> = std::collections::BTreeMap::new();
-    for (_, entry) in shop(20).world().entries() {
-        last.insert((entry.kind, entry.head.name.clone()), Some(entry.clone()));
+    for seed in [0x2545_f491_usize, 0x9e37_79b9, 0x1405_7b7e] {
+        let (mut changing, mut chance) = (shop(4), Chance(seed));
+        let mut there: std::collections::BTreeSet<(Kind, String)> =
+            shop(4).world().entries().map(|(_, entry)| (entry.kind, entry.head.name.clone())).collect();
+        for round in 0..1_000 {
+            let entry = any(&mut chance);
+            let key = (entry.kind, entry.head.name.clone());
+            if chance.below(3) == 0 {
+                assert_eq!(changing.remove(entry.kind, "shop", &key.1).is_some(), there.remove(&key));
+            } else {
+                changing.put(entry);
+                there.insert(key);
+            }
+            if chance.below(5) == 0 {
+                changing.settle();
+            }
+            if round % 50 == 0 {
+                changing.settle();
+                assert_eq!(all(&changing), of_new(&changing, &[]), "seed {seed}, round {round}");
+            }
+        }
+        assert_eq!(changing.world().len(), there.len());
     }
-    for _ in 0..300 {
-        number ^= number << 13;
-        number ^= number >> 7;
-        number ^= number << 17;
-        let name = format!("s{}", number % 20);
-        let subset = ["v1", "v2", "v3"][number / 20 % 3];
-        let entry = match number / 60 % 4 {
-            0 => service(&name),
-            1 => route(&name, subset),
-            2 => rule(&name, &[subset]),
-            _ => entry(
-                "PeerAuthentication",
-                &name,
-                &json!({"selector": {"matchLabels": {"app": name}}, "mtls": {"mode": "STRICT"}}),
-            ),
+}
+
+#[test]
+fn what_would_be_is_what_a_new_set_says_and_leaves_no_trace() {
+    let (mut set, mut chance) = (shop(4), Chance(0x7fb5_d329));
+    (0..80).for_each(|_| drop(set.put(any(&mut chance))));
+    set.settle();
+    let (mut broken, mut mended) = (0, 0);
+    for round in 0..200 {
+        let before = all(&set);
+        let changes: Vec<Entry> = (0..=chance.below(3)).map(|_| any(&mut chance)).collect();
+        let outcome = set.what_if(changes.clone());
+        assert_eq!(all(&set), before, "round {round}: afterwards the set is as it was");
+        let said = |entry: &Entry, hit: &crate::report::Hit| {
+            format!("{} {} {} {}", hit.rule.id, entry.full_name(), hit.path, hit.message)
         };
-        let key = (entry.kind, name.clone());
-        if (number / 240).is_multiple_of(3) {
-            changing.remove(entry.kind, "shop", &name);
-            last.insert(key, None);
-        } else {
-            changing.put(entry.clone());
-            last.insert(key, Some(entry));
+        let would_be = of_new(&set, &changes);
+        for (entry, hit) in &outcome.broken {
+            assert!(would_be.contains(&said(entry, hit)), "round {round}: {}", said(entry, hit));
         }
-        if number.is_multiple_of(5) {
-            changing.settle();
+        for (entry, hit) in &outcome.mended {
+            assert!(before.contains(&said(entry, hit)), "round {round}: {}", said(entry, hit));
+        }
+        for (entry, judgement) in changes.iter().zip(&outcome.changed) {
+            let later =
+                changes.iter().rev().find(|other| (other.kind, &other.head.name) == (entry.kind, &entry.head.name));
+            let counts = later.is_some_and(|later| std::ptr::eq(later, entry));
+            let missing = judgement.hits.iter().find(|hit| counts && !would_be.contains(&said(entry, hit)));
+            assert!(missing.is_none(), "round {round}: {missing:?}");
+        }
+        (broken, mended) = (broken + outcome.broken.len(), mended + outcome.mended.len());
+        if chance.below(4) == 0 {
+            changes.into_iter().for_each(|entry| drop(set.put(entry)));
+            set.settle();
+            assert_eq!(all(&set), would_be, "round {round}");
         }
     }
-    changing.settle();
-    let mut fresh = Set::new(true);
-    fresh.extend(last.into_values().flatten());
-    fresh.settle();
-    assert_eq!(all(&changing), all(&fresh));
+    assert!(broken > 50 && mended > 50, "{broken} broken, {mended} mended: too little happened");
 }
 
 #[test]

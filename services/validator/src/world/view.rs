@@ -7,7 +7,7 @@ use std::{
 
 use meshward_model::Confidence;
 
-use super::{Entry, Id, Key, Kind, Labels, Workload, World, host, keys};
+use super::{Entry, Id, Key, Kind, Labels, SELECTOR, Workload, World, has_all, host, keys};
 use crate::rules::field::Field;
 
 /// The namespace of policies for the whole mesh where no MeshConfig says another.
@@ -132,8 +132,36 @@ impl<'w> View<'w> {
     /// The workloads of a namespace that have these labels.
     #[must_use]
     pub fn selected(&self, namespace: &str, wanted: &Labels<'_>) -> Vec<Workload<'w>> {
-        let all = self.all_in(Kind::Workload, namespace).into_iter();
-        all.filter(|entry| Workload::has(entry, wanted)).map(Workload::of).collect()
+        let found = self.labelled(Kind::Workload, namespace, wanted).into_iter();
+        found.filter(|entry| Workload::has(entry, wanted)).map(Workload::of).collect()
+    }
+
+    /// Workloads or Services of a namespace, those with these labels among them: all that have the rarest one.
+    #[must_use]
+    pub fn labelled(&self, kind: Kind, namespace: &str, wanted: &Labels<'_>) -> Vec<&'w Entry> {
+        let key = |(name, value): (&&str, &&str)| Key::Labelled(kind, namespace.to_owned(), keys::label(name, value));
+        let rarest = wanted.iter().map(key).min_by_key(|key| self.world.ids(key).map_or(0, BTreeSet::len));
+        rarest.map_or_else(|| self.all_in(kind, namespace), |key| self.ask(key))
+    }
+
+    /// The policies of a namespace whose selector fits one of several workloads, given their labels. Those without a selector
+    /// fit every workload.
+    #[must_use]
+    pub fn applying(&self, kind: Kind, namespace: &str, to: &[&Labels<'_>]) -> Vec<&'w Entry> {
+        let labels = to.iter().flat_map(|of| of.iter()).map(|(name, value)| keys::label(name, value));
+        let labels: BTreeSet<String> = labels.chain([String::new()]).collect();
+        let asked: Vec<Key> =
+            labels.into_iter().map(|label| Key::Labelled(kind, namespace.to_owned(), label)).collect();
+        let ids: BTreeSet<Id> = asked.iter().filter_map(|key| self.world.ids(key)).flatten().copied().collect();
+        self.asked.borrow_mut().extend(asked);
+        let found = ids.iter().filter_map(|id| self.world.get(*id));
+        found.filter(|entry| to.iter().any(|of| has_all(entry, SELECTOR, of))).collect()
+    }
+
+    /// Whether a workload of a namespace runs as a service account.
+    #[must_use]
+    pub fn is_used(&self, namespace: &str, account: &str) -> bool {
+        !self.referring_to(Kind::Workload, Kind::ServiceAccount, namespace, account).is_empty()
     }
 
     /// All workloads.

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use super::Entry;
 use crate::rules::field::Field;
+
+/// Where policies of Istio have the labels that they select workloads by.
+pub(crate) const SELECTOR: &[&str] = &["spec", "selector", "matchLabels"];
 
 /// Labels, or what a selector asks of them.
 pub type Labels<'w> = BTreeMap<&'w str, &'w str>;
@@ -37,12 +42,18 @@ impl<'w> Workload<'w> {
     /// Whether the Pods of an object have these labels; looks at nothing else, because most objects do not.
     #[must_use]
     pub fn has(entry: &Entry, wanted: &Labels<'_>) -> bool {
+        let labels = Self::labels_of(entry);
+        let is = |(name, value): (&&str, &&str)| labels.and_then(|labels| labels.get(*name)?.as_str()) == Some(*value);
+        wanted.iter().all(is)
+    }
+
+    /// The labels of the Pods of an object, as they stand there.
+    #[must_use]
+    pub fn labels_of(entry: &Entry) -> Option<&Map<String, Value>> {
         let of_pod = || entry.value.get("metadata");
         let of_template = || entry.value.get("spec")?.get("template")?.get("metadata");
         let metadata = if entry.head.kind == "Pod" { of_pod() } else { of_template() };
-        let labels = metadata.and_then(|metadata| metadata.get("labels"));
-        let is = |(name, value): (&&str, &&str)| labels.and_then(|labels| labels.get(*name)?.as_str()) == Some(*value);
-        wanted.iter().all(is)
+        metadata?.get("labels")?.as_object()
     }
 
     /// The Pods' containers, those that run first too.
@@ -51,14 +62,14 @@ impl<'w> Workload<'w> {
         ["containers", "initContainers"].iter().flat_map(|name| self.spec.get(name).items()).collect()
     }
 
-    /// Whether the Pods of an object run as a service account.
+    /// The service account that the Pods of an object run as.
     #[must_use]
-    pub fn runs_as(entry: &Entry, account: &str) -> bool {
+    pub fn account(entry: &Entry) -> &str {
         let spec = entry.value.get("spec");
         let spec =
             if entry.head.kind == "Pod" { spec } else { spec.and_then(|spec| spec.get("template")?.get("spec")) };
         let own = spec.and_then(|spec| spec.get("serviceAccountName")?.as_str()).filter(|name| !name.is_empty());
-        own.unwrap_or("default") == account
+        own.unwrap_or("default")
     }
 
     /// The node that a Pod runs on.
@@ -102,15 +113,15 @@ pub fn matches(selector: &Labels<'_>, labels: &Labels<'_>) -> bool {
 #[must_use]
 pub fn has_all(entry: &Entry, path: &[&str], of: &Labels<'_>) -> bool {
     let selector = path.iter().try_fold(entry.value.as_ref(), |value, name| value.get(*name));
-    let fields = selector.and_then(serde_json::Value::as_object).into_iter().flatten();
-    fields.into_iter().all(|(name, value)| of.get(name.as_str()).copied() == value.as_str())
+    let fields = selector.and_then(Value::as_object).into_iter().flatten();
+    fields.into_iter().all(|(name, value)| of.get(name.as_str()).copied() == Some(value.as_str().unwrap_or_default()))
 }
 
 /// Whether there is a selector with labels at a path in an object.
 #[must_use]
 pub fn is_selecting(entry: &Entry, path: &[&str]) -> bool {
     let selector = path.iter().try_fold(entry.value.as_ref(), |value, name| value.get(*name));
-    selector.and_then(serde_json::Value::as_object).is_some_and(|fields| !fields.is_empty())
+    selector.and_then(Value::as_object).is_some_and(|fields| !fields.is_empty())
 }
 
 /// Whether labels fulfil a selector of Kubernetes: matchLabels and matchExpressions.

@@ -6,10 +6,8 @@ use super::{gateway::shown, service_entry::is_tcp};
 use crate::{
     report::{Hit, list, quote},
     rules::{catalogue as rule, field::Field},
-    world::{Entry, Kind, Labels, View, has_all, labels, matches},
+    world::{Entry, Kind, Labels, View, labels, matches},
 };
-
-const SELECTOR: &[&str] = &["spec", "selector", "matchLabels"];
 
 /// Fields of an operation that only HTTP has.
 const OPERATIONS: [&str; 6] = ["hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"];
@@ -83,7 +81,7 @@ fn http_on_tcp(entry: &Entry, view: &View<'_>) -> Option<Hit> {
         .flat_map(|to| to.get("operation").get("ports").items())
         .filter_map(|port| port.text().parse().ok())
         .collect();
-    for service in view.all_in(Kind::Service, entry.namespace()) {
+    for service in view.labelled(Kind::Service, entry.namespace(), &own) {
         let theirs = labels(&service.spec().get("selector"));
         if theirs.is_empty() || !(matches(&own, &theirs)) {
             continue;
@@ -145,11 +143,9 @@ fn first_allow(entry: &Entry, view: &View<'_>) -> Option<Hit> {
         return None;
     }
     let own = selector(entry);
-    let mut others = view.all_in(Kind::AuthorizationPolicy, entry.namespace());
-    others.extend(view.all_in(Kind::AuthorizationPolicy, view.root_namespace()));
-    let also = others.iter().any(|other| {
-        other.head != entry.head && action(other) == "ALLOW" && !is_attached(other) && has_all(other, SELECTOR, &own)
-    });
+    let mut others = view.applying(Kind::AuthorizationPolicy, entry.namespace(), &[&own]);
+    others.extend(view.applying(Kind::AuthorizationPolicy, view.root_namespace(), &[&own]));
+    let also = others.iter().any(|other| other.head != entry.head && action(other) == "ALLOW" && !is_attached(other));
     if also {
         return None;
     }
@@ -177,14 +173,11 @@ fn denied_anyway(entry: &Entry, view: &View<'_>) -> Option<Hit> {
     if rules.is_empty() || is_attached(entry) {
         return None;
     }
-    let mut others = view.all_in(Kind::AuthorizationPolicy, entry.namespace());
+    let mut others = view.applying(Kind::AuthorizationPolicy, entry.namespace(), &[&own]);
     if entry.namespace() != view.root_namespace() {
-        others.extend(view.all_in(Kind::AuthorizationPolicy, view.root_namespace()));
+        others.extend(view.applying(Kind::AuthorizationPolicy, view.root_namespace(), &[&own]));
     }
-    for other in others
-        .into_iter()
-        .filter(|other| action(other) == "DENY" && has_all(other, SELECTOR, &own) && !is_attached(other))
-    {
+    for other in others.into_iter().filter(|other| action(other) == "DENY" && !is_attached(other)) {
         let denies = other.spec().get("rules").items();
         let covered = |rule: &Field<'_>| denies.iter().any(|deny| covers(deny, rule));
         if !rules.iter().all(covered) {

@@ -4,7 +4,7 @@ use super::{access::shown_fields, peer, policy};
 use crate::{
     report::{Hit, quote},
     rules::{catalogue as rule, field::Field},
-    world::{Entry, Kind, View, Workload, labels},
+    world::{Entry, Kind, View, labels},
 };
 
 /// Fields of a source that need the client's certificate.
@@ -32,8 +32,7 @@ fn unknown(field: &Field<'_>, view: &View<'_>) -> Option<Hit> {
     if namespace.contains('*') || name.contains('*') || view.named(Kind::ServiceAccount, namespace, name).is_some() {
         return None;
     }
-    let used = view.all_in(Kind::Workload, namespace).into_iter().any(|entry| Workload::runs_as(entry, name));
-    if used {
+    if view.is_used(namespace, name) {
         return None;
     }
     let sure = view.absence(&[Kind::ServiceAccount], "service accounts that AuthorizationPolicies name")?;

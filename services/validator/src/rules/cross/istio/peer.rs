@@ -3,10 +3,8 @@
 use crate::{
     report::{Hit, list, quote},
     rules::{catalogue as rule, field::Field},
-    world::{Entry, Kind, Labels, View, has_all, is_selecting, labels, matches},
+    world::{Entry, Kind, Labels, SELECTOR, View, is_selecting, labels, matches},
 };
-
-const SELECTOR: &[&str] = &["spec", "selector", "matchLabels"];
 
 pub(super) fn check(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     let mut hits = twice(entry, view);
@@ -32,15 +30,13 @@ fn selector(entry: &Entry) -> Labels<'_> {
 /// What counts for workloads with these labels. `None`: no policy says anything, so both plain text and mTLS are taken.
 pub(super) fn demand<'w>(namespace: &str, of: &Labels<'_>, port: Option<i64>, view: &View<'w>) -> Option<Demand<'w>> {
     let root = view.root_namespace();
-    let mut own = view.all_in(Kind::PeerAuthentication, namespace);
-    own.sort_by_key(|entry| entry.seniority());
-    let of_workload = (namespace != root)
-        .then(|| own.iter().copied().find(|entry| is_selecting(entry, SELECTOR) && has_all(entry, SELECTOR, of)))
-        .flatten();
-    let of_namespace = own.iter().copied().find(|entry| !is_selecting(entry, SELECTOR));
-    let mut global = if namespace == root { Vec::new() } else { view.all_in(Kind::PeerAuthentication, root) };
-    global.sort_by_key(|entry| entry.seniority());
-    let of_mesh = global.into_iter().find(|entry| !is_selecting(entry, SELECTOR));
+    let first = |namespace: &str, selecting: bool| {
+        let found = view.applying(Kind::PeerAuthentication, namespace, &[of]).into_iter();
+        found.filter(|entry| is_selecting(entry, SELECTOR) == selecting).min_by_key(|entry| entry.seniority())
+    };
+    let of_workload = if namespace == root { None } else { first(namespace, true) };
+    let of_namespace = first(namespace, false);
+    let of_mesh = if namespace == root { None } else { first(root, false) };
     let on_port = of_workload.zip(port).and_then(|(policy, port)| {
         let field = policy.spec().get("portLevelMtls").get(&port.to_string()).get("mode");
         said(policy, field)
@@ -57,9 +53,11 @@ fn said<'w>(policy: &'w Entry, field: Field<'w>) -> Option<Demand<'w>> {
 
 fn twice(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     let own = selector(entry);
-    let rivals = view.all_in(Kind::PeerAuthentication, entry.namespace());
     let workloads = view.selected(entry.namespace(), &own);
     let mut hits = Vec::new();
+    let concerned = workloads.iter().map(|workload| &workload.labels).filter(|_| !own.is_empty());
+    let concerned: Vec<&Labels<'_>> = concerned.chain([&own]).collect();
+    let rivals = view.applying(Kind::PeerAuthentication, entry.namespace(), &concerned);
     for other in rivals.into_iter().filter(|other| other.head.name != entry.head.name) {
         let theirs = selector(other);
         let both = match (own.is_empty(), theirs.is_empty()) {
@@ -89,7 +87,7 @@ fn service_ports(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     let mut hits = Vec::new();
     for (text, field) in entry.spec().get("portLevelMtls").entries() {
         let Ok(number) = text.parse::<i64>() else { continue };
-        for service in view.all_in(Kind::Service, entry.namespace()) {
+        for service in view.labelled(Kind::Service, entry.namespace(), &own) {
             let theirs = labels(&service.spec().get("selector"));
             if own.is_empty() || theirs.is_empty() || !matches(&own, &theirs) {
                 continue;
