@@ -86,14 +86,17 @@ impl MetricsCollectorService for Api {
     async fn run_analysis(&self, request: Request<proto::RunAnalysisRequest>) -> Answer<proto::RunAnalysisResponse> {
         let identity = Identity::of(&request)?.clone();
         let now = self.clock.now();
-        let wanted = convert::analysis_request(request.into_inner(), now)?;
+        let request = request.into_inner();
+        let explain = request.explain;
+        let wanted = convert::analysis_request(request, now)?;
         authorize(&identity, &wanted.target)?;
         let mut explanation = self.collector.analyse(&wanted, now).await.map_err(Problem::from)?;
         explanation.analysis.id = self.ids.uuid();
         let analysis = explanation.analysis.clone();
+        let told = explain.then(|| proto::ExplainVerdictResponse { analysis: None, ..explain::response(&explanation) });
         self.kept.keep(explanation, now);
         tracing::info!(verdict = ?analysis.verdict, evidence = analysis.evidence, id = analysis.id, "{}", analysis.explanation);
-        Ok(Response::new(proto::RunAnalysisResponse { analysis: Some(analysis.into()) }))
+        Ok(Response::new(proto::RunAnalysisResponse { analysis: Some(analysis.into()), explanation: told }))
     }
 
     async fn check_queries(&self, request: Request<proto::CheckQueriesRequest>) -> Answer<proto::CheckQueriesResponse> {

@@ -17,6 +17,7 @@ use crate::{
     peers::PolicyVersion,
     store::{Created, Repeat, StoreError},
     strategy::Strategy,
+    verdicts::{Kept, Wanted},
     worker::Ports,
 };
 
@@ -182,6 +183,24 @@ impl App {
     pub async fn events(&self, caller: &Identity, id: &str, after: i64, limit: u32) -> Result<Vec<Event>, Error> {
         self.get(caller, id).await?;
         Ok(self.ports.store.events(id, after, limit).await?)
+    }
+
+    /// What led to a verdict: the newest, or the one that is wanted, beside all that are kept of the deployment.
+    ///
+    /// # Errors
+    /// As [`App::get`], or if there is none such.
+    pub async fn explain(&self, caller: &Identity, id: &str, wanted: &Wanted) -> Result<(Vec<u8>, Vec<Kept>), Error> {
+        self.get(caller, id).await?;
+        let kept = self.ports.verdicts.all(id).await?;
+        let is_wanted = |one: &&Kept| match wanted {
+            Wanted::Newest => true,
+            Wanted::OfStep(step) => one.step == *step,
+            Wanted::Id(analysis_id) => one.analysis_id == *analysis_id,
+        };
+        let not_kept = || Error::VerdictNotKept { deployment: id.to_owned(), kept: kept.len() };
+        let found = kept.iter().rev().find(is_wanted).ok_or_else(not_kept)?;
+        let told = self.ports.verdicts.told(id, &found.analysis_id).await?.ok_or_else(not_kept)?;
+        Ok((told, kept))
     }
 
     /// Does what a person commands; the caller needs the role developer in the deployment's namespace. Without an etag a lost race is

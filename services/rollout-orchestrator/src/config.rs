@@ -1,7 +1,12 @@
 //! Flags and environment.
 
+use std::time::Duration;
+
 use clap::Parser;
-use meshward_chassis::{client::ServiceTokenArgs, server::ServerArgs};
+use meshward_chassis::{
+    client::ServiceTokenArgs,
+    server::{ServerArgs, parse_duration},
+};
 use meshward_store::StoreArgs;
 
 /// Releases approved policy versions step by step, and takes them back by itself when they are worse than what they replace.
@@ -35,6 +40,10 @@ pub struct Config {
     /// The metrics-collector, e.g. http://metrics-collector:8080.
     #[arg(long, env = "MESHWARD_METRICS_COLLECTOR")]
     pub metrics_collector: String,
+
+    /// How long it can be asked what led to a verdict; the newest of each step, and its changes of mind.
+    #[arg(long, env = "MESHWARD_VERDICTS_FOR", default_value = "720h", value_parser = parse_duration)]
+    pub verdicts_for: Duration,
 
     /// Name of this replica, the same after a restart: its claims of before are then taken up at once instead of after their lease. In
     /// Kubernetes the pod's name.

@@ -13,6 +13,14 @@ pub enum Error {
     /// No such deployment.
     #[error("deployment {0:?} does not exist")]
     NotFound(String),
+    /// The deployment has no such verdict.
+    #[error("no such verdict of deployment {deployment:?} is kept; {kept} others are")]
+    VerdictNotKept {
+        /// Of which.
+        deployment: String,
+        /// How many are.
+        kept: usize,
+    },
     /// Fields of the request are wrong.
     #[error("the strategy cannot be run")]
     InvalidStrategy(Vec<Violation>),
@@ -66,6 +74,9 @@ impl From<Error> for Problem {
         let precondition = |reason| Self::new(Code::FailedPrecondition, reason, message.clone());
         match error {
             Error::NotFound(id) => Self::not_found("deployment", &id),
+            Error::VerdictNotKept { deployment, .. } => {
+                Self::new(Code::NotFound, ErrorReason::ResourceNotFound, message).resource("deployment", &deployment)
+            }
             Error::InvalidStrategy(violations) => {
                 let text =
                     violations.iter().map(|v| format!("strategy.{}: {}", v.field, v.problem)).collect::<Vec<_>>();

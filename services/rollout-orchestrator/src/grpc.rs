@@ -4,13 +4,14 @@ mod convert;
 mod watch;
 
 use meshward_chassis::{auth::Identity, problem::Problem};
+use meshward_proto::metrics::v1 as metrics;
 use meshward_proto::rollout::v1::{
     AbortDeploymentRequest, AbortDeploymentResponse, CreateDeploymentRequest, CreateDeploymentResponse,
-    GetDeploymentRequest, GetDeploymentResponse, ListDeploymentEventsRequest, ListDeploymentEventsResponse,
-    ListDeploymentsRequest, ListDeploymentsResponse, PauseDeploymentRequest, PauseDeploymentResponse,
-    PromoteDeploymentRequest, PromoteDeploymentResponse, ResumeDeploymentRequest, ResumeDeploymentResponse,
-    RollbackDeploymentRequest, RollbackDeploymentResponse, WatchDeploymentRequest,
-    rollout_orchestrator_service_server::RolloutOrchestratorService,
+    ExplainVerdictRequest, ExplainVerdictResponse, GetDeploymentRequest, GetDeploymentResponse,
+    ListDeploymentEventsRequest, ListDeploymentEventsResponse, ListDeploymentsRequest, ListDeploymentsResponse,
+    PauseDeploymentRequest, PauseDeploymentResponse, PromoteDeploymentRequest, PromoteDeploymentResponse,
+    ResumeDeploymentRequest, ResumeDeploymentResponse, RollbackDeploymentRequest, RollbackDeploymentResponse,
+    WatchDeploymentRequest, rollout_orchestrator_service_server::RolloutOrchestratorService,
 };
 use meshward_store::{Repeat, page};
 use prost::Message as _;
@@ -174,5 +175,20 @@ impl RolloutOrchestratorService for Grpc {
         let (rows, next_page_token) = page::cut(rows, size, &list, |event| event.sequence);
         let events = rows.iter().map(|event| convert::event(id, event)).collect();
         Ok(Response::new(ListDeploymentEventsResponse { events, next_page_token }))
+    }
+
+    async fn explain_verdict(
+        &self,
+        request: Request<ExplainVerdictRequest>,
+    ) -> Result<Response<ExplainVerdictResponse>, Status> {
+        let caller = Identity::of(&request)?;
+        let message = request.get_ref();
+        let wanted = convert::wanted_verdict(message)?;
+        let (told, kept) = self.app.explain(caller, &message.id, &wanted).await?;
+        let explanation = told.as_slice();
+        let explanation =
+            metrics::ExplainVerdictResponse::decode(explanation).map_err(|error| Problem::internal(&error))?;
+        let kept = kept.into_iter().map(convert::kept_verdict).collect();
+        Ok(Response::new(ExplainVerdictResponse { explanation: Some(explanation), kept }))
     }
 }

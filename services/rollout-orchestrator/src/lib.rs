@@ -14,6 +14,7 @@
 //! | [`drift`] | hears of others' changes, and wakes the loop |
 //! | [`app`] | the use cases behind the RPCs |
 //! | [`store`] | port and SQL |
+//! | [`verdicts`] | what the judge said and what led to it: port and SQL |
 //! | [`peers`] | ports to the other four services, and their gRPC form |
 //! | [`grpc`] | the RPCs and the conversions |
 
@@ -27,6 +28,7 @@ pub mod grpc;
 pub mod peers;
 pub mod store;
 pub mod strategy;
+pub mod verdicts;
 pub mod worker;
 
 use std::sync::Arc;
@@ -47,6 +49,7 @@ use crate::{
     grpc::Grpc,
     peers::grpc::Peer,
     store::SqlStore,
+    verdicts::SqlVerdicts,
     worker::{Changes, Ports, Worker},
 };
 
@@ -59,7 +62,7 @@ pub async fn build(server: Server, config: Config) -> anyhow::Result<Server> {
     let database = Database::open(&url, store::MIGRATIONS)
         .await
         .map_err(|error| ConfigError(format!("--database-url: {}", chain(&error))))?;
-    let store = Arc::new(SqlStore::new(database));
+    let store = Arc::new(SqlStore::new(database.clone()));
     let token = ServiceToken::from(&config.token);
     let peer = |name: &'static str, address: &str| {
         let peer = Peer::new(name, address, token.clone());
@@ -67,6 +70,7 @@ pub async fn build(server: Server, config: Config) -> anyhow::Result<Server> {
     };
     let ports = Ports {
         store: store.clone(),
+        verdicts: Arc::new(SqlVerdicts::new(database, config.verdicts_for)),
         registry: peer("policy-registry", &config.policy_registry)?,
         validator: peer("validator", &config.validator)?,
         mesh: peer("mesh-gateway", &config.mesh_gateway)?,

@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use meshward_model::{
-    Analysis, AppliedObject, Baseline, Digest, ExposureIntent, ExposurePlan, Finding, JudgeOptions, Mechanism,
-    MetricsTarget, PropagationProof, Target, Weight, WeightPeriod,
+    AppliedObject, Baseline, Digest, ExposureIntent, ExposurePlan, Finding, JudgeOptions, Mechanism, MetricsTarget,
+    PropagationProof, Target, Weight, WeightPeriod,
 };
 use serde_json::Value;
 
-use crate::decide::WriteOutcome;
+use crate::{decide::WriteOutcome, verdicts::Judged};
 
 /// Changes by others, as they happen; the stream ends when its time is over, or with the reason.
 pub type Drifts = BoxStream<'static, Result<Drift, PeerError>>;
@@ -151,7 +151,7 @@ pub struct Patience {
 #[async_trait]
 pub trait Judge: Send + Sync + 'static {
     /// Judges the canary from `start` to now.
-    async fn analyze(&self, question: &Question) -> Result<Analysis, PeerError>;
+    async fn analyze(&self, question: &Question) -> Result<Judged, PeerError>;
 }
 
 /// What the judge is asked.

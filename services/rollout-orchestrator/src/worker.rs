@@ -20,6 +20,7 @@ use crate::{
     drift::Listeners,
     peers::{Judge, Mesh, Outcome, Patience, PeerError, Question, Registry, Validator},
     store::{Lease, Store, StoreError},
+    verdicts::{Kept, Verdicts},
 };
 
 /// What the service is made of; tests put in others.
@@ -27,6 +28,8 @@ use crate::{
 pub struct Ports {
     /// Where deployments are kept.
     pub store: Arc<dyn Store>,
+    /// Where what the judge said is kept.
+    pub verdicts: Arc<dyn Verdicts>,
     /// The policy-registry.
     pub registry: Arc<dyn Registry>,
     /// The validator.
@@ -289,7 +292,14 @@ impl Worker {
             deployment_id: deployment.id.clone(),
             step: deployment.step(),
         };
-        seen(self.ports.judge.analyze(&question).await)
+        let judged = self.ports.judge.analyze(&question).await;
+        if let Ok(judged) = &judged {
+            let kept = Kept::of(&judged.analysis, question.step);
+            if let Err(error) = self.ports.verdicts.keep(&deployment.id, &kept, &judged.told).await {
+                tracing::warn!(deployment = deployment.id, error = chain(&error), "what led to a verdict is not kept");
+            }
+        }
+        seen(judged.map(|judged| judged.analysis))
     }
 
     /// The time before the change that the judge may learn from: not the canary of the deployment before. If that is not known, none.

@@ -4,7 +4,8 @@
 //! does not push out the others. Nothing is lost with a verdict that is let go: each holds *all* ticks since its
 //! deployment began, so the newest of a step tells whatever the earlier ones told, but for the moment at which they were
 //! said. A restart forgets them all, and each replica knows its own; asking RunAnalysis again gives the same verdict as
-//! long as Prometheus has the data.
+//! long as Prometheus has the data. Those that a deployment was decided by are kept by the rollout-orchestrator in its
+//! database, with the same explanation: this service has none, so that any number of replicas can come and go.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -110,7 +111,8 @@ impl Kept {
         };
         format!(
             "{what} here: verdicts are kept for {} s, the newest {most} of all and {MAX_OF_STEP} of each step, in the memory \
-             of the replica that gave them; {} are kept now. RunAnalysis judges the same data again",
+             of the replica that gave them; {} are kept now. The rollout-orchestrator keeps those of its deployments for long; \
+             RunAnalysis judges the same data again",
             age.as_secs(),
             all.by_id.len(),
         )

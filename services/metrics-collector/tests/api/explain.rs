@@ -76,6 +76,19 @@ async fn a_verdict_is_explained_tick_by_tick() {
 }
 
 #[tokio::test]
+async fn a_caller_that_keeps_verdicts_is_told_the_same_at_once() {
+    let world = World::with(Source::Prometheus(history::shop())).await;
+    for explain in [false, true] {
+        let request = proto::RunAnalysisRequest { explain, ..of_step("bad", "d-1", 1) };
+        let reply = world.client().run_analysis(world.request(request)).await.expect("an answer").into_inner();
+        let analysis = reply.analysis.expect("set");
+        let asked = self::explain(&world, by_id(&analysis.id)).await.expect("it is kept");
+        let told = reply.explanation.map(|told| proto::ExplainVerdictResponse { analysis: Some(analysis), ..told });
+        assert_eq!(told, explain.then_some(asked));
+    }
+}
+
+#[tokio::test]
 async fn latencies_are_told_at_the_edges_that_were_compared() {
     let world = World::with(Source::Prometheus(history::shop())).await;
     let said = world.analyse(analysis("good")).await.expect("an analysis");

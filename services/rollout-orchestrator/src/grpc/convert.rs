@@ -15,7 +15,35 @@ use tonic::Code;
 use crate::{
     deployment::{Deployment, Event, Propagation, StepReport},
     strategy::{OnNoData, Step, Strategy},
+    verdicts::{Kept, Wanted},
 };
+
+/// Which verdict is asked for.
+///
+/// # Errors
+/// INVALID_ARGUMENT for a step that cannot be, or beside an id.
+pub fn wanted_verdict(message: &wire::ExplainVerdictRequest) -> Result<Wanted, Problem> {
+    let step = |step: i32| usize::try_from(step).map_err(|_| Problem::invalid_argument("step", "is counted from 0"));
+    match (&*message.analysis_id, message.step) {
+        ("", None) => Ok(Wanted::Newest),
+        ("", Some(wanted)) => step(wanted).map(Wanted::OfStep),
+        (id, None) => Ok(Wanted::Id(id.to_owned())),
+        (_, Some(_)) => {
+            Err(Problem::invalid_argument("step", "an analysis_id names the verdict alone: leave out step"))
+        }
+    }
+}
+
+/// One line of the list of those that are kept.
+pub fn kept_verdict(kept: Kept) -> wire::KeptVerdict {
+    wire::KeptVerdict {
+        analysis_id: kept.analysis_id,
+        step: i32::try_from(kept.step).unwrap_or(i32::MAX),
+        verdict: types::Verdict::from(kept.verdict).into(),
+        time: Some(timestamp(kept.time)),
+        explanation: kept.explanation,
+    }
+}
 
 /// A strategy with its defaults filled in.
 ///

@@ -9,7 +9,7 @@ use meshward_chassis::{
     problem::{Problem, reason_of},
 };
 use meshward_model::{
-    Analysis, AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, Target, Weight,
+    AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, Target, Weight,
 };
 use meshward_proto::{
     ConvertError, duration,
@@ -17,7 +17,9 @@ use meshward_proto::{
         self as gateway, ApplyExposureRequest, PlanExposureRequest, RestoreBaselineRequest, VerifyExposureRequest,
         WatchDriftRequest, mesh_gateway_service_client::MeshGatewayServiceClient,
     },
-    metrics::v1::{RunAnalysisRequest, metrics_collector_service_client::MetricsCollectorServiceClient},
+    metrics::v1::{
+        ExplainVerdictResponse, RunAnalysisRequest, metrics_collector_service_client::MetricsCollectorServiceClient,
+    },
     registry::v1::{
         DeploymentOutcome, GetPolicyRequest, GetPolicyVersionRequest, RecordDeploymentRequest,
         policy_registry_service_client::PolicyRegistryServiceClient,
@@ -26,13 +28,14 @@ use meshward_proto::{
     types::v1::{self as types, ErrorReason},
     validator::v1::{DryRunRequest, validator_service_client::ValidatorServiceClient},
 };
+use prost::Message as _;
 use serde_json::Value;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
     Checked, Drift, Drifts, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator,
 };
-use crate::decide::WriteOutcome;
+use crate::{decide::WriteOutcome, verdicts::Judged};
 
 /// How long one question may take. A write has its own retries behind it.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -273,7 +276,7 @@ impl Peer {
 
 #[async_trait]
 impl Judge for Peer {
-    async fn analyze(&self, question: &Question) -> Result<Analysis, PeerError> {
+    async fn analyze(&self, question: &Question) -> Result<Judged, PeerError> {
         let message = RunAnalysisRequest {
             target: Some(question.target.clone().into()),
             start_time: Some(timestamp(question.start)),
@@ -284,12 +287,16 @@ impl Judge for Peer {
             history: Some(duration(question.history)),
             deployment_id: question.deployment_id.clone(),
             step: i32::try_from(question.step).unwrap_or(i32::MAX),
+            explain: true,
         };
         let request = self.request(message, DEADLINE)?;
         let mut client = MetricsCollectorServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let answer = self.answer(client.run_analysis(request)).await?;
         let analysis = answer.analysis.ok_or_else(|| self.unavailable(&"the answer has no analysis"))?;
-        self.converted(analysis.try_into())
+        // One that does not explain has at least the numbers of its last ticks.
+        let told =
+            ExplainVerdictResponse { analysis: Some(analysis.clone()), ..answer.explanation.unwrap_or_default() };
+        Ok(Judged { analysis: self.converted(analysis.try_into())?, told: told.encode_to_vec() })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::deployment::{Deployment, Event};
 pub const MIGRATIONS: &[Migration] = &[
     (1, "deployments", include_str!("../../migrations/1_deployments.sql")),
     (2, "wake", include_str!("../../migrations/2_wake.sql")),
+    (3, "verdicts", include_str!("../../migrations/3_verdicts.sql")),
 ];
 
 /// Clocks of replicas may differ by this much. A wake-up or lease that was set further ahead than that was set before the clock went back.

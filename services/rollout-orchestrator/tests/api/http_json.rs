@@ -49,6 +49,12 @@ async fn a_deployment_over_http() {
     let events = send(&service, Method::GET, &format!("/api/v1/deployments/{id}/events?pageSize=2"), None).await;
     let events: Value = events.json().await.expect("JSON");
     assert_eq!(events["events"].as_array().map(Vec::len), Some(2));
+    let why = send(&service, Method::GET, &format!("/api/v1/deployments/{id}/verdict?step=0"), None).await;
+    let why: Value = why.json().await.expect("JSON");
+    assert_eq!(
+        (&why["explanation"]["deploymentId"], &why["kept"][0]["verdict"]),
+        (&json!(id), &json!("VERDICT_HEALTHY"))
+    );
     let refused = send(&service, Method::POST, &format!("/api/v1/deployments/{id}/abort"), Some(json!({}))).await;
     assert_eq!(refused.status(), 400, "FAILED_PRECONDITION: it has ended");
 }

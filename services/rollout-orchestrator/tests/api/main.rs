@@ -10,4 +10,5 @@ mod sim;
 mod store;
 mod stories;
 mod support;
+mod verdicts;
 mod world;

@@ -48,7 +48,7 @@ impl File {
     }
 }
 
-fn repeat(id: &str) -> Repeat {
+pub fn repeat(id: &str) -> Repeat {
     Repeat::new(id, "alice", "CreateDeployment", b"the request")
 }
 
@@ -73,7 +73,7 @@ fn event(kind: &str) -> Event {
     }
 }
 
-fn deployment(number: usize) -> Deployment {
+pub fn deployment(number: usize) -> Deployment {
     let canary = json!({"spec": {"v": 2}});
     let name = format!("object-{number}");
     Deployment {

@@ -18,6 +18,7 @@ use meshward_proto::{
 use meshward_rollout_orchestrator::{
     serve,
     store::{MIGRATIONS, SqlStore},
+    verdicts::SqlVerdicts,
     worker::{Changes, Ports, Worker},
 };
 use meshward_store::Database;
@@ -47,7 +48,8 @@ pub struct Service {
 pub async fn ports(world: &World, url: &str) -> Ports {
     let database = Database::open(url, MIGRATIONS).await.expect("a database");
     Ports {
-        store: Arc::new(SqlStore::new(database)),
+        store: Arc::new(SqlStore::new(database.clone())),
+        verdicts: Arc::new(SqlVerdicts::new(database, Duration::from_secs(3600))),
         registry: Arc::new(world.clone()),
         validator: Arc::new(world.clone()),
         mesh: Arc::new(world.clone()),

@@ -7,13 +7,15 @@ use meshward_model::{
     Analysis, AppliedObject, Baseline, CohortTraffic, ExposureIntent, ExposurePlan, Mechanism, Mesh as MeshKind,
     MetricsTarget, PropagationProof, PropagationState, Refusal, Target, Weight,
 };
-use meshward_proto::types::v1::ErrorReason;
+use meshward_proto::{metrics::v1::ExplainVerdictResponse, types::v1::ErrorReason};
 use meshward_rollout_orchestrator::{
     decide::WriteOutcome,
     peers::{
         Checked, Drift, Drifts, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator,
     },
+    verdicts::Judged,
 };
+use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
@@ -164,17 +166,17 @@ pub fn plan() -> ExposurePlan {
 
 #[async_trait]
 impl Judge for World {
-    async fn analyze(&self, question: &Question) -> Result<Analysis, PeerError> {
+    async fn analyze(&self, question: &Question) -> Result<Judged, PeerError> {
         let weight = question.periods.last().expect("the judge is asked about a live step").weight;
         let judged = self.call(Call::Analyze, |state, now| {
             let verdict = (state.judge)(question.clone());
             state.verdicts.push((weight.basis_points(), verdict));
-            (verdict, now)
+            ((verdict, state.verdicts.len()), now)
         });
-        let (verdict, time) = judged.await?;
+        let ((verdict, number), time) = judged.await?;
         let canary = CohortTraffic { requests: 280, requests_per_second: 2.0, ..CohortTraffic::default() };
-        Ok(Analysis {
-            id: String::new(),
+        let analysis = Analysis {
+            id: format!("verdict-{number}"),
             verdict,
             explanation: format!("the judge says {verdict:?}"),
             evidence: 1.0,
@@ -186,6 +188,12 @@ impl Judge for World {
             samples: vec![],
             queries: vec!["sum(rate(x[1m]))".into()],
             time,
-        })
+        };
+        let told = ExplainVerdictResponse {
+            deployment_id: question.deployment_id.clone(),
+            sentences: vec![format!("verdict {number}")],
+            ..ExplainVerdictResponse::default()
+        };
+        Ok(Judged { analysis, told: told.encode_to_vec() })
     }
 }
