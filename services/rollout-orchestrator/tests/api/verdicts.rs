@@ -82,10 +82,10 @@ async fn a_verdict_is_there_after_a_restart_and_for_another_replica() {
         first.store.create(&crate::store::deployment(1), &[], &crate::store::repeat("")).await.expect("stored");
         first.verdicts.keep("d001", &kept, b"why").await.expect("kept");
         let other_replica = ports(&world, &url).await;
-        assert_eq!(other_replica.verdicts.all("d001").await.expect("an answer"), [kept.clone()]);
+        assert_eq!(other_replica.verdicts.all("d001").await.expect("an answer"), std::slice::from_ref(&kept));
     }
     let again = ports(&world, &url).await;
-    assert_eq!(again.verdicts.all("d001").await.expect("an answer"), [kept.clone()]);
+    assert_eq!(again.verdicts.all("d001").await.expect("an answer"), std::slice::from_ref(&kept));
     let told = again.verdicts.told("d001", &kept.analysis_id).await.expect("an answer");
     assert_eq!(told.as_deref(), Some(b"why".as_slice()));
 }
