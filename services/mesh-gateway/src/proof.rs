@@ -22,7 +22,7 @@ pub use wait::wait;
 pub(crate) use wait::{answer, unknown};
 
 /// Where the kinds of Istio have the labels that a pod must have.
-const SELECTORS: [&str; 2] = ["/selector/matchLabels", "/workloadSelector/labels"];
+const SELECTORS: [&str; 3] = ["/selector/matchLabels", "/workloadSelector/labels", "/workloadSelector/matchLabels"];
 
 /// What was written and shall be live.
 #[derive(Clone, Debug)]

@@ -169,7 +169,7 @@ mod tests {
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines[0], "| kind | REQUEST | WEIGHT | SUBSET | INSTANCE | NAMESPACE | HEADER | SHADOW | NONE |");
         assert_eq!(lines[2], "| VirtualService.networking.istio.io | 1 | 2 |  | 4 | 3 | 5 |  | 6 |");
-        assert!(lines.contains(&"| DestinationRule.networking.istio.io |  |  | 1 |  |  |  |  | 2 |"), "{table}");
+        assert!(lines.contains(&"| DestinationRule.networking.istio.io |  |  | 1 | 2 | 3 |  |  | 4 |"), "{table}");
         assert!(lines.contains(&"| AuthorizationPolicy.security.istio.io | 1 |  |  | 2 |  |  | 3 | 4 |"), "{table}");
         assert!(lines.contains(&"| Telemetry.telemetry.istio.io |  |  |  | 1 |  |  |  | 2 |"), "{table}");
         assert!(lines.contains(&"| Server.policy.linkerd.io |  |  |  | 1 |  |  | 2 | 3 |"), "{table}");

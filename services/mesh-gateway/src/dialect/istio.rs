@@ -78,7 +78,7 @@ impl Kind {
             }
             Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance, Mechanism::Shadow],
             Self::Scoped(_) => &[Mechanism::Instance],
-            Self::DestinationRule => &[Mechanism::Subset],
+            Self::DestinationRule => &[Mechanism::Subset, Mechanism::Instance, Mechanism::Namespace],
         }
     }
 
@@ -132,7 +132,7 @@ impl Dialect for Istio {
                 [by_pods, all].concat()
             }
             Some(Kind::Scoped(scope)) => instance::needs(question, scope),
-            Some(Kind::DestinationRule) => destination_rule::needs(question.target),
+            Some(Kind::DestinationRule) => destination_rule::needs(question),
             Some(Kind::VirtualService) if question.baseline.object.is_some() => virtual_service::needs(question),
             _ => Vec::new(),
         }
@@ -162,7 +162,9 @@ impl Dialect for Istio {
             (_, Some(Kind::VirtualService)) => virtual_service::render(intent),
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::render(intent),
             (Mechanism::Instance, Some(Kind::Scoped(_) | Kind::AuthorizationPolicy)) => instance::render(intent),
-            (Mechanism::Subset, Some(Kind::DestinationRule)) => destination_rule::render(intent),
+            (Mechanism::Subset | Mechanism::Instance | Mechanism::Namespace, Some(Kind::DestinationRule)) => {
+                destination_rule::render(intent)
+            }
             (Mechanism::Shadow, _) => shadow::render(intent),
             (mechanism, _) => Err(Unsupported::new(
                 format!("{} is not exposed by {mechanism:?}", intent.target.kind),
@@ -173,12 +175,13 @@ impl Dialect for Istio {
 
     fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
         Ok(match (intent.mechanism, Kind::of_target(&intent.target)) {
+            (Mechanism::None, _) => direct::undo(intent),
             (Mechanism::Request, Some(Kind::AuthorizationPolicy)) => authorization_policy::undo(intent),
             (_, Some(Kind::VirtualService)) => virtual_service::undo(intent),
             (Mechanism::Instance, Some(Kind::Scoped(_) | Kind::AuthorizationPolicy)) => {
                 return instance::undo(intent);
             }
-            (Mechanism::Subset, _) => destination_rule::undo(intent),
+            (_, Some(Kind::DestinationRule)) => destination_rule::undo(intent),
             (Mechanism::Shadow, _) => shadow::undo(intent),
             _ => direct::undo(intent),
         })

@@ -264,8 +264,10 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
     for name in [NAMESPACE].iter().chain(&CALLERS) {
         backend.apply_as("kubectl", &namespace(name)).await;
     }
-    for index in 0..PODS {
-        backend.apply_as("kubectl", &pod(index)).await;
+    for namespace in [NAMESPACE, CALLERS[0]] {
+        for index in 0..PODS {
+            backend.apply_as("kubectl", &pod(namespace, index)).await;
+        }
     }
     println!("life of a deployment, way by way (of a step: writes to objects, labels of pods aside):");
     // For work on some of them.

@@ -76,8 +76,8 @@ fn object(api_version: &str, kind: &str, name: &str, spec: Value) -> Value {
 }
 
 /// A pod that nothing runs.
-pub fn pod(index: usize) -> Value {
-    let metadata = json!({"name": format!("life-{index}"), "namespace": NAMESPACE, "labels": {"app": "life"}});
+pub fn pod(namespace: &str, index: usize) -> Value {
+    let metadata = json!({"name": format!("life-{index}"), "namespace": namespace, "labels": {"app": "life"}});
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
            "spec": {"containers": [{"name": "app", "image": "none"}]}})
 }
@@ -191,7 +191,12 @@ fn rules() -> Vec<Way> {
     };
     let routes = virtual_service("life", &json!({}));
     let way = |name, before, canary| Way::new(name, Mechanism::Subset, before, canary).among([service()]);
+    let copied = |name, mechanism| Way::new(name, mechanism, rule(10), rule(20));
+    let elsewhere = Audience { namespaces: vec![CALLERS[0].to_owned()], ..Audience::default() };
     vec![
+        copied("Istio DestinationRule", Mechanism::Instance),
+        copied("Istio DestinationRule, callers elsewhere", Mechanism::Instance).given_to(elsewhere),
+        copied("Istio DestinationRule", Mechanism::Namespace).given_to(callers_named()),
         way("Istio DestinationRule, with routes", rule(10), rule(20)).among([routes]),
         way("Istio DestinationRule, without routes", rule(10), rule(20)),
         way("Istio DestinationRule, a first one", Value::Null, bare()),

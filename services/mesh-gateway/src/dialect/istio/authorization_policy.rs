@@ -293,7 +293,7 @@ fn alternatives() -> Vec<Alternative> {
         (Mechanism::Weight, "Is for destinations."),
         (Mechanism::Subset, "Is for DestinationRule."),
         (Mechanism::Namespace, "A copy in another namespace governs that namespace's workloads, not a share."),
-        (Mechanism::Header, "A header chooses who, not how many; not built yet."),
+        (Mechanism::Header, "A header that callers send would let them choose what they are allowed."),
         (Mechanism::None, "All at once: there is no control, and a mistake reaches everybody."),
     ];
     fixed.map(|(mechanism, reason)| Alternative { mechanism, reason: reason.to_owned() }).to_vec()

@@ -12,8 +12,14 @@
 //! there, then the routes go back to what they were, and then the twins go.
 //!
 //! A rule that does not exist yet, or shall be gone, is a version without any policy.
+//!
+//! Where callers shall be chosen and not requests, a copy with version 2 is given to some of them: see [`callers`] for
+//! pods and [`consumers`] for namespaces.
 
 mod around;
+mod callers;
+mod consumers;
+mod copies;
 mod policy;
 mod routes;
 mod virtual_services;
@@ -59,22 +65,37 @@ struct Rule<'a> {
 }
 
 /// The objects that a plan must know.
-pub(super) fn needs(target: &Target) -> Vec<Need> {
-    vec![
+pub(super) fn needs(question: &Question<'_>) -> Vec<Need> {
+    let target = question.target;
+    let mut needs = vec![
         Need::all(&target.api_version, "VirtualService"),
         Need::all(&target.api_version, "DestinationRule"),
         Need::within(&target.api_version, "ServiceEntry", &target.namespace),
-        Need::within("v1", "Service", &target.namespace),
-    ]
+    ];
+    match question.wanted {
+        Some(Mechanism::Instance) => needs.push(super::callers::pods_needed(question)),
+        Some(Mechanism::Namespace) => needs.extend(super::callers::namespaces_needed(question)),
+        _ => needs.push(Need::within("v1", "Service", &target.namespace)),
+    }
+    needs
 }
 
 pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
+    match question.wanted {
+        Some(Mechanism::Instance) => callers::plan(question),
+        Some(Mechanism::Namespace) => consumers::plan(question),
+        _ => by_subsets(question),
+    }
+}
+
+fn by_subsets(question: &Question<'_>) -> Result<Planned, Unsupported> {
     let before = question.baseline.object.as_ref();
     let (stable, canary) = versions(before, question.canary);
     if question.canary.is_null() && before.is_none() {
         return Err(Unsupported::new(format!("{} does not exist and shall be gone", question.target), "do nothing"));
     }
-    let host = check_versions(&stable, &canary, &question.target.namespace)?;
+    let host = check_same_callers(&stable, &canary, &question.target.namespace)?;
+    check_routable(&host)?;
     let rule = Rule {
         target: question.target,
         host: &host,
@@ -100,7 +121,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
                 .to_owned(),
         steps: planned(question, (&related, &facts), &wording, render)?,
         not_covered: words::not_covered(&rule, &exposed, &ways),
-        alternatives: words::alternatives(),
+        alternatives: words::alternatives(Mechanism::Subset),
         metrics_target: MetricsTarget {
             mesh: question.target.mesh,
             mechanism: Mechanism::Subset,
@@ -129,7 +150,7 @@ fn versions(before: Option<&Value>, canary: &Value) -> (Value, Value) {
 }
 
 /// Only the policy and the subsets may differ. The host, fully qualified.
-fn check_versions(stable: &Value, canary: &Value, namespace: &str) -> Result<String, Unsupported> {
+fn check_same_callers(stable: &Value, canary: &Value, namespace: &str) -> Result<String, Unsupported> {
     let host = |spec: &Value| qualified(spec["host"].as_str().unwrap_or_default(), namespace);
     let (before, after) = (host(stable), host(canary));
     let differing = differing_fields(stable, canary, "trafficPolicy");
@@ -143,19 +164,24 @@ fn check_versions(stable: &Value, canary: &Value, namespace: &str) -> Result<Str
             format!("leave {names} as it is, or {ALL_AT_ONCE}"),
         ));
     }
-    if before.contains('*') {
-        return Err(Unsupported::new(
-            format!("{before} stands for many hosts, and no route can be sent to a subset of those"),
-            format!("write a rule for one host, or {ALL_AT_ONCE}"),
-        ));
-    }
     if !stable["workloadSelector"].is_null() {
         return Err(Unsupported::new(
-            "the rule is for selected callers only (spec.workloadSelector), and a route to a subset is for all callers",
+            "the rule is for selected callers only (spec.workloadSelector), and what is beside it or routed to a subset \
+             of it is for others as well",
             ALL_AT_ONCE,
         ));
     }
     Ok(before)
+}
+
+fn check_routable(host: &str) -> Result<(), Unsupported> {
+    if !host.contains('*') {
+        return Ok(());
+    }
+    Err(Unsupported::new(
+        format!("{host} stands for many hosts, and no route can be sent to a subset of those"),
+        format!("write a rule for one host, ask for INSTANCE or NAMESPACE, or {ALL_AT_ONCE}"),
+    ))
 }
 
 /// The namespaces that an object is shown to; `None` = all.
@@ -196,6 +222,11 @@ fn measured_hosts(rule: &Rule<'_>, ways: &Ways<'_>) -> Vec<String> {
 
 /// The phases of a step.
 pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+    match intent.mechanism {
+        Mechanism::Instance => return callers::render(intent),
+        Mechanism::Namespace => return consumers::render(intent),
+        _ => {}
+    }
     let (stable, canary) = versions(intent.baseline.object.as_ref(), &intent.canary);
     let at_baseline = || Phase::Objects(intent.baseline.related.iter().map(put_back).collect());
     Ok(match intent.weight {
@@ -225,6 +256,11 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
 /// The phases of the way back: from every step, and also when the last one is half done, nothing is taken away that
 /// is still referred to.
 pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
+    match intent.mechanism {
+        Mechanism::Instance => return callers::undo(intent),
+        Mechanism::Namespace => return consumers::undo(intent),
+        _ => {}
+    }
     let routes = intent.baseline.related.iter().map(put_back).collect();
     vec![Phase::Objects(routes), Phase::Objects(vec![baseline(&intent.target)])]
 }

@@ -10,7 +10,8 @@
 //!   it counts as behind: a policy that is narrowed to labelled pods would leave it with nothing.
 //! - A push because of new labels carries the version of the push context before, so its nonce does not tell whether it
 //!   is this push. What counts is that nothing moved for a moment after the labels were seen.
-//! - An AuthorizationPolicy can be recognized in what istiod generates ([`rbac`]). Of other kinds nothing certain can be
+//! - An AuthorizationPolicy can be recognized in what istiod generates ([`rbac`]), and so can a DestinationRule for
+//!   certain callers ([`clusters`]). Of other kinds nothing certain can be
 //!   read: they count as live when the object and the labels are taken in, every kind of configuration that was ever
 //!   sent to the proxy is acknowledged, and nothing moves any more.
 
@@ -20,7 +21,7 @@ use serde_json::Value;
 
 use super::{
     super::{CohortPod, Cohorts, Content, Expected, Look, ProxyLook, SELECTORS},
-    content::{Seen, rbac, version},
+    content::{Seen, clusters, rbac, version},
     sync,
 };
 
@@ -92,10 +93,15 @@ fn selects(spec: &Value, labels: &Value) -> bool {
 }
 
 fn read<'a>(dump: &Value, expected: &Expected, is_selected: bool, kinds: &[&'a str]) -> Option<Seen<'a>> {
-    if expected.target.kind != "AuthorizationPolicy" {
-        return Some(Seen { content: Content::Unclear, version: version(dump)?.to_owned(), kinds: kinds.to_vec() });
-    }
-    let seen = rbac::read(dump, expected)?;
+    let selects = |object: &Value| SELECTORS.iter().any(|path| object["spec"].pointer(path).is_some());
+    let seen = match &*expected.target.kind {
+        "AuthorizationPolicy" => rbac::read(dump, expected)?,
+        // One that selects nobody gives way, pod by pod, to one that does.
+        "DestinationRule" if expected.object.as_ref().is_some_and(selects) => clusters::read(dump, expected)?,
+        _ => {
+            return Some(Seen { content: Content::Unclear, version: version(dump)?.to_owned(), kinds: kinds.to_vec() });
+        }
+    };
     let content = match (is_selected, seen.content) {
         (true, Content::Unused) => Content::Older,
         (true, content) => content,

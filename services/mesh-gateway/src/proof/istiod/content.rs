@@ -11,7 +11,7 @@
 //! An AuthorizationPolicy is in listeners instead, and named there: see [`rbac`]; a DestinationRule in clusters:
 //! [`clusters`].
 
-mod clusters;
+pub(super) mod clusters;
 pub(super) mod rbac;
 mod traits;
 

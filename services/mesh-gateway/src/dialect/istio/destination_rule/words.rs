@@ -32,13 +32,7 @@ pub(super) fn not_covered(rule: &Rule<'_>, exposed: &Value, ways: &Ways<'_>) -> 
     let touches =
         |part: &str| [rule.stable, rule.canary].iter().any(|version| parts_of(version, part).next().is_some());
     let mut sentences = Vec::new();
-    if !parts_of(rule.stable, "connectionPool").eq(parts_of(rule.canary, "connectionPool")) {
-        sentences.push(
-            "The connectionPool also limits what the servers' own sidecars hand on to them; that changes for all at once \
-             at the last step."
-                .to_owned(),
-        );
-    }
+    sentences.extend(pool_not_covered(rule));
     if touches("connectionPool") {
         sentences.push(
             "Limits hold for each version by itself: a small share hardly reaches those of the new version, and until the \
@@ -103,22 +97,38 @@ fn leaves_to_the_mesh(rule: &Rule<'_>, exposed: &Value) -> bool {
     settings.flatten().any(|setting| says_nothing(&setting["connectionPool"]) || setting["outlierDetection"].is_null())
 }
 
-pub(super) fn alternatives() -> Vec<Alternative> {
+/// What every plan that gives a copy to callers must admit.
+pub(super) fn copies_not_covered(rule: &Rule<'_>) -> Vec<String> {
+    let mut sentences = vec![
+        "It cannot be judged: what a rule does is counted by no version. Compare the callers' own series.".to_owned(),
+        "Callers without a sidecar are not governed by a DestinationRule at all.".to_owned(),
+    ];
+    sentences.extend(pool_not_covered(rule));
+    sentences
+}
+
+/// The servers' side of a rule is one for all callers.
+fn pool_not_covered(rule: &Rule<'_>) -> Option<String> {
+    let differs = !parts_of(rule.stable, "connectionPool").eq(parts_of(rule.canary, "connectionPool"));
+    let sentence = "The connectionPool also limits what the servers' own sidecars hand on to them; that changes for all \
+                    at once at the last step.";
+    differs.then(|| sentence.to_owned())
+}
+
+pub(super) fn alternatives(chosen: Mechanism) -> Vec<Alternative> {
     let fixed = [
         (
-            Mechanism::Instance,
-            "A rule for selected callers (workloadSelector) takes the other rules of the host away from all other callers of \
-             its namespace unless each is copied there, and choosing callers is not choosing requests; not built yet.",
+            Mechanism::Subset,
+            "By request id, where the routes of the host can be changed: each request has one version, and it is counted.",
         ),
-        (
-            Mechanism::Namespace,
-            "A copy in a namespace of callers serves that namespace as a whole, not a share; not built yet.",
-        ),
+        (Mechanism::Instance, "A rule for selected callers (workloadSelector) divides pods that call, not requests."),
+        (Mechanism::Namespace, "A copy in a namespace of callers serves that namespace as a whole, not a share."),
         (Mechanism::Request, "A rule has no matches; its requests are chosen by the routes, which is SUBSET."),
         (Mechanism::Weight, "Is for destinations; connections of SUBSET are shared by weight."),
-        (Mechanism::Header, "A header chooses who, not how many; not built yet."),
+        (Mechanism::Header, "A rule has no matches, and asks for no header."),
         (Mechanism::Shadow, "Istio has no dry run of traffic policies."),
         (Mechanism::None, "All at once: there is no control, and a mistake reaches everybody."),
     ];
-    fixed.map(|(mechanism, reason)| Alternative { mechanism, reason: reason.to_owned() }).to_vec()
+    let others = fixed.into_iter().filter(|(mechanism, _)| *mechanism != chosen);
+    others.map(|(mechanism, reason)| Alternative { mechanism, reason: reason.to_owned() }).collect()
 }

@@ -41,7 +41,8 @@ pub(super) fn plan(pair: &Pair<'_>) -> Result<Planned, Unsupported> {
         steps: planned(pair.question, (&[], &facts), &wording, super::render)?,
         not_covered: not_covered(pair),
         alternatives: alternatives(pair, mechanism),
-        metrics_target: metrics_target(pair.question, mechanism, canary, control),
+        // The routes of both versions are counted apart, as they are by request ids.
+        metrics_target: metrics_target(pair.question, Mechanism::Request, canary, control),
     };
     Ok(Planned { facts, ..plan.into() })
 }

@@ -30,7 +30,7 @@ struct Cluster<'a> {
 }
 
 /// `None` if the object cannot concern the proxy.
-pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
+pub(in crate::proof::istiod) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     let source = [source(&expected.target)];
     let clusters = section(dump, "ClustersConfigDump")?;
     let all: Vec<_> = items(clusters, "dynamicActiveClusters").map(|entry| &entry["cluster"]).collect();
