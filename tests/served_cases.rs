@@ -5,26 +5,22 @@
 //! `deploy/local/install stack` once before. Without the folder there is nothing to show: it then says so, and no line of the
 //! output claims that something passed.
 
+#[path = "world.rs"]
+mod world;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::Parser as _;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, PostParams};
-use meshward_chassis::{
-    auth::Role,
-    client::{PeerChannel, bearer, connect_lazy},
-    server::Server,
-    testing::{self, Grant, Running, TestIssuer},
-};
 use meshward_local::{stack::ApiServer, tools::Tools};
 use meshward_proto::{
     types::v1::{Finding, Severity},
-    validator::v1::{DryRunRequest, validator_service_client::ValidatorServiceClient},
+    validator::v1::DryRunRequest,
 };
 use meshward_validator::{
     corpus::{Case, is_our_own, read},
@@ -33,7 +29,7 @@ use meshward_validator::{
     text,
 };
 use serde_json::json;
-use tonic::Request;
+use world::World;
 
 /// The parts of the corpus whose objects are Istio's.
 const PARTS: [&str; 3] = ["validation", "crd", "realistic"];
@@ -139,60 +135,12 @@ async fn create_namespaces(client: &kube::Client, cases: &[Sendable]) -> anyhow:
     Ok(())
 }
 
-/// A validator and a gateway in this process.
-struct World {
-    gateway: Running,
-    validator: Running,
-    client: ValidatorServiceClient<PeerChannel>,
-    token: String,
-}
-
 impl World {
-    async fn start(dir: &Path, cluster: &ApiServer, tools: &Tools) -> anyhow::Result<Self> {
-        let issuer = TestIssuer::new(dir)?;
-        let kubeconfig = cluster.kubeconfig().display().to_string();
-        let mut arguments = meshward_mesh_gateway::Args::try_parse_from([
-            "gateway",
-            "--jwks=unused",
-            "--jwt-issuer=unused",
-            "--kubeconfig",
-            &kubeconfig,
-        ])?;
-        arguments.server = issuer.server_args();
-        let gateway = meshward_mesh_gateway::build(&arguments, Server::new("mesh-gateway", &arguments.server).await?);
-        let gateway = testing::spawn(gateway.await?);
-        let address = gateway.url();
-        let crds = tools.crds.display().to_string();
-        let mut config = meshward_validator::config::Config::try_parse_from([
-            "validator",
-            "--jwks=unused",
-            "--jwt-issuer=unused",
-            "--crds",
-            &crds,
-            "--mesh-gateway",
-            &address,
-        ])?;
-        config.server = issuer.server_args();
-        let validator = meshward_validator::build(&config, Server::new("validator", &config.server).await?)?;
-        let validator = testing::spawn(validator);
-        let client = ValidatorServiceClient::new(connect_lazy(&validator.url())?);
-        let token = issuer.mint(&Grant::new("test", [Role::Viewer]));
-        Ok(Self { gateway, validator, client, token })
-    }
-
-    async fn stop(self) -> anyhow::Result<()> {
-        self.validator.stop().await?;
-        self.gateway.stop().await?;
-        Ok(())
-    }
-
     async fn ask(&self, sendable: &Sendable) -> Answer {
         let mut answer = Answer::default();
         for object in &sendable.objects {
             let message = DryRunRequest { yaml: object.clone(), despite_errors: true, ..DryRunRequest::default() };
-            let mut request = Request::new(message);
-            bearer(&mut request, &self.token).expect("a token fits into a header");
-            let reply = match self.client.clone().dry_run(request).await {
+            let reply = match self.client.clone().dry_run(self.signed(message)).await {
                 Ok(reply) => reply.into_inner(),
                 Err(status) => return Answer { unasked: Some(status.message().to_owned()), ..answer },
             };

@@ -21,7 +21,7 @@ use crate::{
     drift::{self, Drifts},
     error::Error,
     instances::{self, Instance, NoPage, Wanted},
-    object,
+    object, objects,
     proof::{self, Expected, Patience},
 };
 
@@ -30,6 +30,9 @@ const ROUNDS: u32 = 3;
 
 /// Between two looks at pods that are not labelled yet.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is said of a token of another list.
+const FOREIGN_TOKEN: &str = "is not a token of this list, or too old; leave it empty to begin anew";
 
 /// The gateway. Holds no state: what a deployment needs to remember, its caller remembers.
 pub struct Gateway {
@@ -285,6 +288,17 @@ impl Gateway {
         self.cluster(&target.cluster)?.get(target).await?.ok_or_else(|| Error::NotFound(Box::new(target.clone())))
     }
 
+    /// A page of the objects of a kind.
+    ///
+    /// # Errors
+    /// [`Error::Field`] for a token that is not of this list, or what the cluster says.
+    pub async fn objects(&self, cluster: &str, wanted: objects::Wanted<'_>) -> Result<objects::Page, Error> {
+        objects::list(&*self.cluster(cluster)?, wanted).await.map_err(|error| match error {
+            ClusterError::Schema(_) => ConvertError::new("page_token", FOREIGN_TOKEN).into(),
+            error => error.into(),
+        })
+    }
+
     /// A page of the instances of a service, and the token of the next page (empty = none).
     ///
     /// # Errors
@@ -292,10 +306,7 @@ impl Gateway {
     pub async fn instances(&self, cluster: &str, wanted: Wanted<'_>) -> Result<(Vec<Instance>, String), Error> {
         instances::list(&*self.cluster(cluster)?, wanted).await.map_err(|error| match error {
             NoPage::NoService => Error::NoService(format!("{}/{}", wanted.namespace, wanted.service)),
-            NoPage::Token => {
-                let why = "is not a token of this list, or too old; leave it empty to begin anew";
-                ConvertError::new("page_token", why).into()
-            }
+            NoPage::Token => ConvertError::new("page_token", FOREIGN_TOKEN).into(),
             NoPage::Cluster(error) => error.into(),
         })
     }

@@ -14,12 +14,15 @@ use meshward_proto::{ConvertError, gateway::v1 as pb, types::v1::ErrorReason};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{app::Gateway, apply::Outcome, error::Error, proof::Patience};
+use crate::{app::Gateway, apply::Outcome, error::Error, objects, proof::Patience};
 
 /// Longest time that a verification may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A verification answers this long before its call would be cut off.
 const ANSWER_MARGIN: Duration = Duration::from_millis(1500);
+
+/// The namespace of a token that is good for all.
+const EVERYWHERE: &str = "*";
 
 /// The gRPC service.
 pub struct Service {
@@ -125,6 +128,15 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
         require(&request, Role::Viewer, &target.namespace)?;
         let object = self.gateway.get(&target).await.map_err(status)?;
         Ok(Response::new(pb::GetObjectResponse { object_json: object.to_string() }))
+    }
+
+    async fn list_objects(&self, request: Request<pb::ListObjectsRequest>) -> Reply<pb::ListObjectsResponse> {
+        let wanted = convert::objects(request.get_ref()).map_err(status)?;
+        require(&request, Role::Viewer, wanted.namespace.unwrap_or(EVERYWHERE))?;
+        let page = self.gateway.objects(&request.get_ref().cluster, wanted).await.map_err(status)?;
+        let objects::Page { objects, next: next_page_token, served } = page;
+        let objects_json = objects.iter().map(ToString::to_string).collect();
+        Ok(Response::new(pb::ListObjectsResponse { objects_json, next_page_token, served }))
     }
 
     async fn list_instances(&self, request: Request<pb::ListInstancesRequest>) -> Reply<pb::ListInstancesResponse> {

@@ -11,7 +11,7 @@
 //! 4. **Restore**: put back what was there, byte for byte.
 //!
 //! [`drift`] tells at once when somebody else changes an object meanwhile. [`newcomers`] labels pods that come during a
-//! deployment. [`instances`] tells who a service is. [`cluster`] is the port to Kubernetes, [`clusters`] knows which there are. [`app`] puts these together; [`grpc`] is
+//! deployment. [`instances`] tells who a service is, [`objects`] what is there. [`cluster`] is the port to Kubernetes, [`clusters`] knows which there are. [`app`] puts these together; [`grpc`] is
 //! the wire. The service has no store: what stood there before a deployment (the baseline) travels with every call, and
 //! the fence is on the object itself.
 
@@ -28,6 +28,7 @@ pub mod grpc;
 pub mod instances;
 pub mod newcomers;
 pub mod object;
+pub mod objects;
 pub mod proof;
 
 use std::sync::Arc;

@@ -18,7 +18,7 @@ pub struct Config {
     #[arg(long, env = "MESHWARD_CRDS", value_delimiter = ':')]
     pub crds: Vec<PathBuf>,
 
-    /// Where mesh-gateway serves, for dry runs.
+    /// Where mesh-gateway serves, for dry runs and for what is live in a cluster.
     #[arg(long, env = "MESHWARD_MESH_GATEWAY", default_value = "http://127.0.0.1:8083")]
     pub mesh_gateway: String,
 
@@ -26,9 +26,17 @@ pub struct Config {
     #[arg(long, env = "MESHWARD_VALIDATION_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
     pub validation_timeout: Duration,
 
-    /// Longest time that the dry run of one object may take.
+    /// Longest time that one call of mesh-gateway may take.
     #[arg(long, env = "MESHWARD_DRY_RUN_TIMEOUT", default_value = "15s", value_parser = parse_duration)]
     pub dry_run_timeout: Duration,
+
+    /// Longest time for reading what is live in a cluster; what was not read then is listed as skipped.
+    #[arg(long, env = "MESHWARD_CONTEXT_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    pub context_timeout: Duration,
+
+    /// What is live in a cluster is read anew when it was read longer ago.
+    #[arg(long, env = "MESHWARD_CONTEXT_MAX_AGE", default_value = "5s", value_parser = parse_duration)]
+    pub context_max_age: Duration,
 
     /// Most texts validated at once; further calls get RESOURCE_EXHAUSTED.
     #[arg(long, env = "MESHWARD_MAX_VALIDATIONS", default_value_t = 16)]

@@ -26,9 +26,10 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    app, dry_run,
+    dry_run,
     error::Error,
     explain,
+    live::{Limits, Live, Scope, View},
     ports::{Bearer, Gateway},
     report::Report,
     schema::Catalogue,
@@ -42,6 +43,7 @@ pub struct Validator<G> {
     catalogue: Arc<Catalogue>,
     gateway: G,
     sessions: Arc<Sessions>,
+    live: Live,
     clock: Arc<dyn Clock>,
     running: Arc<Semaphore>,
     timeout: Duration,
@@ -53,29 +55,39 @@ impl<G: Gateway> Validator<G> {
         catalogue: Catalogue,
         gateway: G,
         sessions: Sessions,
+        live: Limits,
         clock: Arc<dyn Clock>,
         at_once: usize,
         timeout: Duration,
     ) -> Self {
         let running = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { catalogue: Arc::new(catalogue), gateway, sessions: Arc::new(sessions), clock, running, timeout }
+        let live = Live::new(Arc::clone(&clock), live);
+        Self { catalogue: Arc::new(catalogue), gateway, sessions: Arc::new(sessions), live, clock, running, timeout }
     }
 
     /// Layers 1 to 5, among the objects of a context.
-    async fn report_among(&self, yaml: String, cluster: String, around: convert::Around) -> Result<Report, Error> {
+    async fn report_among(
+        &self,
+        caller: &Caller,
+        yaml: String,
+        cluster: String,
+        around: convert::Around,
+    ) -> Result<Report, Error> {
         check_cluster(&cluster)?;
+        let view = self.view(caller, &cluster, around.live()).await;
+        let around = around.with(view);
         let today = self.today();
         self.bounded(move |catalogue| around.judge(yaml.as_bytes(), &cluster, today, catalogue)).await
     }
 
-    fn today(&self) -> Date {
-        TimeZone::UTC.to_datetime(self.clock.now()).date()
+    /// What is live in a cluster, if it is wanted (and whether the request calls it complete).
+    async fn view(&self, caller: &Caller, cluster: &str, wanted: Option<bool>) -> Option<View> {
+        let complete = wanted?;
+        Some(self.live.view(&self.gateway, cluster, &caller.scope, complete, &caller.bearer).await)
     }
 
-    /// Layers 1 to 3.
-    async fn report(&self, yaml: String, cluster: String) -> Result<Report, Error> {
-        check_cluster(&cluster)?;
-        self.bounded(move |catalogue| app::validate(yaml.as_bytes(), &cluster, catalogue)).await
+    fn today(&self) -> Date {
+        TimeZone::UTC.to_datetime(self.clock.now()).date()
     }
 
     /// Pure work on a text, on a thread of its own. The permit goes with the work, so that work which nobody waits for any
@@ -117,20 +129,20 @@ impl Worker {
 #[tonic::async_trait]
 impl<G: Gateway> ValidatorService for Validator<G> {
     async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
-        viewer(&request)?;
+        let caller = caller(&request)?;
         let ValidateRequest { yaml, cluster, context, accepted } = request.into_inner();
         let around = convert::Around::of(context, accepted)?;
-        let report = self.report_among(yaml, cluster, around).await?;
+        let report = self.report_among(&caller, yaml, cluster, around).await?;
         Ok(Response::new(convert::validate(report)))
     }
 
     async fn dry_run(&self, request: Request<DryRunRequest>) -> Result<Response<DryRunResponse>, Status> {
-        viewer(&request)?;
-        let bearer = bearer(&request)?;
-        let DryRunRequest { yaml, cluster, despite_errors } = request.into_inner();
-        let mut report = self.report(yaml, cluster.clone()).await?;
+        let caller = caller(&request)?;
+        let DryRunRequest { yaml, cluster, despite_errors, context } = request.into_inner();
+        let around = convert::Around::of(context, Vec::new())?;
+        let mut report = self.report_among(&caller, yaml, cluster.clone(), around).await?;
         if report.is_valid() || despite_errors {
-            let hits = dry_run::ask(&self.gateway, &report, &cluster, &bearer).await?;
+            let hits = dry_run::ask(&self.gateway, &report, &cluster, &caller.bearer).await?;
             report.extend(hits);
         } else {
             report.skipped.push(dry_run::HAS_ERRORS.to_owned());
@@ -142,10 +154,10 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         &self,
         request: Request<DetectConflictsRequest>,
     ) -> Result<Response<DetectConflictsResponse>, Status> {
-        viewer(&request)?;
+        let caller = caller(&request)?;
         let DetectConflictsRequest { yaml, cluster, context, accepted } = request.into_inner();
         let around = convert::Around::of(Some(context.unwrap_or_default()), accepted)?;
-        let report = self.report_among(yaml, cluster, around).await?;
+        let report = self.report_among(&caller, yaml, cluster, around).await?;
         Ok(Response::new(convert::conflicts(report)))
     }
 
@@ -176,11 +188,13 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         &self,
         request: Request<AnalyzeImpactRequest>,
     ) -> Result<Response<AnalyzeImpactResponse>, Status> {
-        viewer(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         check_cluster(&request.cluster)?;
         impact::check(&request)?;
-        Ok(Response::new(self.bounded(move |catalogue| impact::analyze(request, catalogue)).await?))
+        let wanted = request.context.as_ref().filter(|context| context.live).map(|context| context.complete);
+        let view = self.view(&caller, &request.cluster, wanted).await;
+        Ok(Response::new(self.bounded(move |catalogue| impact::analyze(request, view, catalogue)).await?))
     }
 
     async fn explain_policy(
@@ -200,6 +214,20 @@ fn viewer<T>(request: &Request<T>) -> Result<String, Problem> {
     let namespace = identity.namespaces.first().map_or("", String::as_str);
     identity.require(Role::Viewer, namespace)?;
     Ok(identity.subject.clone())
+}
+
+/// Who calls, as far as the cluster is read for him.
+struct Caller {
+    bearer: Bearer,
+    scope: Scope,
+}
+
+/// The role viewer in any namespace; what is read of a cluster is what lies in the caller's.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Problem> {
+    viewer(request)?;
+    let namespaces = &Identity::of(request)?.namespaces;
+    let scope = (!namespaces.contains("*")).then(|| namespaces.clone());
+    Ok(Caller { bearer: bearer(request)?, scope })
 }
 
 fn bearer<T>(request: &Request<T>) -> Result<Bearer, Problem> {

@@ -23,6 +23,7 @@ pub mod error;
 pub mod explain;
 pub mod grpc;
 pub mod impact;
+pub mod live;
 pub mod path;
 pub mod ports;
 pub mod report;
@@ -57,8 +58,9 @@ pub fn build(config: &Config, server: Server) -> anyhow::Result<Server> {
         .map_err(|error| ConfigError(format!("--mesh-gateway: {error}")))?;
     let sessions = Sessions::new(config.max_sessions);
     let clock = Arc::new(SystemClock);
+    let live = live::Limits { within: config.context_timeout, max_age: config.context_max_age };
     let validator =
-        Validator::new(catalogue, gateway, sessions, clock, config.max_validations, config.validation_timeout);
+        Validator::new(catalogue, gateway, sessions, live, clock, config.max_validations, config.validation_timeout);
     let service = ValidatorServiceServer::new(validator).max_decoding_message_size(server.max_message_bytes());
     Ok(server.add_service(service))
 }

@@ -4,6 +4,8 @@ pub mod grpc;
 
 use std::{fmt, future::Future};
 
+use serde_json::Value;
+
 use crate::error::Error;
 
 /// The caller's token, sent on so that the gateway judges the caller. Never printed.
@@ -29,7 +31,33 @@ pub struct Admission {
     pub warnings: Vec<String>,
 }
 
-/// mesh-gateway, as far as a dry run needs it.
+/// Which objects of a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Empty = the default one.
+    pub cluster: &'a str,
+    /// E.g. "networking.istio.io/v1".
+    pub api_version: &'a str,
+    /// E.g. "VirtualService".
+    pub kind: &'a str,
+    /// `None` = all.
+    pub namespace: Option<&'a str>,
+    /// Of the page before; empty = the first page.
+    pub token: &'a str,
+}
+
+/// A page of objects.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ObjectPage {
+    /// Each with apiVersion and kind.
+    pub objects: Vec<Value>,
+    /// Token of the next page; empty = none.
+    pub next: String,
+    /// The cluster serves the kind in this version.
+    pub served: bool,
+}
+
+/// mesh-gateway, as far as the validator needs it.
 pub trait Gateway: Send + Sync + 'static {
     /// Asks the API server of a cluster (empty = the default one), its webhooks included, to accept an object (JSON).
     ///
@@ -41,4 +69,10 @@ pub trait Gateway: Send + Sync + 'static {
         object_json: &str,
         bearer: &Bearer,
     ) -> impl Future<Output = Result<Admission, Error>> + Send;
+
+    /// A page of the live objects of a kind.
+    ///
+    /// # Errors
+    /// [`Error::GatewayDown`] or [`Error::GatewayRefused`].
+    fn list(&self, wanted: Wanted<'_>, bearer: &Bearer) -> impl Future<Output = Result<ObjectPage, Error>> + Send;
 }

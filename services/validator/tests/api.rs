@@ -1,14 +1,13 @@
 //! The service over gRPC, with real tokens, and with a mesh-gateway that says what the test wants.
 
+#[path = "api/gateway.rs"]
+mod gateway;
 #[path = "api/impact.rs"]
 mod impact;
+#[path = "api/live.rs"]
+mod live;
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser as _;
 use meshward_chassis::{
@@ -19,10 +18,7 @@ use meshward_chassis::{
     testing::{self, Grant, Running, TestIssuer},
 };
 use meshward_proto::{
-    gateway::v1::{
-        self as gateway, DryRunApplyRequest, DryRunApplyResponse,
-        mesh_gateway_service_server::{MeshGatewayService, MeshGatewayServiceServer},
-    },
+    gateway::v1::{DryRunApplyResponse, mesh_gateway_service_server::MeshGatewayServiceServer},
     types::v1::{ErrorReason, Finding, Severity},
     validator::v1::{
         AcceptedFinding, AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, DryRunResponse,
@@ -33,6 +29,8 @@ use meshward_proto::{
 use meshward_validator::config::Config;
 use tokio::net::TcpListener;
 use tonic::{Code, Request, Response, Status};
+
+use gateway::FakeGateway;
 
 const GOOD: &str = "\
 apiVersion: networking.istio.io/v1
@@ -49,76 +47,6 @@ spec:
         host: checkout
       weight: 100
 ";
-
-/// A mesh-gateway that gives one answer and remembers what it was asked, and with which token.
-#[derive(Clone, Default)]
-struct FakeGateway {
-    answer: Arc<Mutex<Option<Result<DryRunApplyResponse, Status>>>>,
-    asked: Arc<Mutex<Vec<(DryRunApplyRequest, String)>>>,
-}
-
-type Unused<T> = Result<Response<T>, Status>;
-
-fn unused<T>() -> Unused<T> {
-    Err(Status::unimplemented("the validator asks for dry runs only"))
-}
-
-#[tonic::async_trait]
-impl MeshGatewayService for FakeGateway {
-    type WatchDriftStream = tokio_stream::Empty<Result<gateway::WatchDriftResponse, Status>>;
-
-    async fn dry_run_apply(&self, request: Request<DryRunApplyRequest>) -> Unused<DryRunApplyResponse> {
-        let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let token = token.to_owned();
-        self.asked.lock().unwrap().push((request.into_inner(), token));
-        let answer = self.answer.lock().unwrap().clone();
-        answer.expect("the test sets an answer").map(Response::new)
-    }
-
-    async fn plan_exposure(&self, _: Request<gateway::PlanExposureRequest>) -> Unused<gateway::PlanExposureResponse> {
-        unused()
-    }
-
-    async fn apply_exposure(
-        &self,
-        _: Request<gateway::ApplyExposureRequest>,
-    ) -> Unused<gateway::ApplyExposureResponse> {
-        unused()
-    }
-
-    async fn verify_exposure(
-        &self,
-        _: Request<gateway::VerifyExposureRequest>,
-    ) -> Unused<gateway::VerifyExposureResponse> {
-        unused()
-    }
-
-    async fn restore_baseline(
-        &self,
-        _: Request<gateway::RestoreBaselineRequest>,
-    ) -> Unused<gateway::RestoreBaselineResponse> {
-        unused()
-    }
-
-    async fn get_object(&self, _: Request<gateway::GetObjectRequest>) -> Unused<gateway::GetObjectResponse> {
-        unused()
-    }
-
-    async fn list_instances(
-        &self,
-        _: Request<gateway::ListInstancesRequest>,
-    ) -> Unused<gateway::ListInstancesResponse> {
-        unused()
-    }
-
-    async fn watch_drift(&self, _: Request<gateway::WatchDriftRequest>) -> Unused<Self::WatchDriftStream> {
-        unused()
-    }
-
-    async fn list_clusters(&self, _: Request<gateway::ListClustersRequest>) -> Unused<gateway::ListClustersResponse> {
-        unused()
-    }
-}
 
 /// The validator in this process, and everything around it.
 struct World {
@@ -176,7 +104,8 @@ impl World {
     }
 
     async fn dry_run_of(&self, yaml: &str, despite_errors: bool) -> Result<DryRunResponse, Status> {
-        let message = DryRunRequest { yaml: yaml.to_owned(), cluster: "west".to_owned(), despite_errors };
+        let message =
+            DryRunRequest { yaml: yaml.to_owned(), cluster: "west".to_owned(), despite_errors, context: None };
         let request = self.signed(message);
         self.client().dry_run(request).await.map(Response::into_inner)
     }
@@ -343,7 +272,7 @@ async fn calls_that_cannot_be_answered_say_why() {
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     }
 
-    let context = Context { yaml: vec![String::new(); 101], complete: false };
+    let context = Context { yaml: vec![String::new(); 101], ..Context::default() };
     let many = DetectConflictsRequest { context: Some(context), ..Default::default() };
     assert_eq!(client.detect_conflicts(world.signed(many)).await.unwrap_err().code(), Code::InvalidArgument);
     let unknown = WhatIfRequest { session: "sha256:0".to_owned(), yaml };
@@ -396,8 +325,10 @@ async fn a_policy_is_judged_among_what_is_sent_with_it() {
     let world = World::new(None).await;
     let mut client = world.client();
     let other = GOOD.replace("name: checkout\n  namespace", "name: older\n  namespace");
-    let context =
-        |yaml: &[&str], complete| Some(Context { yaml: yaml.iter().map(ToString::to_string).collect(), complete });
+    let context = |yaml: &[&str], complete| {
+        let yaml = yaml.iter().map(ToString::to_string).collect();
+        Some(Context { yaml, complete, live: false })
+    };
     let broken = GOOD.replace("host: checkout", "host: checkuot");
     let ask = |yaml: &str, context| ValidateRequest { yaml: yaml.to_owned(), context, ..Default::default() };
 

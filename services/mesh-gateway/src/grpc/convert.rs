@@ -12,6 +12,7 @@ use tonic::metadata::MetadataMap;
 use crate::{
     dialect::Audience,
     instances::{Instance, Wanted},
+    objects,
     proof::Patience,
 };
 use audience::audience;
@@ -118,15 +119,32 @@ pub(super) fn instances(request: &pb::ListInstancesRequest) -> Result<Wanted<'_>
             return Err(ConvertError::new(field, format!("is no name of Kubernetes: {value:?}")));
         }
     }
-    let size = match u32::try_from(request.page_size) {
-        Ok(0) => USUAL_PAGE,
-        Ok(size) if size <= LARGEST_PAGE => size,
-        _ => {
-            let problem = format!("must be 1 to {LARGEST_PAGE}, or 0 for {USUAL_PAGE}; it is {}", request.page_size);
-            return Err(ConvertError::new("page_size", problem));
-        }
-    };
+    let size = page_size(request.page_size)?;
     Ok(Wanted { namespace: &request.namespace, service: &request.service, size, token: &request.page_token })
+}
+
+pub(super) fn objects(request: &pb::ListObjectsRequest) -> Result<objects::Wanted<'_>, ConvertError> {
+    let pb::ListObjectsRequest { api_version, kind, namespace, page_token, .. } = request;
+    if !objects::is_listed(api_version, kind) {
+        return Err(ConvertError::new("kind", format!("{kind:?} of {api_version:?} is not listed here")));
+    }
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !namespace.bytes().all(is_name) {
+        return Err(ConvertError::new("namespace", format!("is no name of Kubernetes: {namespace:?}")));
+    }
+    let namespace = Some(namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    Ok(objects::Wanted { api_version, kind, namespace, size: page_size(request.page_size)?, token: page_token })
+}
+
+fn page_size(wanted: i32) -> Result<u32, ConvertError> {
+    match u32::try_from(wanted) {
+        Ok(0) => Ok(USUAL_PAGE),
+        Ok(size) if size <= LARGEST_PAGE => Ok(size),
+        _ => {
+            let problem = format!("must be 1 to {LARGEST_PAGE}, or 0 for {USUAL_PAGE}; it is {wanted}");
+            Err(ConvertError::new("page_size", problem))
+        }
+    }
 }
 
 pub(super) fn instance(instance: Instance) -> pb::Instance {

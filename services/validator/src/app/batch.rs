@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use meshward_model::Finding;
+use serde_json::Value;
 
 use super::{Input, cross, head, judge as judge_alone};
 use crate::{
@@ -12,6 +13,9 @@ use crate::{
     text,
     world::{Kind, Set},
 };
+
+/// What findings call the text of a live object, which has none.
+const LIVE: &str = "cluster";
 
 /// Most findings of one severity in the answer to a batch.
 pub const MAX_BATCH_FINDINGS: usize = 10_000;
@@ -31,10 +35,16 @@ impl Warm {
         Self { set: Set::new(complete), findings: Vec::new() }
     }
 
-    /// The objects of texts that are context.
+    /// Objects that are live, and those of texts, which take their place.
     #[must_use]
-    pub fn of(texts: &[Input<'_>], complete: bool) -> Self {
+    pub fn among(live: &[Value], texts: &[Input<'_>], complete: bool) -> Self {
         let mut warm = Self::new(complete);
+        let source: Arc<str> = LIVE.into();
+        let entry = |value: &Value| {
+            let document = text::Document { value: value.clone(), places: text::Places::default() };
+            cross::entry_of(head(value), document, &source)
+        };
+        warm.set.extend(live.iter().filter_map(entry));
         let mut findings = Findings::default();
         for input in texts {
             warm.set.extend(cross::context(input, &mut findings));

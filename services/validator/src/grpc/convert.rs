@@ -12,6 +12,7 @@ use meshward_proto::{
 use crate::{
     app::{self, Accepted, Input, Suppressed, Warm},
     error::Error,
+    live::View,
     report::{ReadObject, Report},
     schema::Catalogue,
 };
@@ -23,6 +24,7 @@ const MOST: usize = 100;
 pub(super) struct Around {
     context: Option<Context>,
     accepted: Vec<Suppressed>,
+    view: Option<View>,
 }
 
 impl Around {
@@ -35,7 +37,17 @@ impl Around {
                 return Err(Error::Request { field, problem: format!("{count}, and at most {MOST} are taken") });
             }
         }
-        Ok(Self { context, accepted: accepted.into_iter().map(suppressed).collect() })
+        Ok(Self { context, accepted: accepted.into_iter().map(suppressed).collect(), view: None })
+    }
+
+    /// Whether what is live is wanted too; and whether the request calls it complete.
+    pub(super) fn live(&self) -> Option<bool> {
+        self.context.as_ref().filter(|context| context.live).map(|context| context.complete)
+    }
+
+    /// The same with what is live.
+    pub(super) fn with(self, view: Option<View>) -> Self {
+        Self { view, ..self }
     }
 
     /// Judges a text; among others if a context is given.
@@ -46,11 +58,30 @@ impl Around {
             accepted.apply(&mut report);
             return report;
         };
-        let names: Vec<String> = (0..context.yaml.len()).map(|index| format!("context[{index}]")).collect();
-        let texts = context.yaml.iter().zip(&names);
-        let inputs: Vec<Input<'_>> = texts.map(|(text, source)| Input { text: text.as_bytes(), source }).collect();
-        let mut warm = Warm::of(&inputs, context.complete);
-        app::validate_among(text, cluster, &mut warm, &accepted, catalogue)
+        let mut report = match &self.view {
+            Some(view) if context.yaml.is_empty() => {
+                // A set whose last user panicked may be half changed.
+                let warm = view.warm.lock().ok();
+                match warm {
+                    Some(mut warm) => app::validate_among(text, cluster, &mut warm, &accepted, catalogue),
+                    None => {
+                        let mut warm = Warm::among(&view.objects, &[], view.complete);
+                        app::validate_among(text, cluster, &mut warm, &accepted, catalogue)
+                    }
+                }
+            }
+            view => {
+                let names: Vec<String> = (0..context.yaml.len()).map(|index| format!("context[{index}]")).collect();
+                let texts = context.yaml.iter().zip(&names);
+                let inputs: Vec<_> = texts.map(|(text, source)| Input { text: text.as_bytes(), source }).collect();
+                let live = view.as_ref().map(|view| view.objects.as_slice()).unwrap_or_default();
+                let complete = view.as_ref().map_or(context.complete, |view| view.complete);
+                let mut warm = Warm::among(live, &inputs, complete);
+                app::validate_among(text, cluster, &mut warm, &accepted, catalogue)
+            }
+        };
+        report.skipped.extend(self.view.iter().flat_map(|view| view.gaps.iter().cloned()));
+        report
     }
 }
 

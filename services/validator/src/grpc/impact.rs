@@ -11,6 +11,7 @@ use crate::{
     app,
     error::Error,
     impact::{self, Edge, Effect},
+    live::View,
     report::Findings,
     schema::Catalogue,
     text,
@@ -47,8 +48,12 @@ pub(super) fn check(request: &AnalyzeImpactRequest) -> Result<(), Error> {
 }
 
 /// What the change means. Pure.
-pub(super) fn analyze(request: AnalyzeImpactRequest, catalogue: &Catalogue) -> AnalyzeImpactResponse {
-    let mut skipped = Vec::new();
+pub(super) fn analyze(
+    request: AnalyzeImpactRequest,
+    view: Option<View>,
+    catalogue: &Catalogue,
+) -> AnalyzeImpactResponse {
+    let mut skipped: Vec<String> = view.iter().flat_map(|view| view.gaps.iter().cloned()).collect();
     let mut findings: Vec<Finding> = Vec::new();
     let mut after = Vec::new();
     if !request.yaml.is_empty() {
@@ -61,17 +66,17 @@ pub(super) fn analyze(request: AnalyzeImpactRequest, catalogue: &Catalogue) -> A
             }
         }
     }
-    let before = in_force(request.context.iter().flat_map(|context| &context.yaml), &mut findings);
+    let mut before = in_force(request.context.iter().flat_map(|context| &context.yaml), &mut findings);
+    let live = view.iter().flat_map(|view| view.objects.iter()).filter(|object| impact::is_policy(object));
+    let live: Vec<_> = live.filter(|object| !before.iter().any(|sent| is_same(sent, object))).cloned().collect();
+    before.extend(live);
     let is_replaced = |object: &Value| {
-        let same = |other: &Value| {
-            ["namespace", "name"].iter().all(|field| other["metadata"][*field] == object["metadata"][*field])
-        };
         let is_removed = request.removed.iter().any(|removed| {
             removed.kind == "AuthorizationPolicy"
                 && object["metadata"]["namespace"] == *removed.namespace
                 && object["metadata"]["name"] == *removed.name
         });
-        after.iter().any(same) || is_removed
+        after.iter().any(|other| is_same(other, object)) || is_removed
     };
     let kept: Vec<_> = before.iter().filter(|object| !is_replaced(object)).cloned().collect();
     after.extend(kept);
@@ -96,6 +101,11 @@ pub(super) fn analyze(request: AnalyzeImpactRequest, catalogue: &Catalogue) -> A
         affected: impact.affected.into_iter().map(|affected| told(affected, &request.edges)).collect(),
         skipped,
     }
+}
+
+/// Whether two policies are one object.
+fn is_same(one: &Value, other: &Value) -> bool {
+    ["namespace", "name"].iter().all(|field| one["metadata"][*field] == other["metadata"][*field])
 }
 
 /// The policies of a context; what keeps its texts from being read is told.

@@ -6,11 +6,17 @@ use meshward_chassis::{
     client::{self, EndpointError, PeerChannel},
     problem::reason_of,
 };
-use meshward_proto::gateway::v1::{DryRunApplyRequest, mesh_gateway_service_client::MeshGatewayServiceClient};
+use meshward_proto::gateway::v1::{
+    DryRunApplyRequest, ListObjectsRequest, mesh_gateway_service_client::MeshGatewayServiceClient,
+};
 use tonic::{Code, Request, Status};
 
-use super::{Admission, Bearer, Gateway};
+use super::{Admission, Bearer, Gateway, ObjectPage, Wanted};
 use crate::error::Error;
+
+/// Objects that are asked for at once, and the largest answer: objects are some kilobytes as a rule.
+const PAGE: i32 = 250;
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// The other service. Connects at first use.
 #[derive(Debug, Clone)]
@@ -25,7 +31,11 @@ impl GrpcGateway {
     /// # Errors
     /// If the endpoint is no URL.
     pub fn new(endpoint: &str, timeout: Duration) -> Result<Self, EndpointError> {
-        Ok(Self { client: MeshGatewayServiceClient::new(client::connect_lazy(endpoint)?), timeout })
+        Ok(Self {
+            client: MeshGatewayServiceClient::new(client::connect_lazy(endpoint)?)
+                .max_decoding_message_size(MAX_ANSWER_BYTES),
+            timeout,
+        })
     }
 }
 
@@ -41,6 +51,23 @@ impl Gateway for GrpcGateway {
             message: reply.message,
             warnings: reply.warnings,
         })
+    }
+
+    async fn list(&self, wanted: Wanted<'_>, bearer: &Bearer) -> Result<ObjectPage, Error> {
+        let message = ListObjectsRequest {
+            cluster: wanted.cluster.to_owned(),
+            api_version: wanted.api_version.to_owned(),
+            kind: wanted.kind.to_owned(),
+            namespace: wanted.namespace.unwrap_or_default().to_owned(),
+            page_size: PAGE,
+            page_token: wanted.token.to_owned(),
+        };
+        let mut request = client::with_deadline(Request::new(message), self.timeout);
+        client::bearer(&mut request, &bearer.0).map_err(|problem| Error::GatewayRefused(Box::new(problem.into())))?;
+        let reply = self.client.clone().list_objects(request).await.map_err(refused)?.into_inner();
+        let objects = reply.objects_json.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>();
+        let objects = objects.map_err(|error| Error::GatewayDown(format!("an object is no JSON: {error}")))?;
+        Ok(ObjectPage { objects, next: reply.next_page_token, served: reply.served })
     }
 }
 

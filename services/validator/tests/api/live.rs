@@ -1,0 +1,118 @@
+//! What is live in a cluster as context.
+
+use meshward_chassis::{auth::Role, client, testing::Grant};
+use meshward_proto::validator::v1::{
+    AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, TrafficEdge, ValidateRequest,
+};
+use serde_json::{Value, json};
+use tonic::Request;
+
+use super::{DryRunApplyResponse, FakeGateway, GOOD, World, ids};
+
+fn live(complete: bool) -> Option<Context> {
+    Some(Context { live: true, complete, ..Context::default() })
+}
+
+fn service(name: &str, namespace: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": {"ports": [{"port": 80, "name": "http"}]}})
+}
+
+fn virtual_service(name: &str) -> Value {
+    let route = json!([{"route": [{"destination": {"host": "checkout"}}]}]);
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": name, "namespace": "shop"}, "spec": {"hosts": ["checkout"], "http": route}})
+}
+
+impl FakeGateway {
+    fn holds(&self, objects: impl IntoIterator<Item = Value>) {
+        *self.live.lock().unwrap() = Some(objects.into_iter().collect());
+    }
+}
+
+impl World {
+    /// Signed by who may see all of the cluster.
+    fn signed_by_all<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let token = self.issuer.mint(&Grant::new("otto", [Role::Viewer]).within(["*"]));
+        client::bearer(&mut request, &token).unwrap();
+        request
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_judged_among_what_is_live() {
+    let world = World::new(None).await;
+    world.gateway.holds([service("checkout", "shop"), virtual_service("older"), service("other", "web")]);
+    let broken = GOOD.replace("host: checkout", "host: checkuot");
+    let ask = |complete| ValidateRequest { yaml: broken.clone(), context: live(complete), ..Default::default() };
+
+    let answer = world.client().validate(world.signed_by_all(ask(true))).await.unwrap().into_inner();
+    let missing = answer.findings.iter().find(|finding| finding.id == "MW4102").unwrap();
+    assert_eq!(
+        (missing.confidence().as_str_name(), missing.suggestion.as_str()),
+        ("CONFIDENCE_DEFINITE", "did you mean checkout?")
+    );
+    let conflict = answer.findings.iter().find(|finding| finding.id == "MW5101" && finding.source.is_empty()).unwrap();
+    assert_eq!(conflict.related[0].source, "cluster");
+    assert!(answer.findings.iter().any(|finding| finding.id == "MW5101" && finding.source == "cluster"), "{answer:?}");
+
+    // Whoever has one namespace is judged by what lies in it, and by nothing that was read for others.
+    world.gateway.listed.lock().unwrap().clear();
+    let answer = world.client().validate(world.signed(ask(true))).await.unwrap().into_inner();
+    let missing = answer.findings.iter().find(|finding| finding.id == "MW4102").unwrap();
+    assert_eq!(missing.confidence().as_str_name(), "CONFIDENCE_POSSIBLE", "another namespace may have it");
+    let listed = world.gateway.listed.lock().unwrap().clone();
+    assert!(!listed.is_empty() && listed.iter().all(|asked| asked.namespace == "shop"), "{listed:?}");
+
+    // A second call soon after asks nobody.
+    world.gateway.listed.lock().unwrap().clear();
+    world.client().validate(world.signed(ask(true))).await.unwrap();
+    assert_eq!(world.gateway.listed.lock().unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_dry_runs_and_impact_see_what_is_live_too() {
+    let world = World::new(None).await;
+    let policy = |namespace: &str| {
+        json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "a", "namespace": "shop"},
+               "spec": {"rules": [{"from": [{"source": {"namespaces": [namespace]}}]}]}})
+    };
+    world.gateway.holds([service("checkout", "shop"), virtual_service("older"), policy("web")]);
+    let ask = DetectConflictsRequest { yaml: GOOD.to_owned(), context: live(false), ..Default::default() };
+    let answer = world.client().detect_conflicts(world.signed(ask)).await.unwrap().into_inner();
+    assert!(ids(&answer.findings).contains(&"MW5101"), "{answer:?}");
+
+    world.answers(Ok(DryRunApplyResponse { admitted: true, ..Default::default() }));
+    let ask = DryRunRequest { yaml: GOOD.to_owned(), context: live(false), ..Default::default() };
+    let answer = world.client().dry_run(world.signed(ask)).await.unwrap().into_inner();
+    assert!(answer.valid && ids(&answer.findings).contains(&"MW5101"), "{answer:?}");
+
+    let edge = TrafficEdge {
+        source_principal: "cluster.local/ns/web/sa/default".to_owned(),
+        destination_namespace: "shop".to_owned(),
+        requests_per_second: 5.0,
+        ..Default::default()
+    };
+    let ask = AnalyzeImpactRequest {
+        yaml: policy("edge").to_string(),
+        context: live(false),
+        edges: vec![edge],
+        ..Default::default()
+    };
+    let answer = world.client().analyze_impact(world.signed(ask)).await.unwrap().into_inner();
+    assert_eq!(answer.summary, "1 of 1 edges would be denied, 100.0 % of requests.");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_away_is_told_and_fails_no_call() {
+    let world = World::new(None).await;
+    let ask = ValidateRequest {
+        yaml: GOOD.to_owned(),
+        cluster: "west".to_owned(),
+        context: live(true),
+        ..Default::default()
+    };
+    let answer = world.client().validate(world.signed(ask)).await.unwrap().into_inner();
+    assert!(answer.valid && answer.findings.is_empty(), "nothing is known to be missing: {answer:?}");
+    let told = |why: &&String| why.starts_with("context: the cluster west was not read: mesh-gateway did not answer");
+    assert_eq!(answer.skipped.iter().filter(told).count(), 1, "{:?}", answer.skipped);
+}
