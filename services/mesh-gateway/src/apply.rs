@@ -11,8 +11,9 @@
 //! leave it behind when somebody else owns it, and requests would be governed by a mixture of both specs. Then one JSON
 //! patch replaces the whole spec. Either way it is one write, and no moment in between exists.
 //!
-//! Restoring takes two JSON patches, since Kubernetes records the first one as ours: content, then the saved
-//! `managedFields`. Between the two the traffic is already as before; a repeated call finishes the second.
+//! Restoring is one JSON patch of content and saved `managedFields`. Kubernetes records what it changes as ours, and then
+//! a second patch puts the owners right ([`restore`]). Between the two the traffic is already as before; a repeated call
+//! finishes the second.
 //!
 //! A step that takes several objects comes in phases ([`dialect::Phase`]): what is referred to is written, and proven
 //! live by the caller, before it is referred to. A call names the phase that it wants; the phases before are looked at

@@ -4,7 +4,7 @@
 //! and its selector asks for the stable cohort's label. So nothing must be remembered: each replica of the gateway lists
 //! and watches the kinds that can be like that, watches the pods without the label for each object that is, and labels
 //! what comes. Several may do the same write, since it is fenced by the pod's resourceVersion; what one has labelled
-//! leaves the selection of all. Where a MutatingAdmissionPolicy does it first, there is never anything to do.
+//! leaves the selection of all. Where the admission policy does it first ([`admission`]), there is never anything to do.
 //!
 //! Before it writes, the API server itself must say that the object still demands the label. A pod whose label was taken
 //! away at the end of a deployment appears here after the object went back, so it is left alone.
@@ -12,6 +12,8 @@
 //! What this cannot do: for the moment between a pod's creation and its label, and as long as no gateway runs, no
 //! version governs the pod. It harms nobody before the pod is Ready; a Ready one is named by the proof, which is then not
 //! live.
+
+pub mod admission;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,7 @@
 //! The fence of pods' labels.
 
 use meshward_model::{ExposureIntent, Target};
+use serde_json::Value;
 
 use super::{Case, Marks, ROUNDS, act, decide, mentions, restore};
 use crate::{
@@ -41,72 +42,72 @@ impl Fence<'_> {
         Ok(false)
     }
 
-    /// Sees to it that the object carries this intent's generation; refuses if it carries a newer one, or belongs to
-    /// another deployment. Where there was no such object and is none yet, a helper carries it.
-    pub(super) async fn raise(&self, writes: &mut u32) -> Result<(), Error> {
+    /// Refuses if the object carries a newer generation, or belongs to another deployment.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        self.unmarked().await.map(drop)
+    }
+
+    /// The same, and sees to it that the object carries this intent's generation. Where there was no such object and is
+    /// none yet, a helper carries it. One that carries nothing yet is left so if it `is_held`: a helper shows that the
+    /// deployment is at work, and the first write of the object, which is still to come, marks it.
+    pub(super) async fn raise(&self, is_held: bool, writes: &mut u32) -> Result<(), Error> {
+        let Self { cluster, intent, .. } = *self;
+        for _ in 0..ROUNDS {
+            let Some((target, live)) = self.unmarked().await? else { return Ok(()) };
+            if is_held && Marks::of(&live).is_none() {
+                return Ok(());
+            }
+            match act(cluster, target, restore::mark(&live, &Case::of(intent, target))).await {
+                Ok(_) => *writes += 1,
+                Err(ClusterError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ClusterError::Conflict(format!("{} changes faster than it can be marked", intent.target)).into())
+    }
+
+    /// The object that shall carry this generation and does not yet, as it stands.
+    async fn unmarked(&self) -> Result<Option<(&Target, Value)>, Error> {
         let Self { cluster, intent, phases, index } = *self;
         let target = &intent.target;
         let case = Case::of(intent, target);
         if mentions(phases, target).next().is_none() {
-            return self.raise_helper(writes).await;
+            return self.unmarked_helper().await;
         }
-        for _ in 0..ROUNDS {
-            let Some(live) = cluster.get(target).await? else {
-                return match case.baseline {
-                    None => self.raise_helper(writes).await,
-                    Some(_) if case.removes() => Ok(()),
-                    Some(_) => Err(decide::deleted(target)),
-                };
+        let Some(live) = cluster.get(target).await? else {
+            return match case.baseline {
+                None => self.unmarked_helper().await,
+                Some(_) if case.removes() => Ok(None),
+                Some(_) => Err(decide::deleted(target)),
             };
-            match Marks::of(&live) {
-                Some(marks) => {
-                    decide::check_marks(&live, &marks, &case)?;
-                    if marks.generation == intent.generation {
-                        return Ok(());
-                    }
-                }
-                None => {
-                    // It has come to its end in an earlier phase.
-                    let mut before = mentions(&phases[..index], target);
-                    if before.any(|desired| decide::is_reached(Some(&live), &case, desired)) {
-                        return Ok(());
-                    }
-                    let is_way_back = mentions(self.later(), target).any(|next| next.wanted == Wanted::Baseline);
-                    if !is_way_back {
-                        decide::check_unmarked(&live, &case)?;
-                    } else if restore::check_first(&live, &case)? {
-                        return Ok(());
-                    }
-                }
-            }
-            match act(cluster, target, restore::mark(&live, &case)).await {
-                Ok(_) => *writes += 1,
-                Err(ClusterError::Conflict(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(ClusterError::Conflict(format!("{target} changes faster than it can be marked")).into())
-    }
-    /// The same with the first helper, if it is there: one that need not change keeps the generation that made it, and
-    /// would let a late writer of a step in between pass.
-    async fn raise_helper(&self, writes: &mut u32) -> Result<(), Error> {
-        let Self { cluster, intent, phases, .. } = *self;
-        let Some(target) = helper(phases) else { return Ok(()) };
-        let case = Case::of(intent, target);
-        for _ in 0..ROUNDS {
-            let Some(live) = cluster.get(target).await? else { return Ok(()) };
-            let Some(marks) = Marks::of(&live) else { return Ok(()) };
+        };
+        if let Some(marks) = Marks::of(&live) {
             decide::check_marks(&live, &marks, &case)?;
-            if marks.generation == intent.generation {
-                return Ok(());
-            }
-            match act(cluster, target, restore::mark(&live, &case)).await {
-                Ok(_) => *writes += 1,
-                Err(ClusterError::Conflict(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+            return Ok((marks.generation != intent.generation).then_some((target, live)));
         }
-        Err(ClusterError::Conflict(format!("{target} changes faster than it can be marked")).into())
+        // It has come to its end in an earlier phase.
+        let mut before = mentions(&phases[..index], target);
+        if before.any(|desired| decide::is_reached(Some(&live), &case, desired)) {
+            return Ok(None);
+        }
+        let is_way_back = mentions(self.later(), target).any(|next| next.wanted == Wanted::Baseline);
+        if !is_way_back {
+            decide::check_unmarked(&live, &case)?;
+        } else if restore::check_first(&live, &case)? {
+            return Ok(None);
+        }
+        Ok(Some((target, live)))
+    }
+
+    /// The same of the first helper, if it is there: one that need not change keeps the generation that made it, and
+    /// would let a late writer of a step in between pass.
+    async fn unmarked_helper(&self) -> Result<Option<(&Target, Value)>, Error> {
+        let Self { cluster, intent, phases, .. } = *self;
+        let Some(target) = helper(phases) else { return Ok(None) };
+        let Some(live) = cluster.get(target).await? else { return Ok(None) };
+        let Some(marks) = Marks::of(&live) else { return Ok(None) };
+        decide::check_marks(&live, &marks, &Case::of(intent, target))?;
+        Ok((marks.generation != intent.generation).then_some((target, live)))
     }
 }
 

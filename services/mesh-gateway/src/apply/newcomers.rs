@@ -1,12 +1,13 @@
 //! Pods that come later are of the stable cohort from their creation on.
 //!
 //! Where a policy selects pods by their cohort, a pod without the label would be governed by neither version: an
-//! AuthorizationPolicy would let everything in. So before the first pod is labelled, the API server is told to label the
-//! pods that are created (a MutatingAdmissionPolicy, bound to everything it matches), and asked in a dry run until a pod
-//! comes back with the label. It is taken away before the labels are.
+//! AuthorizationPolicy would let everything in. So before the first pod is labelled, the admission policy that is
+//! installed with the service ([`admission`]) is told of the deployment's pods by a ConfigMap, and the API server is asked
+//! in a dry run until a pod comes back with the label. The ConfigMap is taken away before the labels are. It carries the
+//! deployment's marks: until the object itself is narrowed, it is what shows that a deployment is at work.
 //!
-//! Where the cluster does not serve such policies, or does not let the gateway make them, the gateway's own watch labels
-//! new pods ([`crate::newcomers`]); if it may not watch either, the step fails with what the policy was refused for.
+//! Where the admission policy is not installed, or the gateway may make no ConfigMap, the gateway's own watch labels new
+//! pods ([`crate::newcomers`]); if it may not watch either, the step fails with what it lacks.
 //!
 //! What a dry run proves it proves for the API server that answered. In a cluster with several of them another one may
 //! be behind by what its watch needs; a pod that slips through there gets its label before the next step, and before a
@@ -20,50 +21,80 @@ use serde_json::{Value, json};
 use super::{Fence, pods, settle as settle_object};
 use crate::{
     cluster::{ClusterError, Mode, Selection},
-    dialect::{Desired, Newcomers, PodCohorts, STABLE, Wanted},
+    dialect::{Desired, Newcomers, PodCohorts, Wanted},
     error::Error,
-    newcomers::unlabelled,
+    newcomers::{
+        admission::{self, API_VERSION, BINDING},
+        unlabelled,
+    },
 };
 
-const API_VERSION: &str = "admissionregistration.k8s.io/v1";
-const POLICY: &str = "MutatingAdmissionPolicy";
-const BINDING: &str = "MutatingAdmissionPolicyBinding";
 /// How long the API server may need to follow its own policies.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Sees to it that new pods carry the label, or that they do not any more.
+/// Sees to it that new pods carry the label, or that they do not any more. Whether there is an object now that carries
+/// the deployment's marks for it.
 pub(super) async fn settle(
     fence: &Fence<'_>,
     wanted: &PodCohorts,
     must_be_proven: bool,
     writes: &mut u32,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     if !wanted.label_stable {
-        return Ok(());
+        return Ok(false);
     }
-    match by_policy(fence, wanted, must_be_proven, writes).await {
-        Err(error) if is_out_of_reach(&error) => {
-            tracing::info!(target = %fence.intent.target, %error, "new pods are left to the gateway's own watch");
-            let is_begun = must_be_proven && wanted.share.is_some();
-            if is_begun { can_watch(fence, wanted).await.map_err(|_| error) } else { Ok(()) }
+    let is_wanted = wanted.share.is_some();
+    let told = match is_wanted && !is_installed(fence).await? {
+        true => Ok(false),
+        false => tell(fence, wanted, must_be_proven, writes).await,
+    };
+    match told {
+        // What cannot be reached was not made.
+        Err(error) if !is_out_of_reach(&error) => Err(error),
+        Ok(true) => Ok(true),
+        _ => {
+            tracing::info!(target = %fence.intent.target, "new pods are left to the gateway's own watch");
+            if is_wanted && must_be_proven {
+                can_watch(fence, wanted).await?;
+            }
+            Ok(false)
         }
-        result => result,
     }
 }
 
-/// The cluster does not serve it, or does not let the gateway.
+/// Whether there is an admission policy to tell.
+async fn is_installed(fence: &Fence<'_>) -> Result<bool, Error> {
+    let binding = Target {
+        api_version: API_VERSION.to_owned(),
+        kind: BINDING.to_owned(),
+        namespace: String::new(),
+        name: admission::NAME.to_owned(),
+        ..fence.intent.target.clone()
+    };
+    match fence.cluster.get(&binding).await {
+        Ok(found) => Ok(found.is_some()),
+        Err(ClusterError::KindNotServed { .. } | ClusterError::Forbidden { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The cluster does not let the gateway.
 fn is_out_of_reach(error: &Error) -> bool {
-    matches!(error, Error::Cluster(ClusterError::KindNotServed { .. } | ClusterError::Forbidden { .. }))
+    matches!(error, Error::Cluster(ClusterError::Forbidden { .. }))
+}
+
+fn newcomers(wanted: &PodCohorts) -> Newcomers {
+    let PodCohorts { namespace, labels, key, .. } = wanted.clone();
+    Newcomers { namespace, labels, key }
 }
 
 /// Whether the gateway may do what its own watch needs besides labelling pods: [`crate::newcomers`] follows the objects
 /// of the kind in all namespaces, and the pods.
 async fn can_watch(fence: &Fence<'_>, wanted: &PodCohorts) -> Result<(), ClusterError> {
-    let PodCohorts { namespace, labels, key, .. } = wanted.clone();
     let target = &fence.intent.target;
     let kind = fence.cluster.kind_of(&target.api_version, &target.kind).await?;
-    for selection in [kind, unlabelled(&Newcomers { namespace, labels, key })] {
+    for selection in [kind, unlabelled(&newcomers(wanted))] {
         let one = Selection { limit: 1, exact: true, ..selection.clone() };
         let listed = fence.cluster.select(&one).await?;
         drop(fence.cluster.watch(&selection, &listed.resource_version).await?);
@@ -71,83 +102,35 @@ async fn can_watch(fence: &Fence<'_>, wanted: &PodCohorts) -> Result<(), Cluster
     Ok(())
 }
 
-/// Sees to it by the admission policy.
-async fn by_policy(
+/// Tells the admission policy, or takes back what it was told; whether it is told now.
+async fn tell(
     fence: &Fence<'_>,
     wanted: &PodCohorts,
     must_be_proven: bool,
     writes: &mut u32,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let before = *writes;
     let is_wanted = wanted.share.is_some();
-    for desired in objects(fence, wanted, is_wanted) {
-        match settle_object(fence.cluster, fence.intent, &desired, &[], writes).await {
-            // What cannot be reached was not made, and the other one may have been.
-            Err(error) if !is_wanted && is_out_of_reach(&error) => {}
-            result => drop(result?),
-        }
-    }
+    let parameter = admission::parameter(&newcomers(wanted));
+    let desired = Desired {
+        target: Target {
+            api_version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            namespace: wanted.namespace.clone(),
+            name: name(wanted),
+            ..fence.intent.target.clone()
+        },
+        wanted: if is_wanted { Wanted::Helper(parameter) } else { Wanted::Gone },
+    };
+    settle_object(fence.cluster, fence.intent, &desired, &[], writes).await?;
     if *writes > before || must_be_proven {
         await_effect(fence, wanted, is_wanted).await?;
     }
-    Ok(())
+    Ok(is_wanted)
 }
 
-/// The policy, then its binding; in reverse to take them away.
-fn objects(fence: &Fence<'_>, wanted: &PodCohorts, is_wanted: bool) -> Vec<Desired> {
-    let name = name(wanted);
-    let all = [(POLICY, policy(wanted)), (BINDING, json!({"policyName": name}))];
-    let mut all = all.map(|(kind, spec)| Desired {
-        target: Target {
-            api_version: API_VERSION.to_owned(),
-            kind: kind.to_owned(),
-            namespace: String::new(),
-            name: name.clone(),
-            ..fence.intent.target.clone()
-        },
-        wanted: match is_wanted {
-            true => Wanted::Helper(
-                json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}),
-            ),
-            false => Wanted::Gone,
-        },
-    });
-    if !is_wanted {
-        all.reverse();
-    }
-    all.into()
-}
-
-/// "meshward-cohort-0123456789" of "meshward.io/cohort-0123456789".
 fn name(wanted: &PodCohorts) -> String {
-    wanted.key.replace(".io/", "-")
-}
-
-/// With every default of the schema, so that what is stored is what was sent.
-fn policy(wanted: &PodCohorts) -> Value {
-    let label = json!({&wanted.key: STABLE});
-    json!({
-        "matchConstraints": {
-            "matchPolicy": "Equivalent",
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": wanted.namespace}},
-            "objectSelector": if wanted.labels.is_empty() { json!({}) } else { json!({"matchLabels": wanted.labels}) },
-            "resourceRules": [{
-                "apiGroups": [""],
-                "apiVersions": ["v1"],
-                "operations": ["CREATE"],
-                "resources": ["pods"],
-                "scope": "*",
-            }],
-        },
-        "mutations": [{
-            "patchType": "ApplyConfiguration",
-            "applyConfiguration": {"expression": format!("Object{{metadata: Object.metadata{{labels: {label}}}}}")},
-        }],
-        // A pod that cannot be labelled is not created: it would be governed by neither version.
-        "failurePolicy": "Fail",
-        // Once more if a webhook has changed the pod since.
-        "reinvocationPolicy": "IfNeeded",
-    })
+    admission::name(&newcomers(wanted))
 }
 
 /// Asks the API server in dry runs until a new pod has the label, or has it no more.

@@ -40,10 +40,12 @@ struct Move {
 pub(super) async fn settle(fence: &Fence<'_>, wanted: &PodCohorts, outcome: &mut Outcome) -> Result<(), Error> {
     let is_last = fence.later().is_empty() && wanted.share.is_some();
     let has_moves = !moves(&read(fence.cluster, wanted).await?, wanted).is_empty();
-    fence.raise(&mut outcome.writes).await?;
+    // Who is late makes no helper either.
+    fence.check().await?;
     // Once the label is nowhere, it does not matter any more what new pods would get.
     let must_be_proven = has_moves || !is_last && wanted.share.is_some();
-    newcomers::settle(fence, wanted, must_be_proven, &mut outcome.writes).await?;
+    let is_held = newcomers::settle(fence, wanted, must_be_proven, &mut outcome.writes).await?;
+    fence.raise(is_held, &mut outcome.writes).await?;
     if is_last && !has_moves {
         return Ok(());
     }
@@ -53,7 +55,7 @@ pub(super) async fn settle(fence: &Fence<'_>, wanted: &PodCohorts, outcome: &mut
             return Ok(());
         }
         for batch in moves.chunks(BATCH) {
-            fence.raise(&mut outcome.writes).await?;
+            fence.raise(is_held, &mut outcome.writes).await?;
             outcome.pods_moved += label(fence, wanted, batch).await?;
         }
     }

@@ -7,8 +7,8 @@
 //! | present | is missing or another one (uid) | refused: drift; made anew if its removal was the version |
 //! | present | is the very baseline: nothing was written since (resourceVersion) | marked, then put back like any other |
 //! | present | is the baseline, owners included | nothing |
-//! | present | is the baseline, but Meshward still owns fields | owners put back: the second of the two writes |
-//! | present | is ours: marked, or the canary as we left it | content put back: the first of the two writes |
+//! | present | is ours: marked, or the canary as we left it | content and owners put back in one write |
+//! | present | is the baseline, but Meshward still owns fields | owners put back: the second write, if it takes one |
 //! | present, of a related object | is nobody's, and Meshward owns no field of it | nothing: see below |
 //!
 //! A related object (the VirtualService of a DestinationRule's host, say) leaves the deployment before it is over: it is
@@ -18,6 +18,10 @@
 //! Why an untouched object is marked first: a first write is let through if the object still has the baseline's resourceVersion. One that was
 //! sent before the restore and comes after it would find it so, and the canary would be exposed by a deployment that has ended. After the
 //! mark has come and gone the version is another one, and the late write is refused.
+//!
+//! Owners: Kubernetes takes the owners that a write names, and then makes the writer the owner of every value that the
+//! write changes or adds. So a way back that only takes away what Meshward has added (marks, one label more in a
+//! selector) is whole after one write, and any other needs a second one for the owners.
 //!
 //! What is marked by another deployment or by a newer generation, or is nobody's, is refused as for a step.
 
@@ -82,7 +86,8 @@ fn put_back(baseline: &Value, live: &Value, case: &Case<'_>) -> Result<Action, E
     let patch = ObjectPatch::new(live)
         .spec(object::spec(baseline))
         .metadata_map("labels", map("labels"))
-        .metadata_map("annotations", map("annotations"));
+        .metadata_map("annotations", map("annotations"))
+        .managed_fields(owners);
     Ok(Action::Patch(patch.build()))
 }
 

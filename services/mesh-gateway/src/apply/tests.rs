@@ -158,13 +158,14 @@ fn the_end_takes_the_marks_away() {
 }
 
 #[test]
-fn restoring_takes_two_writes_and_can_be_repeated() {
+fn restoring_takes_two_writes_at_most_and_can_be_repeated() {
     let (intent, baseline) = (intent(9, Weight::ZERO), live("7", spec("1s")));
     let marked = at_ten_percent(5);
     let Action::Patch(first) = restore(Some(&marked), &intent).unwrap() else { panic!("not a patch") };
     assert_eq!(first[1]["value"], spec("1s"));
     assert_eq!(first[2], json!({"op": "add", "path": "/metadata/labels", "value": {"team": "a"}}));
     assert_eq!(first[3], json!({"op": "add", "path": "/metadata/annotations", "value": {"note": "keep"}}));
+    assert_eq!(first[4]["value"], baseline["metadata"]["managedFields"], "whole, if Kubernetes has nothing to add");
 
     let mut half = baseline.clone();
     half["metadata"]["resourceVersion"] = "30".into();

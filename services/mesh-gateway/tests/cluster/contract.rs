@@ -8,12 +8,17 @@ use meshward_chassis::clock::SystemClock;
 use meshward_local::stack::ApiServer;
 use meshward_mesh_gateway::{
     cluster::{Change, Cluster, ClusterError, KubeCluster, KubeOptions, MemoryCluster, Mode, Selection},
+    dialect::Newcomers,
+    newcomers::admission,
     object,
 };
 use meshward_model::{Mesh, Target};
 use serde_json::{Value, json};
 
-use super::{alone::apply_as, world::PATIENCE};
+use super::{
+    alone::{apply_as, eventually},
+    world::PATIENCE,
+};
 
 /// A cluster, and the hands of others on it.
 #[async_trait]
@@ -133,7 +138,9 @@ pub async fn every_cluster_keeps_to_it(backend: &dyn Backend) {
     deleted(backend).await;
     selected(backend).await;
     watched(backend).await;
-    println!("contract of a cluster: {}: 8 scenarios hold", backend.name());
+    install_admission(backend).await;
+    labelled_from_their_creation(backend).await;
+    println!("contract of a cluster: {}: 9 scenarios hold", backend.name());
 }
 
 async fn made_and_read(backend: &dyn Backend) {
@@ -219,9 +226,34 @@ async fn owners_put_back(backend: &dyn Backend) {
     let live = cluster.patch(&target, &replaced(&content, &[saved])).await.expect("the owners");
     assert_eq!(live["metadata"]["managedFields"], before["metadata"]["managedFields"]);
     assert_eq!(object::generation(&live), object::generation(&content), "owners do not count");
+    only_what_is_added_is_ours(backend, &live).await;
+    let live = cluster.get(&target).await.expect("an answer").expect("it is there");
     let nobody = json!({"op": "replace", "path": "/metadata/managedFields", "value": [{}]});
     let live = cluster.patch(&target, &replaced(&live, &[nobody])).await.expect("no owners");
     assert_eq!((owners(&live), &live["spec"]), (Vec::new(), &before["spec"]));
+}
+
+/// What a write takes away needs no second one for the owners.
+async fn only_what_is_added_is_ours(backend: &dyn Backend, before: &Value) {
+    let (cluster, target) = (backend.cluster(), target_of(before));
+    let mut more = version("owners", "a");
+    more["metadata"]["annotations"] = json!({"ours": "1"});
+    more["spec"]["exportTo"] = json!(["."]);
+    let ours = cluster.apply(&target, &more, Mode::Store).await.expect("it is applied").object;
+    let owners_and = |operations: &[Value]| {
+        let saved =
+            json!({"op": "replace", "path": "/metadata/managedFields", "value": before["metadata"]["managedFields"]});
+        replaced(&ours, &[&[saved], operations].concat())
+    };
+    let back = owners_and(&[
+        json!({"op": "remove", "path": "/metadata/annotations"}),
+        json!({"op": "replace", "path": "/spec", "value": before["spec"]}),
+    ]);
+    let live = cluster.patch(&target, &back).await.expect("both at once");
+    for field in ["managedFields", "annotations"] {
+        assert_eq!(live["metadata"][field], before["metadata"][field], "{}: {field}", backend.name());
+    }
+    assert_eq!(live["spec"], before["spec"]);
 }
 
 async fn deleted(backend: &dyn Backend) {
@@ -303,4 +335,58 @@ async fn watched(backend: &dyn Backend) {
     let stored = |object: &Value| ("stored", object::resource_version(object).to_owned());
     let gone = ("deleted", "\"watched\"".to_owned());
     assert_eq!(told, [stored(&made), stored(&changed), gone.clone(), stored(&back), gone], "{}", backend.name());
+}
+
+/// What is installed with the service.
+pub async fn install_admission(backend: &dyn Backend) {
+    for object in admission::manifests() {
+        backend.apply_as("kubectl", &object).await;
+    }
+}
+
+async fn labelled_from_their_creation(backend: &dyn Backend) {
+    let cluster = backend.cluster();
+    let pod = |name: &str, labels: &Value| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop", "labels": labels},
+               "spec": {"containers": [{"name": "app", "image": "none"}]}})
+    };
+    let parameter = |key: &str, labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        admission::parameter(&Newcomers { namespace: "shop".to_owned(), labels, key: key.to_owned() })
+    };
+    let (some, all) = ("meshward.io/cohort-0000000001", "meshward.io/cohort-0000000002");
+    let mut other = parameter("meshward.io/other", &[]);
+    other["metadata"]["name"] = "meshward-other".into();
+    for object in [parameter(some, &[("app", "new"), ("t.io/tier", "web")]), parameter(all, &[]), other] {
+        cluster.create(&target_of(&object), &object).await.expect("it is made");
+    }
+    let both = json!({"app": "new", "t.io/tier": "web", some: "stable", all: "stable"});
+    let dry = pod("probe", &json!({"app": "new", "t.io/tier": "web"}));
+    eventually("the API server follows what was installed", || async {
+        let probe = cluster.apply(&target_of(&dry), &dry, Mode::DryRun).await.expect("an answer").object;
+        (probe["metadata"]["labels"] == both).then_some(())
+    })
+    .await;
+    for (name, labels, expected) in [
+        ("new-a", json!({"app": "new", "t.io/tier": "web"}), both.clone()),
+        ("new-b", json!({"app": "new", "t.io/tier": "db"}), json!({"app": "new", "t.io/tier": "db", all: "stable"})),
+        ("new-c", Value::Null, json!({all: "stable"})),
+    ] {
+        let made = backend.apply_as("kubectl", &pod(name, &labels)).await;
+        assert_eq!(made["metadata"]["labels"], expected, "{name} on {}", backend.name());
+    }
+    let mut elsewhere = pod("new-d", &json!({"app": "new"}));
+    elsewhere["metadata"]["namespace"] = "default".into();
+    let made = backend.apply_as("kubectl", &elsewhere).await;
+    assert_eq!(made["metadata"]["labels"], json!({"app": "new"}), "another namespace on {}", backend.name());
+    for object in [parameter(some, &[]), parameter(all, &[])] {
+        let live = cluster.get(&target_of(&object)).await.expect("an answer").expect("it is there");
+        let (uid, at) = (object::uid(&live), object::resource_version(&live));
+        cluster.delete(&target_of(&object), uid, at).await.expect("it is deleted");
+    }
+    eventually("what was told is taken back", || async {
+        let probe = cluster.apply(&target_of(&dry), &dry, Mode::DryRun).await.expect("an answer").object;
+        (probe["metadata"]["labels"] == dry["metadata"]["labels"]).then_some(())
+    })
+    .await;
 }

@@ -37,10 +37,9 @@ const PODS: usize = 4;
 /// Writes to objects that a step takes, besides the first and the last one.
 const MOST_WRITES: u32 = 3;
 /// Kinds of which a deployment makes helpers, besides the kinds of its way.
-const HELPERS: [(&str, &str); 5] = [
+const HELPERS: [(&str, &str); 4] = [
     ("v1", "Pod"),
-    ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy"),
-    ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicyBinding"),
+    ("v1", "ConfigMap"),
     ("networking.istio.io/v1", "VirtualService"),
     ("policy.linkerd.io/v1beta3", "HTTPRoute"),
 ];
@@ -246,8 +245,7 @@ async fn clear(backend: &dyn Backend, way: &Way) {
     let cluster = backend.cluster();
     for object in everything(backend, way).await.into_values() {
         let target = target_of(&object);
-        let is_ours = [NAMESPACE, CALLERS[0], CALLERS[1]].contains(&&*target.namespace)
-            || target.namespace.is_empty() && target.name.starts_with("meshward-");
+        let is_ours = [NAMESPACE, CALLERS[0], CALLERS[1]].contains(&&*target.namespace);
         if target.kind == "Pod" && is_ours {
             let labels = json!([{"op": "add", "path": "/metadata/labels", "value": {"app": "life"}}]);
             cluster.patch(&target, &labels).await.expect("its labels");
@@ -258,8 +256,8 @@ async fn clear(backend: &dyn Backend, way: &Way) {
     }
 }
 
-/// Everything on one cluster; of the answers that can be lost, and of the phases to stop after, at most so many each:
-/// one means briefly, and without the ways that label pods which come later (a real API server needs seconds for each).
+/// Everything on one cluster, where what is installed with the service is; of the answers that can be lost, and of the
+/// phases to stop after, at most so many each.
 pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
     for name in [NAMESPACE].iter().chain(&CALLERS) {
         backend.apply_as("kubectl", &namespace(name)).await;
@@ -273,10 +271,6 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
     // For work on some of them.
     let only = std::env::var("MESHWARD_LIVES").unwrap_or_default();
     for way in ways().into_iter().filter(|way| way.name.contains(&only)) {
-        if most == 1 && way.labels_newcomers {
-            println!("{:<42} {:?}: not on {}, see the scenarios of cohorts", way.name, way.mechanism, backend.name());
-            continue;
-        }
         let start = std::time::Instant::now();
         let (mut steps, there) = aborted(backend, &way, usize::MAX).await;
         let (more, promoted_writes) = promoted(backend, &way, usize::MAX).await;

@@ -24,8 +24,6 @@ pub struct Way {
     pub canary: Value,
     /// What somebody else makes of it meanwhile.
     pub theirs: Value,
-    /// Pods that come later are labelled meanwhile.
-    pub labels_newcomers: bool,
     /// To whom the canary is given.
     pub audience: Audience,
     /// What else must be there.
@@ -45,7 +43,6 @@ impl Way {
             before,
             theirs: canary.clone(),
             canary,
-            labels_newcomers: false,
             audience: Audience::default(),
             around: Vec::new(),
         }
@@ -174,8 +171,7 @@ fn pod_by_pod() -> Vec<Way> {
         way("Istio PeerAuthentication", of_pods),
         way("Istio EnvoyFilter", [filter("1s"), filter("2s")]),
     ];
-    let divided = divided.into_iter().map(|way| Way { labels_newcomers: true, ..way });
-    divided.chain([beside]).collect()
+    divided.into_iter().chain([beside]).collect()
 }
 
 fn rules() -> Vec<Way> {

@@ -1,13 +1,18 @@
-//! What a MutatingAdmissionPolicy does to a new pod: of all that such policies can do only what Meshward's own ask for,
-//! to add labels. One that asks for anything else refuses the pod, as `failurePolicy: Fail` does. Pure.
+//! What the admission policy that comes with Meshward does to a new pod, once it is installed here. No other policy is
+//! known: a pod is refused while one is bound, as `failurePolicy: Fail` does. Pure.
 
 use std::collections::BTreeMap;
 
 use meshward_model::Target;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Key;
-use crate::{cluster::ClusterError, object::metadata_map};
+use crate::{
+    cluster::ClusterError,
+    dialect::STABLE,
+    newcomers::admission::{NAME, PARAMETER, manifests},
+    object::{metadata_map, spec},
+};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const BINDINGS: &str = "mutatingadmissionpolicybindings";
@@ -18,82 +23,40 @@ pub(super) fn admit(objects: &BTreeMap<Key, Value>, target: &Target, object: &mu
     if (&*target.api_version, &*target.kind) != ("v1", "Pod") {
         return Ok(());
     }
-    for (_, binding) in objects.iter().filter(|(key, _)| (&*key.0, &*key.1) == (GROUP, BINDINGS)) {
-        let name = binding["spec"]["policyName"].as_str().unwrap_or_default();
-        let policy = objects.get(&(GROUP.to_owned(), POLICIES.to_owned(), String::new(), name.to_owned()));
-        let Some(policy) = policy.filter(|policy| matches(policy, target, object)) else { continue };
-        for mutation in policy["spec"]["mutations"].as_array().into_iter().flatten() {
-            let expression = mutation["applyConfiguration"]["expression"].as_str().unwrap_or_default();
-            let not_known = || ClusterError::Admission(format!("{name} asks for what is not known here: {expression}"));
-            for (key, value) in labels(expression).ok_or_else(not_known)? {
-                object["metadata"]["labels"][key] = value;
-            }
+    let bindings = objects.iter().filter(|(key, _)| (&*key.0, &*key.1) == (GROUP, BINDINGS));
+    for ((.., name), binding) in bindings {
+        check_known(objects, name, binding)?;
+        for key in asked_for(objects, target, object) {
+            object["metadata"]["labels"][key] = STABLE.into();
         }
     }
     Ok(())
 }
 
-fn matches(policy: &Value, target: &Target, object: &Value) -> bool {
-    let constraints = &policy["spec"]["matchConstraints"];
-    let of = |selector: &str| constraints[selector]["matchLabels"].as_object().cloned().unwrap_or_default();
-    let labels = metadata_map(object, "labels").cloned().unwrap_or_default();
-    let is_near = of("namespaceSelector")
-        .iter()
-        .all(|(key, value)| key == "kubernetes.io/metadata.name" && *value == *target.namespace);
-    is_near && of("objectSelector").iter().all(|(key, value)| labels.get(key) == Some(value))
+fn check_known(objects: &BTreeMap<Key, Value>, name: &str, binding: &Value) -> Result<(), ClusterError> {
+    let policy = objects.get(&(GROUP.to_owned(), POLICIES.to_owned(), String::new(), NAME.to_owned()));
+    let found = [policy.map(spec), Some(spec(binding))];
+    let known = manifests();
+    if known.iter().map(|object| Some(spec(object))).eq(found) {
+        return Ok(());
+    }
+    Err(ClusterError::Admission(format!("{name} asks for what is not known here")))
 }
 
-/// The labels that an expression adds.
-fn labels(expression: &str) -> Option<Map<String, Value>> {
-    let labels = expression.strip_prefix("Object{metadata: Object.metadata{labels: ")?.strip_suffix("}}")?;
-    serde_json::from_str(labels).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn with(expression: &str, object: Value) -> Result<Value, ClusterError> {
-        let spec = json!({
-            "matchConstraints": {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}},
-                "objectSelector": {"matchLabels": {"app": "a"}},
-            },
-            "mutations": [{"applyConfiguration": {"expression": expression}}],
-        });
-        let key = |plural: &str| (GROUP.to_owned(), plural.to_owned(), String::new(), "p".to_owned());
-        let binding = json!({"spec": {"policyName": "p"}});
-        let objects = BTreeMap::from([(key(POLICIES), json!({"spec": spec})), (key(BINDINGS), binding)]);
-        let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
-        let target = Target {
-            cluster: String::new(),
-            mesh: meshward_model::Mesh::Istio,
-            api_version: "v1".to_owned(),
-            kind: text("kind"),
-            namespace: object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(),
-            name: "x".to_owned(),
-        };
-        let mut made = object.clone();
-        admit(&objects, &target, &mut made)?;
-        Ok(made["metadata"]["labels"].clone())
-    }
-
-    #[test]
-    fn a_new_pod_that_is_selected_gets_the_labels() {
-        let pod = |kind: &str, namespace: &str, app: &str| json!({"kind": kind, "metadata": {"namespace": namespace, "labels": {"app": app}}});
-        let expression = r#"Object{metadata: Object.metadata{labels: {"k/x":"stable"}}}"#;
-        let both = json!({"app": "a", "k/x": "stable"});
-        for (object, expected) in [
-            (pod("Pod", "shop", "a"), both),
-            (pod("Pod", "shop", "b"), json!({"app": "b"})),
-            (pod("Pod", "other", "a"), json!({"app": "a"})),
-            (pod("Service", "shop", "a"), json!({"app": "a"})),
-        ] {
-            assert_eq!(with(expression, object.clone()), Ok(expected), "{object}");
-        }
-        let other = with("Object{spec: Object.spec{}}", pod("Pod", "shop", "a"));
-        assert!(matches!(other, Err(ClusterError::Admission(_))), "{other:?}");
-    }
+/// The labels that the parameters of a pod's namespace ask for.
+fn asked_for(objects: &BTreeMap<Key, Value>, target: &Target, pod: &Value) -> Vec<String> {
+    let labels = metadata_map(pod, "labels");
+    let has = |term: &str| {
+        term.split_once('=').is_some_and(|(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(&value.into())))
+    };
+    let of_namespace = |key: &Key| (&*key.0, &*key.1, &*key.2) == ("", "configmaps", &*target.namespace);
+    let parameters = objects.iter().filter(|(key, _)| of_namespace(key)).map(|(_, object)| object);
+    let parameters = parameters.filter(|object| object["metadata"]["labels"][PARAMETER] == STABLE);
+    let asked = parameters.filter_map(|parameter| {
+        let data = &parameter["data"];
+        let (key, selector) = (data["key"].as_str()?, data["selector"].as_str()?);
+        let is_selected = selector.is_empty() || selector.split(',').all(has);
+        (key.starts_with("meshward.io/cohort-") && is_selected).then(|| key.to_owned())
+    });
+    asked.collect()
 }

@@ -11,8 +11,11 @@
 //! - **First**: nothing stood there before, so nothing stands there for the stable pods.
 //!
 //! In the end the live object becomes the approved one for all pods. Where two of the same do no harm to a pod that both
-//! select, it does so at once; where they would do things twice, all pods go over to the live object by their label
-//! first, so that at no moment a pod has both.
+//! select, it does so at once; where they would do things twice, it first becomes the approved one for the stable pods,
+//! and the canaries join them by their label, so that at no moment a pod has both.
+//!
+//! The way back is the same: where it does no harm, the live object is put back for all pods at once, and the second one
+//! is deleted right after it. istiod reads a kind in the order in which it was written, so that no pod is without both.
 
 mod checks;
 pub(super) mod pods;
@@ -153,9 +156,7 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
 
 /// The phases of the way back.
 pub(super) fn undo(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
-    let layout = Layout::of(intent)?;
-    let back = Phase::Objects(vec![baseline(&intent.target)]);
-    Ok([vec![layout.pods(Some(Weight::ZERO)), back], layout.clean_up()].concat())
+    Ok(Layout::of(intent)?.back())
 }
 
 impl<'a> Layout<'a> {
@@ -190,25 +191,37 @@ impl<'a> Layout<'a> {
     }
 
     fn end(&self) -> Vec<Phase> {
-        let Self { intent, scope, shape, key } = self;
+        let Self { intent, scope, key, .. } = self;
         let mut phases = Vec::new();
-        let does_harm = matches!(scope.overlap(), Overlap::Twice | Overlap::Random);
-        if does_harm && *shape == Shape::Partition && !intent.canary.is_null() {
+        if self.does_harm() {
             let spec = scope.narrowed(object::spec(&intent.canary), key, STABLE);
-            phases.push(self.pods(Some(Weight::FULL)));
             phases.push(Phase::Objects(vec![step(&intent.target, spec)]));
             phases.push(self.pods(Some(Weight::ZERO)));
         }
         phases.push(Phase::Objects(vec![approved(&intent.target, &intent.canary)]));
-        phases.extend(self.clean_up());
+        phases.extend(self.gone().map(|desired| Phase::Objects(vec![desired])));
+        phases.push(self.pods(None));
         phases
     }
 
-    /// What is left to do once the object has come to its end.
-    fn clean_up(&self) -> Vec<Phase> {
-        let gone = self.helper_target().map(|target| Desired { target, wanted: Wanted::Gone });
-        let gone = gone.map(|desired| Phase::Objects(vec![desired]));
-        gone.into_iter().chain([self.pods(None)]).collect()
+    fn back(&self) -> Vec<Phase> {
+        let objects = std::iter::once(baseline(&self.intent.target)).chain(self.gone());
+        if !self.does_harm() {
+            return vec![Phase::Objects(objects.collect()), self.pods(None)];
+        }
+        let one_by_one = objects.map(|desired| Phase::Objects(vec![desired]));
+        [self.pods(Some(Weight::ZERO))].into_iter().chain(one_by_one).chain([self.pods(None)]).collect()
+    }
+
+    /// A pod that both objects select would have them twice.
+    fn does_harm(&self) -> bool {
+        let adds_up = matches!(self.scope.overlap(), Overlap::Twice | Overlap::Random);
+        adds_up && self.shape == Shape::Partition && !self.intent.canary.is_null()
+    }
+
+    /// The helper is taken away.
+    fn gone(&self) -> Option<Desired> {
+        self.helper_target().map(|target| Desired { target, wanted: Wanted::Gone })
     }
 
     /// `None` if the new version is that there is none.
@@ -251,8 +264,8 @@ fn not_covered(shape: Shape) -> Vec<String> {
     ];
     if has_stable_label(shape) {
         sentences.push(
-            "New pods are stable from their creation by a MutatingAdmissionPolicy, if the cluster serves it (v1, \
-             Kubernetes 1.36) and the gateway may make it.",
+            "New pods are stable from their creation by Meshward's MutatingAdmissionPolicy, if it is installed (Kubernetes \
+             1.36) and the gateway may make a ConfigMap for it.",
         );
         sentences.push(
             "Otherwise the gateway labels new pods as it sees them, which takes it to run, and for the moment between a \

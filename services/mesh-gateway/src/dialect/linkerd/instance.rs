@@ -11,7 +11,10 @@
 //!
 //! At 100 % the approved version is written into the object, which keeps its age, and proven; then the Servers are put
 //! back, then the labels go, then the twins, the Servers first. At every one of these moments a pod is governed by
-//! the approved version, by one Server or the other. The way back begins with the labels.
+//! the approved version, by one Server or the other.
+//!
+//! The way back begins with the object and the first Servers: they are older than their twins, so that they govern all of
+//! their pods from that moment on, and it is one write each.
 
 mod around;
 
@@ -113,13 +116,12 @@ fn promote(intent: &ExposureIntent, sources: &[Source<'_>], key: &str) -> Vec<Ph
     phases
 }
 
-/// The way back: first the pods, then the twins, then what stood there before.
+/// The way back: first what stood there before, then the twins, which govern nobody any more, then the labels.
 pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
     let (sources, key) = (sources(intent), cohort_key(&intent.target));
-    let mut objects = gone(&sources, &key);
-    objects.extend(widened(&sources));
-    objects.push(baseline(&intent.target));
-    pods(&sources, &key, None).into_iter().chain([Phase::Objects(objects)]).collect()
+    let before = std::iter::once(baseline(&intent.target)).chain(widened(&sources)).collect();
+    let objects = [Phase::Objects(before), Phase::Objects(gone(&sources, &key))];
+    objects.into_iter().chain(pods(&sources, &key, None)).collect()
 }
 
 /// The Servers besides the target, as they were.

@@ -56,14 +56,13 @@ fn a_policy_is_exposed_on_a_second_server_that_the_live_one_does_not_cover() {
     assert_eq!(
         answer.undo(),
         [
-            vec!["pods app=web none"],
+            vec!["baseline AuthorizationPolicy callers", "baseline Server web"],
             vec![
                 "gone Server web-meshward",
                 "gone AuthorizationPolicy others-meshward",
                 "gone AuthorizationPolicy callers-meshward",
-                "baseline Server web",
-                "baseline AuthorizationPolicy callers",
             ],
+            vec!["pods app=web none"],
         ]
     );
     let related: Vec<_> = answer.planned.related.iter().map(|one| one.target.to_string()).collect();

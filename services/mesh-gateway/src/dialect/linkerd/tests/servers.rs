@@ -88,8 +88,8 @@ fn a_second_server_has_its_authorizations_before_it_has_pods() {
     );
     let undo = answer.undo();
     assert_eq!(
-        (&*undo[0][0], undo[1][0].as_str(), undo[1].last().unwrap().as_str()),
-        ("pods app=web none", "gone Server web-meshward", "baseline Server web")
+        (&*undo[0][0], &*undo[1][0], &*undo[2][0]),
+        ("baseline Server web", "gone Server web-meshward", "pods app=web none")
     );
     assert_eq!((&*plan.metrics_target.canary_series, &*plan.metrics_target.control_series), ("web-meshward", "web"));
     assert!(
