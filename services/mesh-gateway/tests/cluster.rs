@@ -120,7 +120,7 @@ async fn the_gateway_on_api_servers_alone() {
     caches::what_cannot_be_kept_is_listed_each_time(&world, &a).await;
     drift::what_others_do_is_told_and_what_we_do_is_not(&world, &a).await;
     faults::every_verb_survives_a_bad_way(&world, &a).await;
-    let real = contract::Real::new(&a).await;
+    let real = contract::Real::new(&world, &a).await;
     contract::every_cluster_keeps_to_it(&real).await;
     world.add_linkerds_kinds(&a).await;
     life::every_adapter_keeps_to_it(&real, 1).await;
@@ -134,7 +134,7 @@ async fn new_pods_without_an_admission_policy() {
     let _alone = ALONE.lock().await;
     let world = alone::Alone::new();
     let server = world.server("a").await;
-    newcomers::new_pods_are_labelled_where_no_admission_policy_may_be_made(&world, &server).await;
+    newcomers::new_pods_are_labelled_where_the_admission_policy_cannot_be_told(&world, &server).await;
     server.stop().await;
 }
 

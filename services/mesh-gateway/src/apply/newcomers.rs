@@ -103,12 +103,7 @@ async fn can_watch(fence: &Fence<'_>, wanted: &PodCohorts) -> Result<(), Cluster
 }
 
 /// Tells the admission policy, or takes back what it was told; whether it is told now.
-async fn tell(
-    fence: &Fence<'_>,
-    wanted: &PodCohorts,
-    must_be_proven: bool,
-    writes: &mut u32,
-) -> Result<bool, Error> {
+async fn tell(fence: &Fence<'_>, wanted: &PodCohorts, must_be_proven: bool, writes: &mut u32) -> Result<bool, Error> {
     let before = *writes;
     let is_wanted = wanted.share.is_some();
     let parameter = admission::parameter(&newcomers(wanted));

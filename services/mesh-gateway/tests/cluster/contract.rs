@@ -1,6 +1,11 @@
 //! What every [`Cluster`] keeps to: the same small scenarios on the one in memory and on a real kube-apiserver.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -16,7 +21,7 @@ use meshward_model::{Mesh, Target};
 use serde_json::{Value, json};
 
 use super::{
-    alone::{apply_as, eventually},
+    alone::{Alone, account, allow, apply_as, eventually, kubeconfig},
     world::PATIENCE,
 };
 
@@ -27,6 +32,9 @@ pub trait Backend: Send + Sync {
     fn cluster(&self) -> Arc<dyn Cluster>;
     /// Server-side apply by another field manager.
     async fn apply_as(&self, manager: &str, object: &Value) -> Value;
+    /// How often [`Backend::cluster`] has written an object other than a pod, as the cluster's own log tells it; `None` if
+    /// it has none.
+    fn audited_writes(&self) -> Option<u32>;
 }
 
 pub struct Memory(MemoryCluster);
@@ -49,17 +57,53 @@ impl Backend for Memory {
         let other = self.0.as_manager(manager);
         other.apply(&target_of(object), object, Mode::Store).await.expect("it is applied").object
     }
+    fn audited_writes(&self) -> Option<u32> {
+        None
+    }
 }
 
 pub struct Real<'a> {
     server: &'a ApiServer,
     cluster: Arc<dyn Cluster>,
+    audited: Mutex<Audited>,
 }
 
+/// What was read of an audit log so far.
+#[derive(Default)]
+struct Audited {
+    offset: u64,
+    writes: u32,
+}
+
+/// Who the gateway is for the audit log.
+const ACCOUNT: &str = "contract";
+
 impl<'a> Real<'a> {
-    pub async fn new(server: &'a ApiServer) -> Self {
-        Self { server, cluster: connect(server.kubeconfig()).await }
+    pub async fn new(world: &Alone, server: &'a ApiServer) -> Self {
+        let token = account(server, ACCOUNT).await;
+        allow(server, ACCOUNT, &json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])).await;
+        let file = world.file("contract.kubeconfig", &kubeconfig(server, None, Some(&token)).to_string());
+        let cluster = connect(&file).await;
+        let may_read = || async { cluster.list("v1", "Pod", None).await.ok() };
+        eventually("the account has its rights", may_read).await;
+        Self { server, cluster, audited: Mutex::default() }
     }
+}
+
+/// Whether a line of an audit log is the account's write of an object other than a pod.
+fn is_write(line: &str) -> bool {
+    let user = format!("system:serviceaccount:shop:{ACCOUNT}");
+    // Most lines are told by their text alone.
+    let event = line.contains(&user).then(|| serde_json::from_str::<Value>(line).ok()).flatten();
+    event.is_some_and(|event| {
+        let verb = event["verb"].as_str().unwrap_or_default();
+        ["create", "update", "patch", "delete"].contains(&verb)
+            && event["user"]["username"] == user.as_str()
+            && event["stage"] == "ResponseComplete"
+            && event["objectRef"]["resource"] != "pods"
+            && event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 400)
+            && !event["requestURI"].as_str().unwrap_or_default().contains("dryRun")
+    })
 }
 
 async fn connect(kubeconfig: &Path) -> Arc<dyn Cluster> {
@@ -83,6 +127,18 @@ impl Backend for Real<'_> {
         let within = if namespace.is_empty() { String::new() } else { format!("namespaces/{namespace}/") };
         let path = format!("/{root}/{api_version}/{within}{}/{name}", selection.plural);
         apply_as(self.server, manager, &path, object).await
+    }
+    fn audited_writes(&self) -> Option<u32> {
+        let mut audited = self.audited.lock().expect("nobody panicked");
+        let mut log = File::open(self.server.audit_log()).expect("an audit log");
+        log.seek(SeekFrom::Start(audited.offset)).expect("it has grown");
+        let mut text = String::new();
+        log.read_to_string(&mut text).expect("it is text");
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        audited.offset += u64::try_from(whole.len()).expect("a length");
+        audited.writes += u32::try_from(whole.lines().filter(|line| is_write(line)).count()).expect("a count");
+        Some(audited.writes)
     }
 }
 

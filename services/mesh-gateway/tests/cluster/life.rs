@@ -7,10 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use async_trait::async_trait;
@@ -28,14 +25,13 @@ use meshward_model::{Baseline, ExposureIntent, Mechanism, Weight};
 use serde_json::{Value, json};
 
 use super::{
+    alone::eventually,
     contract::{Backend, target_of},
     losing::Losing,
     ways::{CALLERS, NAMESPACE, Way, namespace, pod, ways},
 };
 
 const PODS: usize = 4;
-/// Writes to objects that a step takes, besides the first and the last one.
-const MOST_WRITES: u32 = 3;
 /// Kinds of which a deployment makes helpers, besides the kinds of its way.
 const HELPERS: [(&str, &str); 4] = [
     ("v1", "Pod"),
@@ -81,7 +77,7 @@ impl<'a> Life<'a> {
         for object in way.around.iter().chain([&way.before]).filter(|object| !object.is_null()) {
             backend.apply_as("kubectl", object).await;
         }
-        let losing = Arc::new(Losing { cluster: backend.cluster(), writes: AtomicUsize::new(0), lost });
+        let losing = Arc::new(Losing::new(backend.cluster(), lost));
         let clusters = Clusters::new("");
         clusters.put(Member::new("", Arc::clone(&losing) as _, Arc::new(Unasked)));
         let gateway = Gateway::new(Arc::new(clusters), Arc::new(SystemClock));
@@ -150,10 +146,16 @@ impl<'a> Life<'a> {
         let Way { name, mechanism, .. } = self.way;
         let (weight, lost) = (intent.weight, self.losing.lost);
         let what = || format!("{name} by {mechanism:?} at {weight}, generation {}, lost {lost}", intent.generation);
+        let audited = self.backend.audited_writes();
         let writes = self.walk(walk, intent).await.unwrap_or_else(|error| panic!("{}: {error}", what()));
         let now = everything(self.backend, self.way).await;
         self.walk(walk, intent).await.unwrap_or_else(|error| panic!("{} again: {error}", what()));
         assert_same(&everything(self.backend, self.way).await, &now, &format!("{}, once more", what()));
+        if let Some(before) = audited.filter(|_| lost == usize::MAX) {
+            let counted = || async { self.backend.audited_writes().filter(|now| *now >= before + writes) };
+            let now = eventually("the writes are in the audit log", counted).await;
+            assert_eq!(now - before, writes, "{}: the audit log counts others", what());
+        }
         writes
     }
 
@@ -275,7 +277,8 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
         let (mut steps, there) = aborted(backend, &way, usize::MAX).await;
         let (more, promoted_writes) = promoted(backend, &way, usize::MAX).await;
         steps.extend(more);
-        assert!(steps[1].1 <= MOST_WRITES, "{} by {:?}: {steps:?}", way.name, way.mechanism);
+        let is_too_many = |(_, writes): &(&str, u32)| *writes > way.most_writes;
+        assert!(!steps.iter().any(is_too_many), "{} by {:?}: {steps:?}", way.name, way.mechanism);
         let mut lost = 0;
         for number in spread(there, most) {
             aborted(backend, &way, number).await;

@@ -18,6 +18,10 @@ pub struct Losing {
 }
 
 impl Losing {
+    pub fn new(cluster: Arc<dyn Cluster>, lost: usize) -> Self {
+        Self { cluster, writes: AtomicUsize::new(0), lost }
+    }
+
     fn after<T>(&self, answer: Result<T, ClusterError>) -> Result<T, ClusterError> {
         let number = self.writes.fetch_add(1, Ordering::Relaxed);
         let lost = || ClusterError::Unreachable("the answer was lost".to_owned());

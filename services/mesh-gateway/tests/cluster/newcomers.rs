@@ -1,4 +1,4 @@
-//! New pods where the gateway may not make admission policies: its own watch labels them, on a real API server.
+//! New pods where the gateway cannot have the admission policy see to them: its own watch labels them, on a real API server.
 
 use std::{
     sync::Arc,
@@ -13,6 +13,7 @@ use meshward_mesh_gateway::{
     app,
     cluster::{Cluster as _, MemoryCluster, Mode},
     clusters::{Clusters, Member},
+    newcomers::admission,
     object,
     proof::{Expected, Look, Patience, Plane},
 };
@@ -28,6 +29,7 @@ use super::{
 
 const PODS: &str = "/api/v1/namespaces/shop/pods";
 const POLICIES: &str = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
+const BINDINGS: &str = "mutatingadmissionpolicybindings";
 const ACCOUNT: &str = "watching";
 
 fn policy(app: &str, path: &str) -> Value {
@@ -100,7 +102,7 @@ impl Release {
     }
 }
 
-pub async fn new_pods_are_labelled_where_no_admission_policy_may_be_made(world: &Alone, server: &ApiServer) {
+pub async fn new_pods_are_labelled_where_the_admission_policy_cannot_be_told(world: &Alone, server: &ApiServer) {
     let token = account(server, ACCOUNT).await;
     allow(server, ACCOUNT, &rules(&json!(["get", "list", "patch"]))).await;
     let file = world.file("watching.kubeconfig", &kubeconfig(server, None, Some(&token)).to_string());
@@ -109,12 +111,22 @@ pub async fn new_pods_are_labelled_where_no_admission_policy_may_be_made(world: 
 
     // It may watch no pods: then nobody would label new ones.
     let (metadata, _) = refused(gateway.apply_phase(&(ledger.intent)(1, 5000), 2).await, Reason::ClusterForbidden);
-    assert!(metadata["resource"].starts_with("mutatingadmissionpolicies"), "{metadata:?}");
+    assert_eq!((&*metadata["verb"], &*metadata["resource"]), ("watch", "pods"), "{metadata:?}");
     let live = ask(server, Method::GET, &format!("{POLICIES}/ledger"), &Value::Null).await;
     assert_eq!(live["spec"], policy("ledger", "/old")["spec"], "it is not narrowed");
     gateway.stop().await;
 
-    allow(server, ACCOUNT, &rules(&json!(["get", "list", "watch", "patch"]))).await;
+    // The admission policy is there, and the gateway may see it, but not tell it anything.
+    for object in admission::manifests() {
+        let (kind, name) =
+            (object["kind"].as_str().expect("a kind"), object["metadata"]["name"].as_str().expect("a name"));
+        let plural = if kind == admission::BINDING { BINDINGS } else { "mutatingadmissionpolicies" };
+        apply_as(server, "kubectl", &format!("/apis/{}/{plural}/{name}", admission::API_VERSION), &object).await;
+    }
+    let mut more = rules(&json!(["get", "list", "watch", "patch"]));
+    let seen = json!({"apiGroups": ["admissionregistration.k8s.io"], "resources": [BINDINGS], "verbs": ["get"]});
+    more.as_array_mut().expect("a list").push(seen);
+    allow(server, ACCOUNT, &more).await;
     let gateway = world.gateway(&file).await;
     let first = (ledger.intent)(2, 5000);
     let applied =

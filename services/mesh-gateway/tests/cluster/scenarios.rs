@@ -1,22 +1,24 @@
 //! What the gateway promises, each on an object of its own.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use meshward_chassis::auth::Role;
 use meshward_local::stack::{ENVOY_REFUSAL, NAMESPACE, REGEX_THAT_ENVOY_REFUSES};
 use meshward_mesh_gateway::{
     apply,
-    cluster::{Changes, Cluster, ClusterError, KubeCluster, KubeOptions, Mode, Selected, Selection, Written},
+    cluster::{KubeCluster, KubeOptions},
 };
-use meshward_model::{ExposureIntent, Target};
+use meshward_model::ExposureIntent;
 use meshward_proto::{
     gateway::v1::{self as pb, PropagationState as State},
     types::v1::{ErrorReason as Reason, Mechanism},
 };
 use serde_json::{Value, json};
 
-use super::world::{Gateway, PATIENCE, World, authorized, intent, object, refused, target, without_counters};
+use super::{
+    losing::Losing,
+    world::{Gateway, PATIENCE, World, authorized, intent, object, refused, target, without_counters},
+};
 
 const STEPS: [i32; 4] = [1000, 3000, 5000, 10_000];
 
@@ -228,46 +230,6 @@ pub async fn a_field_that_apply_would_leave_behind(world: &World) {
     world.delete("leftover").await;
 }
 
-/// A cluster that is gone after a number of writes.
-struct Breaking {
-    cluster: KubeCluster,
-    writes_left: AtomicU32,
-}
-
-#[async_trait]
-impl Cluster for Breaking {
-    async fn get(&self, target: &Target) -> Result<Option<Value>, ClusterError> {
-        self.cluster.get(target).await
-    }
-    async fn kind_of(&self, api_version: &str, kind: &str) -> Result<Selection, ClusterError> {
-        self.cluster.kind_of(api_version, kind).await
-    }
-    async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {
-        self.cluster.select(selection).await
-    }
-    async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
-        self.cluster.watch(selection, after).await
-    }
-    async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError> {
-        self.cluster.create(target, object).await
-    }
-    async fn apply(&self, target: &Target, object: &Value, mode: Mode) -> Result<Written, ClusterError> {
-        self.cluster.apply(target, object, mode).await
-    }
-    async fn patch(&self, target: &Target, operations: &Value) -> Result<Value, ClusterError> {
-        match self.writes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
-            Ok(_) => self.cluster.patch(target, operations).await,
-            Err(_) => Err(ClusterError::Unreachable("the test broke it".to_owned())),
-        }
-    }
-    async fn delete(&self, target: &Target, uid: &str, resource_version: &str) -> Result<(), ClusterError> {
-        self.cluster.delete(target, uid, resource_version).await
-    }
-    async fn version(&self) -> Result<String, ClusterError> {
-        self.cluster.version().await
-    }
-}
-
 pub async fn a_restore_that_crashes_half_way_is_finished(world: &World) {
     let gateway = &world.gateway;
     let before = given(world, "crash").await;
@@ -278,9 +240,9 @@ pub async fn a_restore_that_crashes_half_way_is_finished(world: &World) {
 
     let options = KubeOptions { kubeconfig: Some(world.stack.kubeconfig().to_owned()), timeout: PATIENCE };
     let cluster = KubeCluster::new(&options).await.expect("a cluster");
-    let breaking = Breaking { cluster, writes_left: AtomicU32::new(1) };
+    let losing = Losing::new(Arc::new(cluster), 0);
     let parsed = ExposureIntent::try_from(undo.clone()).expect("an intent");
-    apply::restore(&breaking, &parsed, 0).await.expect_err("it breaks after the first write");
+    apply::restore(&losing, &parsed, 0).await.expect_err("the answer to the first write is lost");
     let half = world.live("crash").await.expect("it is there");
     assert_eq!(half["spec"], before["spec"], "the traffic is as before");
     assert_ne!(half["metadata"]["managedFields"], before["metadata"]["managedFields"]);

@@ -26,6 +26,8 @@ pub struct Way {
     pub theirs: Value,
     /// To whom the canary is given.
     pub audience: Audience,
+    /// Writes to objects that any of its steps takes at most; labels of pods are one write a pod and counted apart.
+    pub most_writes: u32,
     /// What else must be there.
     pub around: Vec<Value>,
 }
@@ -43,6 +45,7 @@ impl Way {
             before,
             theirs: canary.clone(),
             canary,
+            most_writes: 3,
             audience: Audience::default(),
             around: Vec::new(),
         }
@@ -55,6 +58,11 @@ impl Way {
 
     fn given_to(self, audience: Audience) -> Self {
         Self { audience, ..self }
+    }
+
+    /// A way that takes more writes than others.
+    fn within(self, most_writes: u32) -> Self {
+        Self { most_writes, ..self }
     }
 
     fn among(mut self, around: impl IntoIterator<Item = Value>) -> Self {
@@ -169,7 +177,8 @@ fn pod_by_pod() -> Vec<Way> {
         way("Istio AuthorizationPolicy", [get(), post()]),
         Way::removed("Istio AuthorizationPolicy, removed", Mechanism::Instance, get(), post()),
         way("Istio PeerAuthentication", of_pods),
-        way("Istio EnvoyFilter", [filter("1s"), filter("2s")]),
+        // A pod must never have it twice: the label of each pod is changed in between, under a fence of its own.
+        way("Istio EnvoyFilter", [filter("1s"), filter("2s")]).within(4),
     ];
     divided.into_iter().chain([beside]).collect()
 }
@@ -193,7 +202,8 @@ fn rules() -> Vec<Way> {
         copied("Istio DestinationRule", Mechanism::Instance),
         copied("Istio DestinationRule, callers elsewhere", Mechanism::Instance).given_to(elsewhere),
         copied("Istio DestinationRule", Mechanism::Namespace).given_to(callers_named()),
-        way("Istio DestinationRule, with routes", rule(10), rule(20)).among([routes]),
+        // Two objects of others, and Kubernetes wants a second write for the owners of each.
+        way("Istio DestinationRule, with routes", rule(10), rule(20)).among([routes]).within(4),
         way("Istio DestinationRule, without routes", rule(10), rule(20)),
         way("Istio DestinationRule, a first one", Value::Null, bare()),
         Way::removed("Istio DestinationRule, removed", Mechanism::Subset, bare(), rule(20)).among([service()]),
@@ -219,12 +229,15 @@ fn linkerd_by_pods() -> Vec<Way> {
     let others = || callers("others", "front");
     vec![
         way("Linkerd Server", denying(), server("deny", "HTTP/2")).among([others()]),
-        way("Linkerd AuthorizationPolicy", front(), back()).among([denying(), others()]),
-        way("Linkerd AuthorizationPolicy, a first one", Value::Null, back()).among([denying(), others()]),
+        // One write for the Server, one for its twin, and one for the twin of each object that hangs on it.
+        way("Linkerd AuthorizationPolicy", front(), back()).among([denying(), others()]).within(5),
+        way("Linkerd AuthorizationPolicy, a first one", Value::Null, back()).among([denying(), others()]).within(5),
         Way::removed("Linkerd AuthorizationPolicy, removed", Mechanism::Instance, front(), back())
-            .among([denying(), others()]),
+            .among([denying(), others()])
+            .within(4),
         Way::new("Linkerd Server", Mechanism::Shadow, server("all-unauthenticated", "HTTP/1"), denying())
-            .among([others()]),
+            .among([others()])
+            .within(4),
     ]
 }
 

@@ -21,7 +21,7 @@ use meshward_local::{
     stack::{NAMESPACE, Stack, StackOptions, Upstreams},
     tools::Tools,
 };
-use meshward_mesh_gateway::{Args, build};
+use meshward_mesh_gateway::{Args, build, newcomers::admission};
 use meshward_proto::{
     duration,
     gateway::v1::{self as pb, mesh_gateway_service_client::MeshGatewayServiceClient},
@@ -65,7 +65,11 @@ impl World {
         let stack = Stack::start(options).await.expect("the stack starts");
         let issuer = TestIssuer::new(dir.path()).expect("an issuer");
         let gateway = Gateway::start(&issuer, stack.kubeconfig(), &[&stack.istiod_debug_url()]).await;
-        Self { stack, gateway, issuer, dir }
+        let world = Self { stack, gateway, issuer, dir };
+        for object in admission::manifests() {
+            world.apply_as("kubectl", &object).await;
+        }
+        world
     }
 
     pub async fn stop(self) {

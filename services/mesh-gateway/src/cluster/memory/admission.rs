@@ -47,7 +47,8 @@ fn check_known(objects: &BTreeMap<Key, Value>, name: &str, binding: &Value) -> R
 fn asked_for(objects: &BTreeMap<Key, Value>, target: &Target, pod: &Value) -> Vec<String> {
     let labels = metadata_map(pod, "labels");
     let has = |term: &str| {
-        term.split_once('=').is_some_and(|(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(&value.into())))
+        term.split_once('=')
+            .is_some_and(|(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(&value.into())))
     };
     let of_namespace = |key: &Key| (&*key.0, &*key.1, &*key.2) == ("", "configmaps", &*target.namespace);
     let parameters = objects.iter().filter(|(key, _)| of_namespace(key)).map(|(_, object)| object);
