@@ -200,7 +200,8 @@ fn rules() -> Vec<Way> {
     let elsewhere = Audience { namespaces: vec![CALLERS[0].to_owned()], ..Audience::default() };
     vec![
         copied("Istio DestinationRule", Mechanism::Instance),
-        copied("Istio DestinationRule, callers elsewhere", Mechanism::Instance).given_to(elsewhere),
+        // Two copies for each namespace of callers.
+        copied("Istio DestinationRule, callers elsewhere", Mechanism::Instance).given_to(elsewhere).within(4),
         copied("Istio DestinationRule", Mechanism::Namespace).given_to(callers_named()),
         // Two objects of others, and Kubernetes wants a second write for the owners of each.
         way("Istio DestinationRule, with routes", rule(10), rule(20)).among([routes]).within(4),
