@@ -98,6 +98,7 @@ impl Collector {
             source.range(&queries.latency, &grid, deadline),
             other_failures(&queries, source.as_ref(), &grid, deadline),
         )?;
+        let queries = queries.where_counted(&counters);
         let reader = Reader { queries: &queries, grid: &grid, quiet: 0 };
         let arm = |arm| {
             let mut traffic = reader.counts(arm, &counters).total(0..grid.ticks, grid.seconds());

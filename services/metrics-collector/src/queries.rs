@@ -32,15 +32,32 @@ use meshward_model::{Mechanism, Mesh, MetricsTarget};
 
 use crate::{judge::counts::Kind, window::Series};
 use promql::{InvalidQuery, MAX_QUERY_BYTES};
-use templates::{InvalidTemplates, Template};
+use templates::{Failures, InvalidTemplates, Template};
 
 /// Labels that mark what a series counts, where its own labels do not say so for every template alike.
 pub(crate) const ARM_LABEL: &str = "meshward_arm";
 const COUNTS_LABEL: &str = "meshward_counts";
+const PLACE_LABEL: &str = "meshward_place";
 const CANARY: &str = "canary";
 const CONTROL: &str = "control";
 const REQUESTS: &str = "requests";
 const ERRORS: &str = "errors";
+
+/// Where a template of two places counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    First,
+    Otherwise,
+}
+
+impl Place {
+    fn mark(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Otherwise => "otherwise",
+        }
+    }
+}
 
 /// How a series of [`Queries::failures`] is marked.
 fn mark_of(kind: Kind) -> &'static str {
@@ -179,16 +196,32 @@ enum Reading {
     Names { canary: String, control: String },
     /// By the labels that mark it.
     Marks,
+    /// By these too; only one place counts. The other is kept with what is different of it.
+    Places { chosen: Place, other: Box<Other> },
+}
+
+/// What is different where the second place counts.
+#[derive(Clone, Debug, PartialEq)]
+struct Other {
+    kinds: Vec<Kind>,
+    latency_unit_ms: f64,
 }
 
 impl Queries {
     fn fill(template: &Template, target: &MetricsTarget) -> Result<Self, QueryError> {
-        let failures = fill::failures(&template.failures, target)?;
-        let kinds = template.failures.counted().map(|(kind, _)| kind).collect();
+        let failures = fill::failures(template, target)?;
+        let kinds = |failures: &Failures| failures.counted().map(|(kind, _)| kind).collect();
+        let other = template.otherwise.as_ref().map(|other| Other {
+            kinds: kinds(&other.failures),
+            latency_unit_ms: other.by_arm.latency_unit.milliseconds(),
+        });
+        let kinds = kinds(&template.failures);
         if let Some(by_arm) = &template.by_arm {
-            let (traffic, latency) = fill::both(by_arm, target)?;
+            let (traffic, latency) = fill::both(template, target)?;
             let latency_unit_ms = by_arm.latency_unit.milliseconds();
-            return Ok(Self { traffic, latency, failures, kinds, latency_unit_ms, reading: Reading::Marks });
+            let reading =
+                other.map_or(Reading::Marks, |other| Reading::Places { chosen: Place::First, other: Box::new(other) });
+            return Ok(Self { traffic, latency, failures, kinds, latency_unit_ms, reading });
         }
         let Some(by_name) = &template.by_name else {
             return Err(QueryError::Unsupported { mesh: target.mesh, mechanism: target.mechanism });
@@ -210,10 +243,27 @@ impl Queries {
         [self.traffic.as_str(), &self.latency].into_iter().chain(self.failures.as_deref()).collect()
     }
 
+    /// The same, reading from the place that counts: the second one if the first has no requests in the answer to
+    /// [`Queries::traffic`].
+    #[must_use]
+    pub fn where_counted(self, traffic: &[Series]) -> Self {
+        let has_requests =
+            |one: &Series| self.arm(one).is_some() && self.counts_requests(one) && one.points.iter().any(is_known);
+        match &self.reading {
+            Reading::Places { chosen: Place::First, other } if !traffic.iter().any(has_requests) => Self {
+                kinds: other.kinds.clone(),
+                latency_unit_ms: other.latency_unit_ms,
+                reading: Reading::Places { chosen: Place::Otherwise, other: other.clone() },
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// Which arm a series of [`Queries::failures`] belongs to, and what it counts.
     #[must_use]
     pub fn failure(&self, series: &Series) -> Option<(Arm, Kind)> {
-        let arm = marked_arm(series)?;
+        let arm = self.marked_arm(series)?;
         let counts = series.label(COUNTS_LABEL);
         self.kinds.iter().find(|kind| mark_of(**kind) == counts).map(|kind| (arm, *kind))
     }
@@ -223,7 +273,14 @@ impl Queries {
     pub fn arm(&self, series: &Series) -> Option<Arm> {
         match &self.reading {
             Reading::Names { canary, control } => arm_by_name(series.name(), canary, control),
-            Reading::Marks => marked_arm(series),
+            Reading::Marks | Reading::Places { .. } => self.marked_arm(series),
+        }
+    }
+
+    fn marked_arm(&self, series: &Series) -> Option<Arm> {
+        match &self.reading {
+            Reading::Places { chosen, .. } if series.label(PLACE_LABEL) != chosen.mark() => None,
+            _ => marked_arm(series),
         }
     }
 
@@ -232,9 +289,13 @@ impl Queries {
     pub fn counts_requests(&self, series: &Series) -> bool {
         match self.reading {
             Reading::Names { .. } => series.name().ends_with("_completed"),
-            Reading::Marks => series.label(COUNTS_LABEL) == REQUESTS,
+            Reading::Marks | Reading::Places { .. } => series.label(COUNTS_LABEL) == REQUESTS,
         }
     }
+}
+
+fn is_known((_, value): &(i64, f64)) -> bool {
+    value.is_finite()
 }
 
 fn marked_arm(series: &Series) -> Option<Arm> {
@@ -264,6 +325,11 @@ fn check(target: &MetricsTarget, template: Option<&Template>) -> Result<(), Quer
     }
     if let Some(host) = target.hosts.iter().find(|host| !is_host(host)) {
         return wrong("hosts", format!("{host:?} is no host name"));
+    }
+    if template.is_some_and(|template| template.whole_service) {
+        let named = [("canary_series", &target.canary_series), ("control_series", &target.control_series)];
+        let named = named.into_iter().find(|(_, name)| !name.is_empty());
+        return named.map_or(Ok(()), |(field, _)| wrong(field, "nothing tells the versions apart here".to_owned()));
     }
     let by_arm = template.and_then(|template| template.by_arm.as_ref());
     for (field, name) in [("canary_series", &target.canary_series), ("control_series", &target.control_series)] {

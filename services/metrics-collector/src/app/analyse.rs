@@ -78,6 +78,7 @@ impl Collector {
                 return Ok(without_numbers(request, &queries.texts(), Verdict::ProviderError, why, now));
             }
         };
+        let queries = queries.where_counted(&counters);
         let failures = failures.inspect_err(|error| tracing::warn!(%error, "other failures are not known")).ok();
         let latencies = self.latencies(&queries, source.as_ref(), &times, buckets, deadline).await;
         Ok(Work { request, queries: &queries, times: &times, counters: &counters, failures }.judge(&latencies, now))

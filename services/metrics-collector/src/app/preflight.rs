@@ -72,6 +72,10 @@ impl Collector {
             source.range(&queries.latency, &grid, deadline),
             other_failures(&queries, source.as_ref(), &grid, deadline),
         );
+        let queries = match &traffic {
+            Ok(traffic) => queries.where_counted(traffic),
+            Err(_) => queries,
+        };
         let requests = |series: &Series| queries.counts_requests(series);
         let mut checks = vec![
             check("traffic", &queries.traffic, &traffic, target, |one| queries.arm(one).filter(|_| requests(one))),

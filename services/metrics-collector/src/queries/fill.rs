@@ -3,8 +3,8 @@
 use meshward_model::MetricsTarget;
 
 use super::{
-    QueryError,
-    templates::{ByArm, ByName, Failures, Layout},
+    Place, QueryError,
+    templates::{ByArm, ByName, Failures, Layout, Template},
 };
 
 /// Stands in a template for the label that tells the cohorts apart.
@@ -50,15 +50,26 @@ fn sanitized(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
-/// One query for both arms and for all `parts` (what is counted, and its template); each series is marked with its arm
-/// and with what it counts.
-fn by_arm(parts: &[(&str, &str)], target: &MetricsTarget) -> Result<String, QueryError> {
+/// What is counted, by which template, and in which of two places.
+struct Part<'a> {
+    counts: &'a str,
+    template: &'a str,
+    place: Option<Place>,
+}
+
+/// One query for both arms and for all parts; each series is marked with its arm, with what it counts, and with its place
+/// if there are two.
+fn by_arm(parts: &[Part<'_>], whole: bool, target: &MetricsTarget) -> Result<String, QueryError> {
     let arms = [(super::CANARY, &target.canary_series), (super::CONTROL, &target.control_series)];
     let mut marked = Vec::new();
-    for (arm, series) in arms {
-        for (counts, template) in parts {
+    for (arm, series) in arms.into_iter().skip(usize::from(whole)) {
+        for Part { counts, template, place } in parts {
             let query = one_arm(template, series, target)?;
-            marked.push(mark(&mark(&query, super::ARM_LABEL, arm), super::COUNTS_LABEL, counts));
+            let query = mark(&mark(&query, super::ARM_LABEL, arm), super::COUNTS_LABEL, counts);
+            marked.push(match place {
+                Some(place) => mark(&query, super::PLACE_LABEL, place.mark()),
+                None => query,
+            });
         }
     }
     Ok(marked.join(" or "))
@@ -115,14 +126,38 @@ fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     patterns.join("|")
 }
 
-/// The queries of a [`ByArm`] for traffic and latency.
-pub(super) fn both(template: &ByArm, target: &MetricsTarget) -> Result<(String, String), QueryError> {
-    let traffic = [(super::REQUESTS, template.requests.as_str()), (super::ERRORS, template.errors.as_str())];
-    Ok((by_arm(&traffic, target)?, by_arm(&[("latency", template.latency.as_str())], target)?))
+/// The queries of a template for traffic and latency.
+pub(super) fn both(template: &Template, target: &MetricsTarget) -> Result<(String, String), QueryError> {
+    let (mut traffic, mut latency) = (Vec::new(), Vec::new());
+    for (place, by_arm, _) in places(template) {
+        let part = |counts, template| Part { counts, template, place };
+        traffic.push(part(super::REQUESTS, &*by_arm.requests));
+        traffic.push(part(super::ERRORS, &*by_arm.errors));
+        latency.push(part("latency", &*by_arm.latency));
+    }
+    Ok((by_arm(&traffic, template.whole_service, target)?, by_arm(&latency, template.whole_service, target)?))
+}
+
+/// The places of a template that counts by arm; without a second one it is not told.
+fn places(template: &Template) -> impl Iterator<Item = (Option<Place>, &ByArm, &Failures)> {
+    let there_are_two = template.otherwise.is_some();
+    let place = move |place| there_are_two.then_some(place);
+    let first = template.by_arm.iter().map(move |by_arm| (place(Place::First), by_arm, &template.failures));
+    first.chain(template.otherwise.iter().map(move |other| (place(Place::Otherwise), &other.by_arm, &other.failures)))
 }
 
 /// One query for everything that a template counts beside requests and errors; `None` if that is nothing.
-pub(super) fn failures(template: &Failures, target: &MetricsTarget) -> Result<Option<String>, QueryError> {
-    let parts: Vec<(&str, &str)> = template.counted().map(|(kind, query)| (super::mark_of(kind), query)).collect();
-    if parts.is_empty() { Ok(None) } else { by_arm(&parts, target).map(Some) }
+pub(super) fn failures(template: &Template, target: &MetricsTarget) -> Result<Option<String>, QueryError> {
+    let mut parts = Vec::new();
+    if template.by_name.is_some() {
+        parts.extend(of(None, &template.failures));
+    }
+    for (place, _, failures) in places(template) {
+        parts.extend(of(place, failures));
+    }
+    if parts.is_empty() { Ok(None) } else { by_arm(&parts, template.whole_service, target).map(Some) }
+}
+
+fn of(place: Option<Place>, failures: &Failures) -> impl Iterator<Item = Part<'_>> {
+    failures.counted().map(move |(kind, template)| Part { counts: super::mark_of(kind), template, place })
 }

@@ -15,6 +15,12 @@
 //! `$FIRST` make one copy of the query per host. They are sent together in a query of their own: the judge can do without
 //! it.
 //!
+//! A mesh may count the same traffic in two places, of which a cluster has one, the other or both: `otherwise` is a second
+//! `by_arm` with its `failures`, asked in the same queries. The second counts where the first has no requests of either arm
+//! in the whole time that is asked about, so that nothing is counted twice and a choice is a matter of the data alone.
+//!
+//! `whole_service` templates tell no arms apart, so they name no `$SERIES`: all that they find is the control's.
+//!
 //! All queries give plain counters: no `rate`, no quantile. Placeholders stand within strings. When the parts of a
 //! template are joined by `or`, series with equal labels but different names would hide each other: name several
 //! metrics in one selector instead.
@@ -50,6 +56,23 @@ pub struct Template {
     /// What else is counted.
     #[serde(default)]
     pub failures: Failures,
+    /// Where the same is counted if `by_arm` finds nothing.
+    #[serde(default)]
+    pub otherwise: Option<Otherwise>,
+    /// No arms are told apart.
+    #[serde(default)]
+    pub whole_service: bool,
+}
+
+/// A second place where the same traffic is counted.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otherwise {
+    /// Each arm is asked for by itself.
+    pub by_arm: ByArm,
+    /// What else is counted.
+    #[serde(default)]
+    pub failures: Failures,
 }
 
 impl Template {
@@ -75,13 +98,25 @@ impl Template {
     /// The queries for errors that are asked for by themselves.
     #[must_use]
     pub fn errors(&self) -> Vec<(String, &str)> {
-        self.by_arm.iter().map(|by_arm| ("by_arm.errors".to_owned(), by_arm.errors.as_str())).collect()
+        self.arms().map(|(place, one, _)| (format!("{place}by_arm.errors"), one.errors.as_str())).collect()
+    }
+
+    /// Both places where arms may be counted, each with where it stands in the template.
+    fn arms(&self) -> impl Iterator<Item = (&'static str, &ByArm, &Failures)> {
+        let first = self.by_arm.iter().map(|by_arm| ("", by_arm, &self.failures));
+        first.chain(self.otherwise.iter().map(|other| ("otherwise.", &other.by_arm, &other.failures)))
     }
 
     /// The queries for what else is counted.
     #[must_use]
     pub fn others(&self) -> Vec<(String, &str)> {
-        self.failures.counted().map(|(kind, query)| (format!("failures.{}", super::mark_of(kind)), query)).collect()
+        let mut all = Vec::new();
+        let places = [("", Some(&self.failures)), ("otherwise.", self.otherwise.as_ref().map(|other| &other.failures))];
+        for (place, failures) in places {
+            let counted = failures.into_iter().flat_map(Failures::counted);
+            all.extend(counted.map(|(kind, query)| (format!("{place}failures.{}", super::mark_of(kind)), query)));
+        }
+        all
     }
 
     fn each<'a>(
@@ -89,7 +124,10 @@ impl Template {
         of_arm: fn(&'a ByArm) -> (&'static str, &'a String),
         of_layout: fn(&'a Layout) -> (&'static str, &'a String),
     ) -> Vec<(String, &'a str)> {
-        let by_arm = self.by_arm.iter().map(of_arm).map(|(key, query)| (format!("by_arm.{key}"), query.as_str()));
+        let by_arm = self.arms().map(|(place, one, _)| {
+            let (key, query) = of_arm(one);
+            (format!("{place}by_arm.{key}"), query.as_str())
+        });
         let layouts = self.by_name.iter().flat_map(|by_name| by_name.layouts.iter().map(of_layout).enumerate());
         let layouts = layouts.map(|(at, (key, query))| (format!("by_name.layouts[{at}].{key}"), query.as_str()));
         by_arm.chain(layouts).collect()
@@ -238,44 +276,40 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
         return form("mechanisms: name at least one");
     }
     let wrong = |key: String, error| InvalidTemplates::Query { index, key, error };
-    for (kind, query) in template.failures.counted() {
-        check_query(
-            query,
-            &["SERIES", "HOSTS", "SERVICES", "NAMESPACES", "VHOSTS", "VHOST", "FIRST"],
-            &["SERIES"],
-            &[],
-        )
-        .map_err(|error| wrong(format!("failures.{}", super::mark_of(kind)), error))?;
+    let required: &[&str] = if template.whole_service { &[] } else { &["SERIES"] };
+    for (key, query) in template.others() {
+        let known = ["SERIES", "HOSTS", "SERVICES", "NAMESPACES", "VHOSTS", "VHOST", "FIRST"];
+        check_query(query, &known, required, &[]).map_err(|error| wrong(key, error))?;
     }
-    match (&template.by_name, &template.by_arm) {
-        (Some(by_name), None) => {
-            if by_name.layouts.is_empty() || by_name.layouts.len() > 10 {
-                return form("by_name.layouts: 1 to 10");
-            }
-            for (layout, queries) in by_name.layouts.iter().enumerate() {
-                let both: [(_, _, &[&str]); 2] =
-                    [("traffic", &queries.traffic, &["__name__"]), ("latency", &queries.latency, &["__name__", "le"])];
-                for (key, query, kept) in both {
-                    check_query(query, &["VHOST", "FIRST", "SERIES"], &["VHOST", "SERIES"], kept)
-                        .map_err(|error| wrong(format!("by_name.layouts[{layout}].{key}"), error))?;
-                }
-            }
-            Ok(())
-        }
-        (None, Some(by_arm)) => {
-            let all: [(_, _, &[&str]); 3] = [
-                ("requests", &by_arm.requests, &[]),
-                ("errors", &by_arm.errors, &[]),
-                ("latency", &by_arm.latency, &["le"]),
-            ];
-            for (key, query, kept) in all {
-                check_query(query, &["SERIES", "HOSTS", "SERVICES", "NAMESPACES"], &["SERIES"], kept)
-                    .map_err(|error| wrong(format!("by_arm.{key}"), error))?;
-            }
-            Ok(())
-        }
-        _ => form("give either by_name or by_arm"),
+    let layouts = match (&template.by_name, &template.by_arm) {
+        (Some(by_name), None) if template.otherwise.is_none() && !template.whole_service => &by_name.layouts[..],
+        (None, Some(_)) => &[],
+        (Some(_), None) => return form("otherwise and whole_service are for by_arm"),
+        _ => return form("give either by_name or by_arm"),
+    };
+    if template.by_name.is_some() && (layouts.is_empty() || layouts.len() > 10) {
+        return form("by_name.layouts: 1 to 10");
     }
+    for (layout, queries) in layouts.iter().enumerate() {
+        let both: [(_, _, &[&str]); 2] =
+            [("traffic", &queries.traffic, &["__name__"]), ("latency", &queries.latency, &["__name__", "le"])];
+        for (key, query, kept) in both {
+            check_query(query, &["VHOST", "FIRST", "SERIES"], &["VHOST", "SERIES"], kept)
+                .map_err(|error| wrong(format!("by_name.layouts[{layout}].{key}"), error))?;
+        }
+    }
+    for (place, by_arm, _) in template.arms() {
+        let all: [(_, _, &[&str]); 3] = [
+            ("requests", &by_arm.requests, &[]),
+            ("errors", &by_arm.errors, &[]),
+            ("latency", &by_arm.latency, &["le"]),
+        ];
+        for (key, query, kept) in all {
+            check_query(query, &["SERIES", "HOSTS", "SERVICES", "NAMESPACES"], required, kept)
+                .map_err(|error| wrong(format!("{place}by_arm.{key}"), error))?;
+        }
+    }
+    Ok(())
 }
 
 /// A template is PromQL itself, because placeholders stand within strings; so positions are those of the file's text.
