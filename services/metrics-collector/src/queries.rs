@@ -17,8 +17,12 @@
 //! Error counters are made by their first error, so a missing one is zero errors. Latencies are histograms in
 //! milliseconds, `…_upstream_rq_time`.
 //!
+//! Istio's own proxy counts such routes under the same names, and keeps them by default; `istio_requests_total` has no
+//! label for the route, so it cannot tell these cohorts apart.
+//!
 //! **Everything else** asks for each arm by itself and marks what comes back ([`templates`]): Istio's own proxy by the
-//! pods' cohort, Linkerd's outbound proxies by backend, its inbound ones by Server.
+//! pods' cohort or by the version of a destination, Envoy by its clusters where Istio's proxy does not tell, Linkerd's
+//! outbound proxies by backend, its inbound ones by Server or by the pods' cohort.
 //!
 //! One query brings requests and errors of both arms, so that all of them are of the same moment.
 

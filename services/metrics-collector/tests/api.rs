@@ -10,6 +10,7 @@ mod api {
     pub mod lines;
     pub mod load;
     pub mod meshes;
+    pub mod places;
     pub mod replay;
     pub mod scripted;
     pub mod settings;

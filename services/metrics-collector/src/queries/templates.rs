@@ -353,6 +353,9 @@ mod tests {
         )
     }
 
+    const OTHERWISE: &str = "  otherwise:\n    by_arm: {requests: 'a{c=\"$SERIES\"}', errors: 'rate(a{c=\"$SERIES\"}[1m])', latency: \
+                             'd{c=\"$SERIES\"}', latency_unit: s}\n";
+
     #[test]
     fn the_built_in_templates_are_good_and_name_each_pair_once() {
         let templates = built_in();
@@ -388,6 +391,12 @@ mod tests {
             (by_arm("a").replace("[weight]", "[magic]"), "unknown variant `magic`"),
             (by_arm("a").replace("[weight]", "[]"), "templates[0]: mechanisms: name at least one"),
             ("templates:\n- mesh: istio\n  mechanisms: [weight]\n".to_owned(), "give either by_name or by_arm"),
+            (by_arm("a{c=\"$SERIES\"}") + OTHERWISE, "templates[0].otherwise.by_arm.errors: line 1, column 1: rate()"),
+            (
+                by_arm("a{c=\"$SERIES\"}")
+                    .replace("by_arm:", "whole_service: true\n  by_name: {layouts: []}\n  by_arm:"),
+                "give either by_name or by_arm",
+            ),
             ("templates: 7".to_owned(), "expected a sequence"),
             ("query: up".to_owned(), "unknown field `query`"),
             ("#".repeat(MAX_FILE_BYTES + 1), "the file has"),

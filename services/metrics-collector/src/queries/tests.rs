@@ -130,6 +130,9 @@ fn every_built_in_template_fills_to_queries_that_can_be_sent() {
                 cohort_label: if template.needs_cohort_label { "a/b".to_owned() } else { String::new() },
                 ..target(&["checkout.shop.svc.cluster.local"])
             };
+            let unnamed =
+                MetricsTarget { canary_series: String::new(), control_series: String::new(), ..target.clone() };
+            let target = if template.whole_service { unnamed } else { target };
             if let Err(error) = catalog.queries(&target) {
                 panic!("{:?} by {mechanism:?}: {error}", template.mesh);
             }

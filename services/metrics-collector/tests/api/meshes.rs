@@ -21,7 +21,7 @@ fn series(text: &mut String, name: &str, value: impl Fn(i64) -> Option<String>) 
     }
 }
 
-fn steady(text: &mut String, name: &str, per_tick: i64) {
+pub fn steady(text: &mut String, name: &str, per_tick: i64) {
     series(text, name, |tick| Some((1000 + per_tick * tick).to_string()));
 }
 
