@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use meshward_chassis::{
     auth::{Identity, Role},
     ids::Ids,
@@ -12,7 +13,7 @@ use meshward_store::time::stored;
 
 use crate::{
     decide::{Command, command},
-    deployment::{Deployment, Event, State},
+    deployment::{Deployment, Event, HISTORY, State},
     error::Error,
     peers::PolicyVersion,
     store::{Created, Repeat, StoreError},
@@ -110,7 +111,7 @@ impl App {
         let (plan, baseline) =
             self.ports.mesh.plan(&version.target, &version.object, &weights, create.strategy.mechanism).await?;
         let now = stored(self.ports.clock.now());
-        Ok(Deployment {
+        let mut deployment = Deployment {
             id: self.ids.uuid(),
             policy_id: version.policy_id,
             version: version.version,
@@ -128,12 +129,24 @@ impl App {
             reason: "stored; the first step follows".into(),
             obstacle: String::new(),
             rollback_report: String::new(),
+            quiet_since: None,
             traceparent: current_traceparent(),
             creator: caller.subject.clone(),
             create_time: now,
             update_time: now,
             revision: 1,
-        })
+        };
+        deployment.quiet_since = Some(self.quiet_since(&deployment).await?);
+        Ok(deployment)
+    }
+
+    /// When those that shared its traffic were over, at most [`HISTORY`] ago; one that is not over disturbs until now.
+    async fn quiet_since(&self, deployment: &Deployment) -> Result<Timestamp, Error> {
+        let now = deployment.create_time;
+        let earliest = now.saturating_sub(HISTORY).unwrap_or(Timestamp::MIN);
+        let recent = self.ports.store.changed_since(earliest).await?;
+        let others = recent.iter().filter(|other| other.shares_traffic(deployment));
+        Ok(others.map(|other| other.end_time().unwrap_or(now)).fold(earliest, Timestamp::max).min(now))
     }
 
     async fn read(&self, id: &str) -> Result<Deployment, Error> {

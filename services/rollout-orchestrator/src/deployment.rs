@@ -15,6 +15,9 @@ use serde_json::Value;
 
 use crate::strategy::Strategy;
 
+/// The judge learns from this much of the time before the change, at most.
+pub const HISTORY: Duration = Duration::from_secs(15 * 60);
+
 /// One attempt to release one version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
@@ -52,6 +55,10 @@ pub struct Deployment {
     pub obstacle: String,
     /// How a rollback came back: "back on 1/1 proxies after 0.2 s"; empty = there was none, or not yet.
     pub rollback_report: String,
+    /// When the deployments before it that had to do with the same hosts were over; the judge may learn from the time since. `None` = it is not
+    /// known.
+    #[serde(default)]
+    pub quiet_since: Option<Timestamp>,
     /// Trace context of the request that created it; every tick continues that trace.
     pub traceparent: Option<String>,
     /// Subject that created it.
@@ -289,6 +296,21 @@ impl Deployment {
             State::Promoted { at } | State::RolledBack { at, .. } => Some(at),
             _ => None,
         }
+    }
+
+    /// Whether the traffic of two deployments is counted in the same series, at least in part.
+    #[must_use]
+    pub fn shares_traffic(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.plan.metrics_target, &other.plan.metrics_target);
+        let same_hosts = ours.cluster == theirs.cluster && ours.hosts.iter().any(|host| theirs.hosts.contains(host));
+        same_hosts || self.policy_id == other.policy_id
+    }
+
+    /// How long before its start nobody had changed anything, at most [`HISTORY`].
+    #[must_use]
+    pub fn history(&self, start: Timestamp) -> Duration {
+        let quiet = self.quiet_since.map(|since| start.duration_since(since));
+        quiet.and_then(|quiet| Duration::try_from(quiet).ok()).unwrap_or_default().min(HISTORY)
     }
 
     /// It has come to one of its two ends.

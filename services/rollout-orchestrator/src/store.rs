@@ -55,6 +55,9 @@ pub trait Store: Send + Sync + 'static {
     /// Newest first, before the id `before` (empty = from the newest), of one policy (empty = of all).
     async fn list(&self, policy_id: &str, before: &str, limit: u32) -> Result<Vec<Deployment>, StoreError>;
 
+    /// Those that are active, or were changed after a time.
+    async fn changed_since(&self, time: Timestamp) -> Result<Vec<Deployment>, StoreError>;
+
     /// A deployment's events after a sequence, oldest first.
     async fn events(&self, id: &str, after: i64, limit: u32) -> Result<Vec<Event>, StoreError>;
 

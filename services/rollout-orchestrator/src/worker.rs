@@ -69,8 +69,6 @@ const PHASES_WITHIN: Duration = Duration::from_secs(15);
 const PROOF_WAIT: Duration = Duration::from_secs(5);
 /// Another replica may have stored something: look at least this often.
 const LOOK: Duration = Duration::from_secs(1);
-/// The judge learns from this much of the time before the change, at most.
-const HISTORY: Duration = Duration::from_secs(15 * 60);
 /// A store that fails is not asked without a pause.
 const SHORTEST: Duration = Duration::from_millis(10);
 
@@ -288,7 +286,7 @@ impl Worker {
             tick: deployment.strategy.analysis_interval,
             periods,
             options: deployment.strategy.judge,
-            history: self.history(deployment, start).await,
+            history: deployment.history(start),
             deployment_id: deployment.id.clone(),
             step: deployment.step(),
         };
@@ -300,17 +298,6 @@ impl Worker {
             }
         }
         seen(judged.map(|judged| judged.analysis))
-    }
-
-    /// The time before the change that the judge may learn from: not the canary of the deployment before. If that is not known, none.
-    async fn history(&self, deployment: &Deployment, start: Timestamp) -> Duration {
-        match self.ports.store.list(&deployment.policy_id, &deployment.id, 1).await {
-            Ok(earlier) => quiet_time(earlier.first(), start),
-            Err(error) => {
-                tracing::warn!(%error, "the deployment before is not known, so no time before the change is looked at");
-                Duration::ZERO
-            }
-        }
     }
 
     async fn record(&self, deployment: &Deployment, outcome: Outcome) -> Observation {
@@ -328,13 +315,6 @@ impl Worker {
 /// When the canary may have got its first request.
 fn begin(deployment: &Deployment) -> Option<Timestamp> {
     deployment.steps.first().map(|step| step.start)
-}
-
-/// How long before `start` the deployment before had ended, at most [`HISTORY`].
-fn quiet_time(earlier: Option<&Deployment>, start: Timestamp) -> Duration {
-    let Some(earlier) = earlier else { return HISTORY };
-    let quiet = earlier.end_time().map(|end| start.duration_since(end));
-    quiet.and_then(|quiet| Duration::try_from(quiet).ok()).unwrap_or_default().min(HISTORY)
 }
 
 /// No answer is a value.

@@ -54,7 +54,10 @@ pub(super) fn decide(draft: &mut Draft, seen: &Observation, step: usize, since: 
     let bake_time = draft.next.strategy.steps[step].bake_time;
     let over = elapsed(since, draft.now) >= bake_time;
     match lacking(seen) {
-        None if over => pass(draft, step),
+        None if over => {
+            let why = draft.next.steps[step].explanation.clone();
+            pass(draft, step, &why);
+        }
         None => {
             resume_holding(draft, step, since, None);
             let end = later(since, bake_time);
@@ -87,14 +90,13 @@ fn resume_holding(draft: &mut Draft, step: usize, since: Timestamp, hold: Option
     draft.next.state = State::Baking { step, since, hold };
 }
 
-/// The step passed: a person, or the next weight.
-fn pass(draft: &mut Draft, step: usize) {
-    let why = draft.next.steps[step].explanation.clone();
+/// The step is over: a person, or the next weight.
+fn pass(draft: &mut Draft, step: usize, why: &str) {
     if draft.next.strategy.steps[step].gate {
         draft.next.state = State::Waiting { step, since: draft.now };
-        draft.tell("step.waiting", format!("the step passed and waits to be promoted: {why}"));
+        draft.tell("step.waiting", format!("the step is over and waits to be promoted: {why}"));
     } else {
-        draft.expose(step + 1, &why);
+        draft.expose(step + 1, why);
     }
 }
 
@@ -119,7 +121,7 @@ fn give_up(draft: &mut Draft, step: usize, kind: HoldKind, limit: Duration, why:
     match (kind, draft.next.strategy.on_no_data) {
         (HoldKind::Data, OnNoData::Rollback) => draft.roll_back(Cause::NoData, held),
         (HoldKind::Data, OnNoData::Proceed) => {
-            draft.expose(step + 1, &format!("without a verdict, as the strategy says; {held}"));
+            pass(draft, step, &format!("without a verdict, as the strategy says; {held}"));
         }
         (HoldKind::Data, OnNoData::Pause) => draft.pause(held),
         (HoldKind::Evidence, _) => draft.pause(format!("{held}. {}", estimate(draft.next.analysis.as_ref()))),

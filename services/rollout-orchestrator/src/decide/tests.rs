@@ -63,6 +63,7 @@ fn deployment() -> Deployment {
         reason: String::new(),
         obstacle: String::new(),
         rollback_report: String::new(),
+        quiet_since: None,
         traceparent: None,
         creator: "alice".into(),
         create_time: at(0),
@@ -312,11 +313,15 @@ fn every_state_answers_every_observation() {
 
 #[test]
 fn missing_data_holds_then_does_what_the_strategy_says() {
-    for (on_no_data, expected) in
-        [(OnNoData::Pause, "PAUSED"), (OnNoData::Rollback, "ROLLING_BACK"), (OnNoData::Proceed, "EXPOSING")]
-    {
+    for (on_no_data, gate, expected) in [
+        (OnNoData::Pause, false, "PAUSED"),
+        (OnNoData::Rollback, false, "ROLLING_BACK"),
+        (OnNoData::Proceed, false, "EXPOSING"),
+        (OnNoData::Proceed, true, "WAITING"),
+    ] {
         let mut before = baking();
         before.strategy.on_no_data = on_no_data;
+        before.strategy.steps[0].gate = gate;
         let missing = || judged(Verdict::ProviderError);
         let (held, lines) = story(before, &[(5, missing()), (20, missing()), (64, missing())]);
         assert_eq!(lines, ["5 BAKING 1000 g1 step.holding", "20 BAKING 1000 g1 ", "64 BAKING 1000 g1 "], "told once");

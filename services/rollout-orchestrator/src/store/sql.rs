@@ -17,6 +17,7 @@ pub const MIGRATIONS: &[Migration] = &[
     (1, "deployments", include_str!("../../migrations/1_deployments.sql")),
     (2, "wake", include_str!("../../migrations/2_wake.sql")),
     (3, "verdicts", include_str!("../../migrations/3_verdicts.sql")),
+    (4, "changed", include_str!("../../migrations/4_changed.sql")),
 ];
 
 /// Clocks of replicas may differ by this much. A wake-up or lease that was set further ahead than that was set before the clock went back.
@@ -114,6 +115,14 @@ impl Store for SqlStore {
         .bind(i64::from(limit))
         .fetch_all(self.database.read())
         .await?;
+        rows.iter().map(decode).collect()
+    }
+
+    async fn changed_since(&self, time: Timestamp) -> Result<Vec<Deployment>, StoreError> {
+        let rows = sqlx::query("SELECT body FROM deployments WHERE active = 1 OR set_ms >= $1")
+            .bind(millis(time))
+            .fetch_all(self.database.read())
+            .await?;
         rows.iter().map(decode).collect()
     }
 

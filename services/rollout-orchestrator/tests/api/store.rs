@@ -94,6 +94,7 @@ pub fn deployment(number: usize) -> Deployment {
         reason: String::new(),
         obstacle: String::new(),
         rollback_report: String::new(),
+        quiet_since: None,
         traceparent: None,
         creator: "alice".into(),
         create_time: now(),

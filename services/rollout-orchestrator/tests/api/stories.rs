@@ -106,8 +106,10 @@ async fn the_judge_learns_from_the_time_before_but_not_from_the_deployment_befor
         if question.step == 1 { Verdict::Regression } else { Verdict::Healthy }
     });
     let mut expected = Vec::new();
-    for quiet_minutes in [15, 4, 15] {
-        let id = service.create().await.id;
+    // Of another policy, but of the same host.
+    service.world.add_policy("p2", "cart", "shop");
+    for (policy, quiet_minutes) in [("p1", 15), ("p2", 4), ("p1", 15)] {
+        let id = service.try_create(request(policy)).await.expect("a deployment").id;
         service.until(&id, DeploymentState::RolledBack).await;
         expected.extend([(id.clone(), 0, quiet_minutes), (id, 1, quiet_minutes)]);
         let next = if expected.len() == 2 { 4 * 60 } else { 3600 };
@@ -116,6 +118,22 @@ async fn the_judge_learns_from_the_time_before_but_not_from_the_deployment_befor
     let mut asked = std::mem::take(&mut *asked.lock().expect("no holder panics"));
     asked.dedup();
     assert_eq!(asked, expected);
+}
+
+#[tokio::test]
+async fn while_another_deployment_is_under_way_at_the_same_host_nothing_is_learnt_from_before() {
+    let service = Service::new().await;
+    service.world.add_policy("p2", "cart", "shop");
+    service.create().await;
+    service.tick(1).await;
+    let created = service.try_create(request("p2")).await.expect("a deployment");
+    let stored = service.ports.store.get(&created.id).await.expect("an answer").expect("a deployment");
+    assert_eq!(stored.history(stored.create_time), std::time::Duration::ZERO);
+    let mut elsewhere = stored.clone();
+    elsewhere.policy_id = "p3".into();
+    assert!(stored.shares_traffic(&elsewhere));
+    elsewhere.plan.metrics_target.hosts = vec!["cart.shop.svc.cluster.local".into()];
+    assert!(!stored.shares_traffic(&elsewhere));
 }
 
 #[tokio::test]

@@ -59,6 +59,10 @@ impl Store for FlakyStore {
         self.store.list(policy_id, before, limit).await
     }
 
+    async fn changed_since(&self, time: Timestamp) -> Result<Vec<Deployment>, StoreError> {
+        self.store.changed_since(time).await
+    }
+
     async fn events(&self, id: &str, after: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
         self.store.events(id, after, limit).await
     }
