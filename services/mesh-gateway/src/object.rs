@@ -90,6 +90,18 @@ pub fn managed_by_us(object: &Value, operation: Option<&str>) -> bool {
     entries(object).iter().any(|entry| entry["manager"] == FIELD_MANAGER && fits(entry))
 }
 
+/// Whether the same managers own the same fields of two objects, whenever they wrote them: a write that changes nothing but these times
+/// is none to the API server.
+#[must_use]
+pub fn same_owners(one: &Value, other: &Value) -> bool {
+    let timeless = |entry: &Value| {
+        let mut entry = entry.clone();
+        entry["time"].take();
+        entry
+    };
+    entries(one).iter().map(timeless).eq(entries(other).iter().map(timeless))
+}
+
 /// The labels or annotations that server-side apply of ours has set before and would take away if it left them out.
 #[must_use]
 pub fn applied_by_us(object: &Value, field: &str) -> Map<String, Value> {

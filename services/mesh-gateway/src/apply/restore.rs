@@ -22,6 +22,8 @@
 //! Owners: Kubernetes takes the owners that a write names, and then makes the writer the owner of every value that the
 //! write changes or adds. So a way back that only takes away what Meshward has added (marks, one label more in a
 //! selector) is whole after one write, and any other needs a second one for the owners.
+//! They are the same whatever the times in their entries: what Meshward promoted once it owns before and after, and the API server takes
+//! no write that changes a time alone.
 //!
 //! What is marked by another deployment or by a newer generation, or is nobody's, is refused as for a step.
 
@@ -74,7 +76,7 @@ fn put_back(baseline: &Value, live: &Value, case: &Case<'_>) -> Result<Action, E
     }
     if has_content_of(baseline, live) {
         // Owners that differ without an entry of ours are somebody else's doing since, and stay.
-        let unfinished = live["metadata"]["managedFields"] != *owners && object::managed_by_us(live, None);
+        let unfinished = !object::same_owners(live, baseline) && object::managed_by_us(live, None);
         let finish = || Action::Patch(ObjectPatch::new(live).managed_fields(owners).build());
         return Ok(if unfinished { finish() } else { Action::Nothing });
     }

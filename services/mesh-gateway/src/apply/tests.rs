@@ -343,6 +343,21 @@ fn a_related_object_that_has_left_is_left_alone() {
     assert!(matches!(decide(&changed, &intent.target), Err(Error::Stale { .. })), "the object itself never leaves");
 }
 
+/// Seen with a DestinationRule that had been promoted before: the write that should have put back the time was none, for ever.
+#[test]
+fn what_meshward_owned_before_it_owns_again_at_another_time() {
+    let mut intent = intent(3, Weight::ZERO);
+    let mut before = live("40", spec("5s"));
+    before["metadata"]["managedFields"] = json!([entry("kubectl", "Apply"), entry("meshward", "Apply")]);
+    intent.baseline = Baseline::of(Some(before.clone()));
+    let mut put_back = before.clone();
+    put_back["metadata"]["resourceVersion"] = "44".into();
+    put_back["metadata"]["managedFields"][1]["time"] = "2026-01-01T00:00:09Z".into();
+    assert_eq!(restore(Some(&put_back), &intent).unwrap(), Action::Nothing);
+    put_back["metadata"]["managedFields"][1]["operation"] = "Update".into();
+    assert!(matches!(restore(Some(&put_back), &intent), Ok(Action::Patch(_))), "the owners are others");
+}
+
 #[test]
 fn an_object_that_shall_be_gone_is_deleted_and_made_anew_on_the_way_back() {
     let mut intent = intent(3, Weight::FULL);
