@@ -7,7 +7,7 @@ use std::{
 };
 
 use meshward_local::{
-    demo::{self, External, Options, Report},
+    demo::{self, Check, External, Options, Report},
     stack::{Stack, StackOptions, Upstreams},
     tools::Tools,
     upstream::{Behaviour, Upstream, UpstreamConfig},
@@ -111,6 +111,14 @@ async fn a_cluster_that_is_there_already_does_as_well_and_its_outages_hold() {
     std::fs::create_dir_all(&demo.dir).expect("a folder");
     let report = demo::run(demo, &tools, tell, async |_: &[String]| ()).await.expect("the demo runs to its end");
     assert_all_held(&report);
+
+    let kinds = quick("kinds", external.clone());
+    let checks = demo::kinds(kinds, &tools, &stack).await.expect("every kind is released to its end");
+    for Check { promise, held, detail } in &checks {
+        println!("  {} {promise} ({detail})", if *held { "ok  " } else { "FAIL" });
+    }
+    let broken: Vec<_> = checks.iter().filter(|check| !check.held).collect();
+    assert!(checks.len() > 30 && broken.is_empty(), "{} checks, {broken:#?}", checks.len());
 
     let blind = quick("no-prometheus", External { prometheus: NOWHERE.into(), ..external.clone() });
     let held = demo::outage(blind, &tools, "Prometheus").await.expect("it holds");

@@ -4,6 +4,7 @@
 
 mod cohorts;
 mod keep;
+mod kinds;
 mod mesh;
 mod object;
 mod outage;
@@ -12,6 +13,7 @@ mod refusals;
 mod release;
 mod report;
 mod services;
+mod submit;
 
 use std::{
     path::PathBuf,
@@ -22,6 +24,7 @@ use anyhow::{Context as _, ensure};
 use meshward_chassis::clock::{Clock as _, SystemClock};
 
 pub use cohorts::Cohorts;
+pub use kinds::kinds;
 pub use mesh::{External, Mesh};
 pub use outage::{Held, outage};
 pub use report::{Check, ReleaseReport, Report, StepLine};

@@ -19,7 +19,7 @@ const HELPERS: [(&str, &str); 4] = [
     ("security.istio.io", "AuthorizationPolicy"),
 ];
 /// Field manager of the platform team, before Meshward comes.
-const TEAM: &str = "platform-team";
+pub(super) const TEAM: &str = "platform-team";
 
 fn api(mesh: &Mesh, group: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
@@ -82,7 +82,8 @@ impl Snapshot {
     }
 }
 
-fn without_counters(object: &Value) -> Value {
+/// An object without what every write changes.
+pub(super) fn without_counters(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("generation");
@@ -91,7 +92,8 @@ fn without_counters(object: &Value) -> Value {
     object
 }
 
-fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
+/// Adds what differs between two values, by its path.
+pub(super) fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(a), Value::Object(b)) => {
             let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use meshward_proto::{
     from_timestamp,
-    registry::v1::{
-        ApprovePolicyRequest, CreatePolicyRequest, GetPolicyVersionRequest, ListPoliciesRequest, Policy, PolicyVersion,
-        SubmitPolicyRequest, UpdatePolicyRequest, VersionState,
-    },
+    registry::v1::{GetPolicyVersionRequest, Policy, PolicyVersion, VersionState},
     rollout::v1::{
         CreateDeploymentRequest, Deployment, DeploymentEvent, DeploymentState, GetDeploymentRequest, Step, Strategy,
         WatchDeploymentRequest, WatchDeploymentResponse,
@@ -22,6 +19,7 @@ use super::{
     report::Rollback,
     say,
     services::{Services, ask, now, seconds},
+    submit,
 };
 use crate::load::Load;
 
@@ -90,49 +88,8 @@ impl Release {
     /// # Errors
     /// If a service refuses what it should not.
     pub async fn begin(&self, options: &Options, services: &Services) -> anyhow::Result<Deployment> {
-        let (policy, version) = self.store(services).await?;
-        self.approve(services, &policy, &version).await?;
+        let (policy, version) = submit::approved(services, &self.yaml, self.name).await?;
         self.deploy(options, services, &policy, &version).await
-    }
-
-    async fn store(&self, services: &Services) -> anyhow::Result<(Policy, PolicyVersion)> {
-        let mut registry = services.registry()?;
-        let list =
-            registry.list_policies(ask(&services.developer, ListPoliciesRequest::default())?).await?.into_inner();
-        let yaml = self.yaml.clone();
-        let (policy, version) = match list.policies.into_iter().next() {
-            None => {
-                let request = CreatePolicyRequest { yaml, change_note: self.name.into(), ..Default::default() };
-                let answer = registry.create_policy(ask(&services.developer, request)?).await?.into_inner();
-                (answer.policy, answer.version)
-            }
-            Some(policy) => {
-                let request = UpdatePolicyRequest {
-                    id: policy.id,
-                    etag: policy.etag,
-                    yaml,
-                    change_note: self.name.into(),
-                    ..Default::default()
-                };
-                let answer = registry.update_policy(ask(&services.developer, request)?).await?.into_inner();
-                (answer.policy, answer.version)
-            }
-        };
-        Ok((policy.context("no policy in the answer")?, version.context("no version in the answer")?))
-    }
-
-    async fn approve(&self, services: &Services, policy: &Policy, version: &PolicyVersion) -> anyhow::Result<()> {
-        let mut registry = services.registry()?;
-        let submit = SubmitPolicyRequest { id: policy.id.clone(), version: version.version, ..Default::default() };
-        registry.submit_policy(ask(&services.developer, submit)?).await?;
-        let approve = ApprovePolicyRequest {
-            id: policy.id.clone(),
-            version: version.version,
-            digest: version.digest.clone(),
-            ..Default::default()
-        };
-        registry.approve_policy(ask(&services.admin, approve)?).await?;
-        Ok(())
     }
 
     async fn deploy(

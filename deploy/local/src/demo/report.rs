@@ -157,7 +157,8 @@ impl ReleaseReport {
     }
 }
 
-fn check(checks: &mut Vec<Check>, promise: impl Into<String>, held: bool, detail: impl Into<String>) {
+/// Notes a promise and whether it held.
+pub(super) fn check(checks: &mut Vec<Check>, promise: impl Into<String>, held: bool, detail: impl Into<String>) {
     checks.push(Check { promise: promise.into(), held, detail: detail.into() });
 }
 

@@ -1,0 +1,109 @@
+//! Which version decides, as requests find it out.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, bail};
+use reqwest::StatusCode;
+
+use crate::demo::Cohorts;
+
+/// An id of the cohort at every share.
+const FIRST: &str = "6a1f2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b00";
+/// An id of the cohort at 100 % only.
+const LAST: &str = "6a1f2b3c-0d4e-4f5a-8b6c-7d8e9f0a1bff";
+/// Requests on which half is measured, and how far it may be off: five standard deviations.
+const ENOUGH: u64 = 600;
+const TOLERANCE: f64 = 0.1;
+
+/// How the versions of a case can be told apart.
+pub enum Traffic {
+    /// By the counters of the caller's Envoy at this address, while a load goes through it.
+    Counted(String),
+    /// By who is let in where, by the ids of the requests.
+    Requests(Door),
+    /// By who is let in where, pod by pod.
+    Pods(Vec<Door>),
+}
+
+/// For whom the newer version decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    Nobody,
+    Half,
+    Everybody,
+}
+
+/// A server behind its Envoy.
+pub struct Door {
+    http: reqwest::Client,
+    ingress: SocketAddr,
+}
+
+impl Door {
+    /// Every request goes on a connection of its own: one that is open keeps the policies of before until it is drained.
+    pub fn new(ingress: SocketAddr) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        Ok(Self { http, ingress })
+    }
+
+    async fn lets_in(&self, path: &str, id: &str) -> anyhow::Result<bool> {
+        let request = self.http.get(format!("http://{}{path}", self.ingress)).header("x-request-id", id);
+        match request.send().await.context("Envoy answers")?.status() {
+            StatusCode::OK => Ok(true),
+            StatusCode::FORBIDDEN => Ok(false),
+            other => bail!("{path} of {}: {other}", self.ingress),
+        }
+    }
+
+    /// Whether the newer version decides, which lets in to its own path only; it is an error if both do, or none.
+    async fn is_newer(&self, older: &str, newer: &str, id: &str) -> anyhow::Result<bool> {
+        match (self.lets_in(older, id).await?, self.lets_in(newer, id).await?) {
+            (true, false) => Ok(false),
+            (false, true) => Ok(true),
+            both_or_none => bail!("{} lets in to {older} and {newer}: {both_or_none:?}", self.ingress),
+        }
+    }
+}
+
+impl Traffic {
+    /// Whether the newer of two versions decides for this share, and what was seen.
+    pub async fn is(&self, share: Share, older: &str, newer: &str) -> anyhow::Result<(bool, String)> {
+        match self {
+            Self::Counted(admin) => Self::counted(admin, share).await,
+            Self::Requests(door) => {
+                let seen = (door.is_newer(older, newer, FIRST).await?, door.is_newer(older, newer, LAST).await?);
+                let wanted = (share != Share::Nobody, share == Share::Everybody);
+                Ok((seen == wanted, format!("first and last id of the newer version: {seen:?}")))
+            }
+            Self::Pods(doors) => {
+                let mut count = 0;
+                for door in doors {
+                    count += usize::from(door.is_newer(older, newer, FIRST).await?);
+                }
+                let wanted = match share {
+                    Share::Nobody => 0,
+                    Share::Half => doors.len() / 2,
+                    Share::Everybody => doors.len(),
+                };
+                Ok((count == wanted, format!("{count} of {} pods have the newer version", doors.len())))
+            }
+        }
+    }
+
+    /// Only a half can be counted: before and after, nothing divides the requests.
+    async fn counted(admin: &str, share: Share) -> anyhow::Result<(bool, String)> {
+        if share != Share::Half {
+            return Ok((true, "nothing to count".to_owned()));
+        }
+        let before = Cohorts::read(admin).await?;
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let seen = Cohorts::read(admin).await?.since(before);
+            if seen.total() >= ENOUGH {
+                let share = seen.share().unwrap_or_default();
+                let held = (share - 0.5).abs() < TOLERANCE;
+                return Ok((held, format!("{:.1} % of {} requests", share * 100.0, seen.total())));
+            }
+        }
+    }
+}
