@@ -149,6 +149,7 @@ async fn callers_and_their_requests_on_a_real_control_plane() {
     audiences::a_copy_serves_the_namespaces_that_it_is_shown_to(&world).await;
     audiences::a_rule_is_given_to_some_of_the_pods_that_call(&world).await;
     audiences::a_rule_is_given_to_callers_in_another_namespace(&world).await;
+    audiences::new_endpoints_get_their_weight(&world, &services.addresses()).await;
     destination_rule::exposed_step_by_step_under_load(&world).await;
     destination_rule::a_limit_that_is_removed_and_a_host_without_routes(&world, &services).await;
     destination_rule::a_rule_that_is_new_and_then_goes(&world, &services).await;

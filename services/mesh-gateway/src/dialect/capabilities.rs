@@ -87,6 +87,10 @@ mod tests {
                 json!({"rules": [{"to": [{"operation": {"paths": [format!("/{name}")]}}]}]})
             }
             "PeerAuthentication" => json!({"mtls": {"mode": if name == "a" { "PERMISSIVE" } else { "STRICT" }}}),
+            "ServiceEntry" => {
+                json!({"hosts": ["x"], "resolution": "STATIC", "endpoints": [{"address": format!("{name}.example.com")}]})
+            }
+            "WorkloadEntry" => json!({"address": format!("{name}.example.com"), "weight": 100}),
             "DestinationRule" => json!({"host": "x", "trafficPolicy": {"loadBalancer": {"simple": name}}}),
             _ => json!({"field": name}),
         };

@@ -5,6 +5,7 @@ mod authorization_policy;
 mod callers;
 mod cohort;
 mod destination_rule;
+mod endpoints;
 mod instance;
 mod refused;
 mod shadow;
@@ -21,6 +22,7 @@ use crate::object;
 
 pub use cohort::Cohort;
 pub(crate) use destination_rule::effective_policy;
+use endpoints::{service_entry, workload_entry};
 use instance::Scope;
 pub(crate) use virtual_service::qualified;
 
@@ -52,6 +54,8 @@ enum Kind {
     VirtualService,
     AuthorizationPolicy,
     DestinationRule,
+    ServiceEntry,
+    WorkloadEntry,
     /// One that only its pods' labels can share out.
     Scoped(Scope),
 }
@@ -62,6 +66,8 @@ impl Kind {
             ("networking.istio.io", "VirtualService") => Some(Self::VirtualService),
             ("security.istio.io", "AuthorizationPolicy") => Some(Self::AuthorizationPolicy),
             ("networking.istio.io", "DestinationRule") => Some(Self::DestinationRule),
+            ("networking.istio.io", "ServiceEntry") => Some(Self::ServiceEntry),
+            ("networking.istio.io", "WorkloadEntry") => Some(Self::WorkloadEntry),
             _ => Scope::of(group, kind).map(Self::Scoped),
         }
     }
@@ -79,6 +85,7 @@ impl Kind {
             Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance, Mechanism::Shadow],
             Self::Scoped(_) => &[Mechanism::Instance],
             Self::DestinationRule => &[Mechanism::Subset, Mechanism::Instance, Mechanism::Namespace],
+            Self::ServiceEntry | Self::WorkloadEntry => &[Mechanism::Weight],
         }
     }
 
@@ -133,6 +140,7 @@ impl Dialect for Istio {
             }
             Some(Kind::Scoped(scope)) => instance::needs(question, scope),
             Some(Kind::DestinationRule) => destination_rule::needs(question),
+            Some(Kind::ServiceEntry) => service_entry::needs(question),
             Some(Kind::VirtualService) if question.baseline.object.is_some() => virtual_service::needs(question),
             _ => Vec::new(),
         }
@@ -149,6 +157,8 @@ impl Dialect for Istio {
                     Kind::VirtualService => virtual_service::plan(question),
                     Kind::AuthorizationPolicy => plan_authorization(question),
                     Kind::DestinationRule => destination_rule::plan(question),
+                    Kind::ServiceEntry => service_entry::plan(question),
+                    Kind::WorkloadEntry => workload_entry::plan(question),
                     Kind::Scoped(scope) => instance::plan(question, scope),
                 }
             }
@@ -165,6 +175,8 @@ impl Dialect for Istio {
             (Mechanism::Subset | Mechanism::Instance | Mechanism::Namespace, Some(Kind::DestinationRule)) => {
                 destination_rule::render(intent)
             }
+            (Mechanism::Weight, Some(Kind::ServiceEntry)) => service_entry::render(intent),
+            (Mechanism::Weight, Some(Kind::WorkloadEntry)) => workload_entry::render(intent),
             (Mechanism::Shadow, _) => shadow::render(intent),
             (mechanism, _) => Err(Unsupported::new(
                 format!("{} is not exposed by {mechanism:?}", intent.target.kind),
@@ -182,6 +194,7 @@ impl Dialect for Istio {
                 return instance::undo(intent);
             }
             (_, Some(Kind::DestinationRule)) => destination_rule::undo(intent),
+            (_, Some(Kind::WorkloadEntry)) => workload_entry::undo(intent),
             (Mechanism::Shadow, _) => shadow::undo(intent),
             _ => direct::undo(intent),
         })
@@ -206,7 +219,7 @@ impl Dialect for Istio {
         match Kind::of_target(&intent.target)? {
             Kind::AuthorizationPolicy | Kind::Scoped(_) => instance::divided(intent),
             // Before and at the end one version is everybody's, and not only these pods' proxies must have it.
-            Kind::VirtualService | Kind::DestinationRule => {
+            _ => {
                 let is_shared = ![Weight::ZERO, Weight::FULL].contains(&intent.weight);
                 is_shared.then(|| callers::divided(intent, Some(intent.weight)))
             }

@@ -83,9 +83,13 @@ impl Istiod {
         };
         let syncz = self.page(replica, "syncz", &[]).await?.unwrap_or_default();
         let names = sync::proxies(&syncz);
+        // Endpoints are left out of a dump unless they are asked for.
+        let with_endpoints = content::endpoints::are_told_by(expected);
         let dumps: Vec<_> = futures::stream::iter(names)
             .map(|name| async move {
-                let dump = self.page(replica, "config_dump", &[("proxyID", &name)]).await?;
+                let query = [("proxyID", name.as_str()), ("include_eds", "true")];
+                let query = if with_endpoints { &query[..] } else { &query[..1] };
+                let dump = self.page(replica, "config_dump", query).await?;
                 Ok::<_, String>((name, dump))
             })
             .buffer_unordered(PARALLEL)

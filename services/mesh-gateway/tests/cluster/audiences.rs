@@ -1,6 +1,8 @@
 //! Canaries for some of the callers: by a header, by their pods, by their namespaces; with requests through their Envoys.
 
-use meshward_local::stack::{NAMESPACE, Sidecar};
+use std::net::SocketAddr;
+
+use meshward_local::stack::{NAMESPACE, Sidecar, Upstreams};
 use meshward_proto::{
     gateway::v1::{self as pb, PropagationState as State},
     types::v1::Mechanism,
@@ -12,6 +14,8 @@ use super::world::{PATIENCE, World, intent, object, without_counters};
 
 /// Both callers see it.
 const HOST: &str = "catalog.shop.svc.cluster.local";
+/// Only one of the callers does.
+const BANK: &str = "bank.example.com";
 
 /// Routes to the host that tell their version.
 fn told(version: &str, more: &Value) -> Value {
@@ -59,10 +63,11 @@ impl<'a> Deployment<'a> {
         [before, canary]: [&Value; 2],
         audience: pb::Audience,
     ) -> Self {
-        let before = world.apply_as("kubectl", before).await;
-        let planned = world.gateway.plan_for(Some(audience), mechanism, canary, &[5000, 10_000]).await;
+        world.apply_as("kubectl", before).await;
+        let planned = world.gateway.plan_for(Some(audience), mechanism, canary, &[3000, 5000, 10_000]).await;
         let (plan, baseline) = planned.expect("a plan");
         assert_eq!(plan.mechanism(), mechanism);
+        let before = serde_json::from_str(&baseline.object_json).expect("an object is JSON");
         Self { world, what, before, canary: canary.clone(), plan, baseline }
     }
 
@@ -267,4 +272,63 @@ async fn may_call(world: &World, hosts: &str) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A host with one endpoint.
+fn bank(address: SocketAddr) -> Value {
+    let ports = json!([{"number": 8080, "name": "http", "protocol": "HTTP"}]);
+    let endpoint = json!({"address": address.ip(), "ports": {"http": address.port()}});
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+           "metadata": {"name": "bank", "namespace": NAMESPACE},
+           "spec": {"hosts": [BANK], "location": "MESH_INTERNAL", "resolution": "STATIC", "ports": ports,
+                    "endpoints": [endpoint]}})
+}
+
+/// Of so many requests to the bank, how many each of these endpoints got.
+async fn counted(world: &World, endpoints: [SocketAddr; 2], requests: u64) -> [u64; 2] {
+    let before = totals(world, endpoints).await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    for _ in 0..requests {
+        let url = format!("http://{}/", world.stack.storefront().egress);
+        let reply = client.get(url).header("host", BANK).send().await.expect("Envoy answers");
+        assert_eq!(reply.status(), StatusCode::OK);
+    }
+    let after = totals(world, endpoints).await;
+    [after[0] - before[0], after[1] - before[1]]
+}
+
+/// How many requests the caller's Envoy has sent to each endpoint; one that it does not know any more has none.
+async fn totals(world: &World, endpoints: [SocketAddr; 2]) -> [u64; 2] {
+    let url = format!("{}/clusters", world.stack.storefront().admin_url);
+    let text = reqwest::get(url).await.expect("Envoy answers").text().await.expect("a text");
+    endpoints.map(|address| {
+        let line = format!("outbound|8080||{BANK}::{address}::rq_total::");
+        let found = text.lines().find_map(|found| found.strip_prefix(&line));
+        found.map_or(0, |count| count.parse().expect("a number"))
+    })
+}
+
+/// A share of the requests goes to the new endpoint; no request is lost, also not at the end and on the way back.
+pub async fn new_endpoints_get_their_weight(world: &World, upstreams: &Upstreams) {
+    let endpoints = [upstreams.checkout, upstreams.catalog];
+    let versions = [&bank(endpoints[0]), &bank(endpoints[1])];
+    world.apply_as("kubectl", versions[0]).await;
+    // istiod writes the addresses that it gives to the host into the status, once.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while world.live_object(versions[0]).await.expect("it is there")["status"]["addresses"].is_null() {
+        assert!(std::time::Instant::now() < deadline, "the host is given no address");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let deployment =
+        Deployment::begin(world, ("endpoints", Mechanism::Weight), versions, pb::Audience::default()).await;
+    assert_eq!(deployment.expose(1, 3000).await, 1, "the one caller that may call everything");
+    // Weighted turns: of so many one after the other there is no chance in it but where they begin.
+    let [old, new] = counted(world, endpoints, 200).await;
+    println!("requests by endpoint at 30 %: {old} old, {new} new");
+    assert!(old + new == 200 && (55..=65).contains(&new), "{old} {new}");
+    deployment.expose(2, 10_000).await;
+    assert_eq!(counted(world, endpoints, 20).await[1], 20);
+    deployment.end(3).await;
+    assert_eq!(counted(world, endpoints, 20).await[0], 20);
+    world.remove(&bank(endpoints[0])).await;
 }

@@ -99,7 +99,7 @@ fn service() -> Value {
 }
 
 pub fn ways() -> Vec<Way> {
-    [routes(), policies(), rules(), linkerd_by_pods(), linkerd_by_callers(), pod_by_pod()]
+    [routes(), policies(), rules(), entries(), linkerd_by_pods(), linkerd_by_callers(), pod_by_pod()]
         .into_iter()
         .flatten()
         .collect()
@@ -208,6 +208,23 @@ fn rules() -> Vec<Way> {
         way("Istio DestinationRule, without routes", rule(10), rule(20)),
         way("Istio DestinationRule, a first one", Value::Null, bare()),
         Way::removed("Istio DestinationRule, removed", Mechanism::Subset, bare(), rule(20)).among([service()]),
+    ]
+}
+
+fn entries() -> Vec<Way> {
+    let bank = |address: &str| {
+        let ports = json!([{"number": 80, "name": "http", "protocol": "HTTP"}]);
+        let spec = json!({"hosts": ["bank.example.com"], "resolution": "STATIC", "ports": ports,
+                          "endpoints": [{"address": address}]});
+        object("networking.istio.io/v1", "ServiceEntry", "life", spec)
+    };
+    let machine = |address: &str| {
+        let spec = json!({"address": address, "weight": 100, "labels": {"app": "life"}});
+        object("networking.istio.io/v1", "WorkloadEntry", "life", spec)
+    };
+    vec![
+        Way::new("Istio ServiceEntry", Mechanism::Weight, bank("10.0.0.1"), bank("10.0.0.2")),
+        Way::new("Istio WorkloadEntry", Mechanism::Weight, machine("10.0.0.1"), machine("10.0.0.2")),
     ]
 }
 

@@ -14,14 +14,6 @@ pub(super) fn step_by_step(kind: &str) -> Unsupported {
             "it is read when a pod is injected, so that labels on pods that run change nothing",
             "put a copy with a selector in place, let a second Deployment's pods carry its label, and scale that one up",
         ),
-        "ServiceEntry" => (
-            "every caller has one view of a host: its ports, its resolution and its endpoints",
-            "add the new endpoints under a second host and share the traffic in a VirtualService by weight",
-        ),
-        "WorkloadEntry" => (
-            "it is one endpoint, and a weight that it leaves out or sets to 0 counts as 1",
-            "add a second WorkloadEntry beside it with a small weight of its own",
-        ),
         "WorkloadGroup" => (
             "it is a template for workloads that register later; those that run do not change",
             "let a few workloads register with a second WorkloadGroup",

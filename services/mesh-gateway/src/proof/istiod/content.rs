@@ -9,9 +9,10 @@
 //!   another one, they are older; anything else is unclear. A prediction that is wrong costs time, never truth.
 //!
 //! An AuthorizationPolicy is in listeners instead, and named there: see [`rbac`]; a DestinationRule in clusters:
-//! [`clusters`].
+//! [`clusters`]; what lists endpoints in these: [`endpoints`].
 
 pub(super) mod clusters;
+pub(super) mod endpoints;
 pub(super) mod rbac;
 mod traits;
 
@@ -39,6 +40,7 @@ pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     match (expected.target.group(), expected.target.kind.as_str()) {
         ("security.istio.io", "AuthorizationPolicy") => rbac::read(dump, expected),
         ("networking.istio.io", "DestinationRule") => clusters::read(dump, expected),
+        ("networking.istio.io", _) if endpoints::are_told_by(expected) => endpoints::read(dump, expected),
         _ => read_routes(dump, expected),
     }
 }
