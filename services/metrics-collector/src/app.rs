@@ -59,12 +59,20 @@ pub struct Collector {
     catalog: Arc<Catalog>,
     /// How long the source may take for one answer, repetitions included.
     timeout: Duration,
+    /// How old what the source knows may be.
+    scrape_interval: Duration,
 }
 
 impl Collector {
     /// A collector that asks with the queries of `catalog` and gives a source `timeout` for each answer.
     pub fn new(sources: Sources, catalog: Catalog, timeout: Duration) -> Self {
-        Self { sources, catalog: Arc::new(catalog), timeout }
+        Self { sources, catalog: Arc::new(catalog), timeout, scrape_interval: Duration::ZERO }
+    }
+
+    /// The same for sources that look at the proxies this often.
+    #[must_use]
+    pub fn scraped_every(self, scrape_interval: Duration) -> Self {
+        Self { scrape_interval, ..self }
     }
 
     /// What to ask for a target, and whom.

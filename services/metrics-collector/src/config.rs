@@ -76,6 +76,12 @@ pub struct SourceArgs {
     #[arg(long, env = "MESHWARD_QUERIES")]
     pub queries: Option<PathBuf>,
 
+    /// How often Prometheus looks at the proxies. What it knows is as old as that, so a step's traffic is counted from the
+    /// first tick that begins so long after the step was live: an earlier one may hold requests of the step before. The
+    /// evidence misses nothing.
+    #[arg(long, env = "MESHWARD_SCRAPE_INTERVAL", default_value = "15s", value_parser = parse_duration)]
+    pub scrape_interval: Duration,
+
     /// How long Prometheus may take for one answer, repetitions included; after that the verdict is PROVIDER_ERROR.
     /// Keep it shorter than the callers' own deadlines.
     #[arg(long, env = "MESHWARD_QUERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]

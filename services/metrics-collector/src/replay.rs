@@ -136,7 +136,8 @@ pub async fn run(args: &Args, options: JudgeOptions, mut output: impl Write) -> 
     let request = request(args, options)?;
     let recorded = Arc::new(Recorded::new(source(&args.source, &args.cluster)?));
     let catalog = crate::catalog(&args.source).map_err(io::Error::other)?;
-    let collector = Collector::new(Sources::single(recorded.clone()), catalog, args.source.query_timeout);
+    let collector = Collector::new(Sources::single(recorded.clone()), catalog, args.source.query_timeout)
+        .scraped_every(args.source.scrape_interval);
     // The longest question first: the others are parts of it.
     collector.analyse(&request, request.end).await.map_err(io::Error::other)?;
     if let Some(error) = recorded.failure() {

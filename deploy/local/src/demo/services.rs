@@ -80,6 +80,7 @@ impl Services {
                 .env("MESHWARD_KUBECONFIG", &mesh.place().kubeconfig)
                 .env("MESHWARD_ISTIOD", &mesh.place().istiod)
                 .env("MESHWARD_PROMETHEUS", &mesh.place().prometheus)
+                .env("MESHWARD_SCRAPE_INTERVAL", "1s")
                 .env("MESHWARD_CRDS", &tools.crds)
                 .env("MESHWARD_DATABASE_URL", format!("sqlite:{name}.db"));
             let program = SERVICES.iter().enumerate().fold(program, |program, (peer, name)| {

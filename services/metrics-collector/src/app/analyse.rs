@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use meshward_model::{
     Analysis, CohortTraffic, JudgeOptions, Mechanism, MetricsTarget, TickSample, Verdict, Weight, WeightPeriod,
 };
@@ -64,6 +64,7 @@ impl Collector {
             return Ok(without_numbers(request, &[], Verdict::NoData, why, now));
         }
         let (queries, source) = self.plan(&request.target)?;
+        let request = &as_counted(request, self.scrape_interval);
         let times = Times::of(request)?;
         let deadline = Instant::now() + self.timeout;
         let (counters, buckets, failures) = futures::join!(
@@ -112,6 +113,17 @@ impl Collector {
             }
         }
     }
+}
+
+/// The same with each period from when on its own traffic alone is counted: a value that was read before that may be of
+/// a scrape in the period before.
+fn as_counted(request: &AnalysisRequest, scrape_interval: Duration) -> AnalysisRequest {
+    let lag = SignedDuration::try_from(scrape_interval).unwrap_or(SignedDuration::MAX);
+    let later = |period: &WeightPeriod| {
+        let start = period.start.saturating_add(lag).unwrap_or(Timestamp::MAX);
+        WeightPeriod { start, ..*period }
+    };
+    AnalysisRequest { periods: request.periods.iter().map(later).collect(), ..request.clone() }
 }
 
 /// Which ticks there are.

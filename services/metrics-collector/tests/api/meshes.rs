@@ -304,3 +304,34 @@ async fn holes_restarts_and_values_that_are_no_counts_lose_no_request() {
     let reply = world.traffic(early).await.expect("an answer");
     assert_eq!(counted(reply.canary), (0, 0), "before anything was counted");
 }
+
+/// Scraped 8 s before the end of each tick; 10 % of 100 rps are the canary's, and half of them from the tenth tick on.
+fn late() -> String {
+    let mut text = String::new();
+    for (name, before, since) in [("canary", 10, 50), ("stable", 90, 50)] {
+        for second in (7..20 * TICK).step_by(usize::try_from(TICK).expect("positive")) {
+            let count = before * second.min(10 * TICK) + since * (second - 10 * TICK).max(0);
+            let name = format!("envoy_vhost_shop_svc_cluster_local_80_route_{name}_upstream_rq_completed");
+            writeln!(text, "{name}{{envoy_virtual_host=\"late\"}} {count} {}", START + second).expect("a String");
+        }
+    }
+    text + "# EOF\n"
+}
+
+#[tokio::test]
+async fn a_step_is_counted_from_the_first_scrape_after_it_was_live() {
+    for (seconds, ticks, share) in [(0, 10, 0.4787), (15, 9, 0.5)] {
+        let setup = |args: &mut meshward_metrics_collector::Args, _: &std::path::Path| {
+            args.source.scrape_interval = std::time::Duration::from_secs(seconds);
+        };
+        let world = World::with_args(Source::Prometheus(late()), setup).await;
+        let mut request = super::world::analysis("late");
+        request.periods.push(proto::WeightPeriod { start_time: Some(at(10)), weight_bp: 5000 });
+        let analysis = world.analyse(request).await.expect("an analysis");
+        let (canary, control) = (analysis.canary.expect("set"), analysis.control.expect("set"));
+        assert_eq!(canary.requests + control.requests, ticks * 15 * 100, "{seconds} s: whole ticks of the step");
+        assert!((analysis.observed_share - share).abs() < 1e-4, "{seconds} s: {}", analysis.observed_share);
+        let all: i64 = analysis.samples.iter().map(|tick| tick.canary_requests).sum();
+        assert!(all > canary.requests, "the evidence is of all ticks");
+    }
+}

@@ -18,7 +18,7 @@ async fn replay(prometheus: &str, service: &str, ticks: i64, more: &[&str]) -> O
     let host = format!("{service}.shop.svc.cluster.local");
     let mut command = Command::new(env!("CARGO_BIN_EXE_meshward-judge-bench"));
     command.args(["replay", "--prometheus", prometheus, "--host", &host, "--start", &start, "--end", &end]);
-    command.args(["--query-timeout", "30s"]).args(more).kill_on_drop(true);
+    command.args(["--query-timeout", "30s", "--scrape-interval", "0s"]).args(more).kill_on_drop(true);
     tokio::time::timeout(crate::PATIENCE, command.output()).await.expect("it ends").expect("it runs")
 }
 
