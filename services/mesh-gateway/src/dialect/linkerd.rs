@@ -6,6 +6,7 @@
 //! | [`weight`] | destinations | blended weights in the one object |
 //! | [`header`] | routes of a Service | a more specific copy for the ids of some traces |
 //! | [`consumer`] | routes, profiles, networks | copies in some of the callers' namespaces |
+//! | [`by_route`] | AuthorizationPolicy | a route of its own for the requests of some clients, or of a share; or only counted |
 //! | [`shadow`] | Server | an audit instead of a denial |
 //!
 //! Linkerd writes no status for most kinds, keeps what it had when it cannot convert an update, and says `Accepted` all
@@ -16,6 +17,7 @@
 
 mod alternatives;
 mod blend;
+mod by_route;
 mod consumer;
 mod defaults;
 mod header;
@@ -94,6 +96,10 @@ fn plan_by(question: &Question<'_>, kind: Kind, mechanism: Mechanism) -> Result<
     }
     match mechanism {
         Mechanism::Instance => instance::plan(question, kind),
+        Mechanism::Shadow if kind == Kind::AuthorizationPolicy => by_route::plan_shadow(question),
+        Mechanism::Header | Mechanism::Weight if kind == Kind::AuthorizationPolicy => {
+            by_route::plan(question, mechanism)
+        }
         Mechanism::Weight => weight::plan(question, kind),
         Mechanism::Header => header::plan(question, kind),
         Mechanism::Namespace => consumer::plan(question, kind),
@@ -105,11 +111,16 @@ fn plan_by(question: &Question<'_>, kind: Kind, mechanism: Mechanism) -> Result<
     }
 }
 
-/// The first mechanism that can do it; if none can, what the first one says. An audit is only for who asks for it: it
-/// exposes nothing.
+/// Mechanisms that are only for who asks for them: an audit exposes nothing, and routes that a Server has not had change
+/// the names of its series.
+fn is_for_who_asks(kind: Kind, mechanism: Mechanism) -> bool {
+    mechanism == Mechanism::Shadow || kind == Kind::AuthorizationPolicy && mechanism != Mechanism::Instance
+}
+
+/// The first mechanism that can do it; if none can, what the first one says.
 fn plan_best(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsupported> {
     let mut first = None;
-    for mechanism in mechanisms(question, kind)?.into_iter().filter(|mechanism| *mechanism != Mechanism::Shadow) {
+    for mechanism in mechanisms(question, kind)?.into_iter().filter(|mechanism| !is_for_who_asks(kind, *mechanism)) {
         match plan_by(question, kind, mechanism) {
             Ok(planned) => return Ok(planned),
             Err(unsupported) => first = first.or(Some(unsupported)),
@@ -172,6 +183,10 @@ fn unknown_kind(question: &Question<'_>) -> Unsupported {
     )
 }
 
+fn is_policy(intent: &ExposureIntent) -> bool {
+    Kind::of_target(&intent.target) == Some(Kind::AuthorizationPolicy)
+}
+
 impl Dialect for Linkerd {
     fn capabilities(&self) -> Vec<Capability> {
         let row = |row: &kind::Row| Capability {
@@ -194,6 +209,9 @@ impl Dialect for Linkerd {
             Kind::Profile => of(&[Kind::Profile]),
             Kind::Egress => of(&[routes.as_slice(), &[Kind::Egress]].concat()),
             kind if kind.is_route() && place != Some(Place::Inbound) => of(&routes),
+            Kind::AuthorizationPolicy if question.wanted.is_some_and(|wanted| is_for_who_asks(kind, wanted)) => {
+                by_route::needs(question, question.wanted.unwrap_or(Mechanism::None))
+            }
             kind => instance::needs(question, kind),
         };
         if kind.row().mechanisms.contains(&Mechanism::Namespace) && !direct::is_all_at_once(question) {
@@ -221,6 +239,8 @@ impl Dialect for Linkerd {
         match intent.mechanism {
             Mechanism::None => direct::render(intent),
             Mechanism::Instance => instance::render(intent),
+            Mechanism::Shadow if is_policy(intent) => by_route::render_shadow(intent),
+            Mechanism::Header | Mechanism::Weight if is_policy(intent) => by_route::render(intent),
             Mechanism::Weight => weight::render(intent),
             Mechanism::Header => header::render(intent),
             Mechanism::Namespace => consumer::render(intent),
@@ -235,6 +255,8 @@ impl Dialect for Linkerd {
     fn undo(&self, intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
         Ok(match intent.mechanism {
             Mechanism::Instance => instance::undo(intent),
+            Mechanism::Shadow if is_policy(intent) => by_route::undo_shadow(intent),
+            Mechanism::Header | Mechanism::Weight if is_policy(intent) => by_route::undo(intent),
             Mechanism::Header => header::undo(intent),
             Mechanism::Namespace => consumer::undo(intent),
             Mechanism::Shadow => shadow::undo(intent),

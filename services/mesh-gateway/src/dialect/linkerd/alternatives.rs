@@ -13,6 +13,9 @@ pub(super) fn of(kind: Kind, chosen: Mechanism) -> Vec<Alternative> {
 
 fn reason(kind: Kind, mechanism: Mechanism) -> &'static str {
     let has = kind.row().mechanisms.contains(&mechanism);
+    if kind == Kind::AuthorizationPolicy && has {
+        return of_policy(mechanism);
+    }
     match mechanism {
         Mechanism::Request => "Linkerd makes no request ids; HEADER goes by the ids of traces, where there are any.",
         Mechanism::Subset => "Is for Istio's DestinationRule.",
@@ -27,5 +30,17 @@ fn reason(kind: Kind, mechanism: Mechanism) -> &'static str {
         Mechanism::Header => "Callers could choose their version by sending the header.",
         Mechanism::Shadow if has => "An audit decides nothing, and needs a live version that allows everything.",
         Mechanism::Shadow => "Linkerd has no dry run of it.",
+    }
+}
+
+/// Those of an AuthorizationPolicy.
+fn of_policy(mechanism: Mechanism) -> &'static str {
+    match mechanism {
+        Mechanism::Header => "Serves whole clients by their identity, and gives the Server routes; only if asked for.",
+        Mechanism::Weight => {
+            "Needs callers with a proxy, and gives the Server and its Services routes; only if asked for."
+        }
+        Mechanism::Shadow => "Only counts, and only what a stricter version would deny.",
+        _ => "Serves whole pods, whoever calls.",
     }
 }

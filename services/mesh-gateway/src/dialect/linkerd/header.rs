@@ -110,22 +110,6 @@ fn expression(weight: Weight) -> Option<String> {
     Some(format!("^(?:{}-[0-9a-f]{{16}}-[0-9a-f]{{2}})$", Cohort::of(weight).regex()?))
 }
 
-/// The new version for the cohort only.
-fn narrowed(kind: Kind, canary: &Value, expression: &str) -> Value {
-    let mut spec = spec(canary).clone();
-    let header = json!({"name": HEADER, "type": "RegularExpression", "value": expression});
-    for rule in spec["rules"].as_array_mut().into_iter().flatten() {
-        let matches = route::matches(kind, rule).into_iter().map(|mut one| {
-            let mut headers = list(&one, "headers").to_vec();
-            headers.push(header.clone());
-            one["headers"] = headers.into();
-            one
-        });
-        rule["matches"] = matches.collect();
-    }
-    spec
-}
-
 /// The phases of a step.
 pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
     let (Some(stable), Some(kind)) = (&intent.baseline.object, kind_of(&intent.canary)) else {
@@ -140,7 +124,8 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
     let wanted = match expression(intent.weight) {
         None => gone,
         Some(expression) => {
-            let object = helper(&copy, &intent.canary, narrowed(kind, &intent.canary, &expression));
+            let header = json!({"name": HEADER, "type": "RegularExpression", "value": expression});
+            let object = helper(&copy, &intent.canary, route::narrowed(kind, &intent.canary, &header));
             Desired { target: copy, wanted: Wanted::Helper(object) }
         }
     };

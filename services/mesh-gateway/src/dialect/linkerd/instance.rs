@@ -36,7 +36,7 @@ use crate::{
     object,
 };
 
-pub(super) use around::pod_needs as needs;
+pub(super) use around::{check_references, pod_needs as needs};
 
 /// The plan.
 pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsupported> {

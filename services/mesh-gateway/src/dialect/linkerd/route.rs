@@ -274,6 +274,21 @@ pub(super) fn matches(kind: Kind, rule: &Value) -> Vec<Value> {
     }
 }
 
+/// A route's spec with this header in every match.
+pub(super) fn narrowed(kind: Kind, route: &Value, header: &Value) -> Value {
+    let mut spec = spec(route).clone();
+    for rule in spec["rules"].as_array_mut().into_iter().flatten() {
+        let matches = matches(kind, rule).into_iter().map(|mut one| {
+            let mut headers = list(&one, "headers").to_vec();
+            headers.push(header.clone());
+            one["headers"] = headers.into();
+            one
+        });
+        rule["matches"] = matches.collect();
+    }
+    spec
+}
+
 fn filled(kind: Kind, one: &Value) -> Value {
     let mut one = one.clone();
     if kind != Kind::GrpcRoute {

@@ -1,5 +1,6 @@
 //! Plans as tables: what is written in which order, and what is refused with which words.
 
+mod by_route;
 pub(in crate::dialect) mod examples;
 mod hanging;
 mod outbound;
@@ -48,6 +49,16 @@ fn pods(count: usize) -> Vec<Value> {
                "metadata": {"name": format!("web-{index}"), "namespace": "shop", "labels": {"app": "web"}}})
     };
     (0..count).map(pod).collect()
+}
+
+/// A pod with a proxy for each of these accounts, in another namespace.
+fn clients(accounts: &[&str]) -> Vec<Value> {
+    let pod = |account: &&str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "spec": {"serviceAccountName": account},
+               "metadata": {"name": format!("{account}-0"), "namespace": "callers",
+                            "labels": {"linkerd.io/control-plane-ns": "linkerd"}}})
+    };
+    accounts.iter().map(pod).collect()
 }
 
 fn namespaces(names: &[&str]) -> Vec<Value> {

@@ -285,7 +285,7 @@ impl<'a> View<'a> {
             Kind::ServerAuthorization => self.check_union(),
             _ if self.question.canary.is_null() => Ok(()),
             Kind::Server => self.check_somebody_may_call(hanging),
-            Kind::AuthorizationPolicy => self.check_references(),
+            Kind::AuthorizationPolicy => check_references(self.question),
             kind if kind.is_http_route() => self.check_first_route(servers),
             _ => Ok(()),
         }
@@ -324,31 +324,6 @@ impl<'a> View<'a> {
              authorizations add up",
             "let server.selector ask for a label, or name the Server",
         )
-    }
-
-    /// Authentications that do not exist make Linkerd drop the policy, and so deny.
-    fn check_references(&self) -> Result<(), Unsupported> {
-        for reference in list(spec(self.question.canary), "requiredAuthenticationRefs") {
-            for kind in [Kind::MeshTls, Kind::Network] {
-                if !refers(reference, POLICY, kind.row().name) {
-                    continue;
-                }
-                let wanted = reference["name"].as_str().unwrap_or_default();
-                let within = reference["namespace"].as_str().unwrap_or(&self.question.target.namespace);
-                let is_it = |one: &Value| kind_of(one) == Some(kind) && name(one) == wanted && namespace(one) == within;
-                if !self.question.neighbours.iter().any(is_it) {
-                    return refuse(
-                        format!(
-                            "it asks for the {} {within}/{wanted}, which does not exist: Linkerd drops such a policy, \
-                             and what it should allow is denied",
-                            kind.row().name
-                        ),
-                        "make the authentication first",
-                    );
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The first route of a Server takes away Linkerd's own routes: for every path, and for the probes.
@@ -428,4 +403,29 @@ impl<'a> View<'a> {
 /// Whether a rule matches every request.
 fn matches_everything(spec: &Value) -> bool {
     list(spec, "rules").iter().any(is_catch_all)
+}
+
+/// Authentications that do not exist make Linkerd drop the policy, and so deny.
+pub(in super::super) fn check_references(question: &Question<'_>) -> Result<(), Unsupported> {
+    for reference in list(spec(question.canary), "requiredAuthenticationRefs") {
+        for kind in [Kind::MeshTls, Kind::Network] {
+            if !refers(reference, POLICY, kind.row().name) {
+                continue;
+            }
+            let wanted = reference["name"].as_str().unwrap_or_default();
+            let within = reference["namespace"].as_str().unwrap_or(&question.target.namespace);
+            let is_it = |one: &Value| kind_of(one) == Some(kind) && name(one) == wanted && namespace(one) == within;
+            if !question.neighbours.iter().any(is_it) {
+                return refuse(
+                    format!(
+                        "it asks for the {} {within}/{wanted}, which does not exist: Linkerd drops such a policy, \
+                         and what it should allow is denied",
+                        kind.row().name
+                    ),
+                    "make the authentication first",
+                );
+            }
+        }
+    }
+    Ok(())
 }

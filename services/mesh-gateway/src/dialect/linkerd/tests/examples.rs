@@ -21,6 +21,16 @@ pub(in crate::dialect) fn examples(group: &str, kind: &str) -> Vec<Example> {
             let of = |which: &str| named(kind, "linkerd-egress", &json!({"trafficPolicy": which}));
             vec![(pair(&of), namespaces(&["c"]))]
         }
+        Kind::AuthorizationPolicy => {
+            let opened = |which: &str| match which {
+                "a" => authorization("x", "Server", "web", &json!([])),
+                _ => authorization("x", "Server", "web", &account("b")),
+            };
+            let ports = json!([{"port": 80, "targetPort": 80}]);
+            let service = object("v1", "Service", "web", &json!({"selector": {"app": "web"}, "ports": ports}));
+            let more = [vec![service], clients(&["front", "back"])].concat();
+            vec![(pair(&|which| hanging(kind, which)), around(&[])), (pair(&opened), around(&more))]
+        }
         _ => {
             let asks = json!([{"group": group, "kind": kind.row().name, "name": "x"}]);
             vec![(pair(&|which| hanging(kind, which)), around(&[authorization("asks", "Server", "web", &asks)]))]

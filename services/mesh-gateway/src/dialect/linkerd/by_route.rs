@@ -1,0 +1,230 @@
+//! An AuthorizationPolicy by requests: HEADER and WEIGHT.
+//!
+//! Authorizations add up: whatever a second policy says, the live one goes on to allow what it allows, wherever it
+//! covers the same Server. A request is told from another only by a route. So the new version is laid on a route of its
+//! own ("canary") for the requests of the cohort, and the live one on another for the rest:
+//!
+//! | the policy is about | phases of a step |
+//! |---|---|
+//! | a Server without routes | a route for every path; then the new version for the canary's route, which is not there yet, and the live one moved to the route for every path; then the canary's route |
+//! | a route | the new version, and copies of the route's other policies, for the canary's route; then the canary's route, a copy of the route |
+//!
+//! The first route of a Server takes away Linkerd's own for every path and for the kubelet's probes; hence the route for
+//! every path, and hence a Server whose pods are probed by HTTP on its port is refused: of two objects one is read
+//! first, and for a moment the probes would be denied. Authorizations of a route come besides those of its Server, so
+//! the Server's other policies, and those of its namespace, stay where they are and hold for both versions.
+//!
+//! Each phase is proven before the next: the live version leaves the Server in the very update that lays it on the
+//! route which is there already, and the canary's route comes when its authorization is known. (Policies are read in
+//! the order of writing. So the proof that the live one has moved is one for the new version, written before it.)
+//!
+//! Who is in the cohort:
+//!
+//! - **HEADER**: clients by their identity. The proxy of the pod itself sets `l5d-client-id` from the client's
+//!   certificate, whatever the client sends, so nobody chooses a version.
+//! - **WEIGHT**: a share of the requests to the Services of the pods. The caller's proxy sets a header, drawn by the
+//!   weights of an outbound route that names the same Service twice. Who calls past the Service could set it itself.
+//!
+//! At 100 % the approved version is written into the object first, which covers both routes in one update; then the
+//! rest goes. The way back takes the canary's route away first.
+
+mod around;
+mod shadow;
+mod stricter;
+mod world;
+
+use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
+use serde_json::{Value, json};
+
+use super::{alternatives, consumer, kind::Kind};
+use crate::dialect::{
+    Desired, Need, Phase, Planned, Question, Unsupported, Wanted, direct,
+    steps::{Wording, approved, baseline, planned, step},
+};
+pub(super) use shadow::{plan as plan_shadow, render as render_shadow, undo as undo_shadow};
+use world::{Ground, World};
+
+/// What the plans must know, besides the kinds that hang on Servers.
+pub(super) fn needs(question: &Question<'_>, mechanism: Mechanism) -> Vec<Need> {
+    let namespace = question.target.namespace.as_str();
+    let here = [Kind::Server, Kind::AuthorizationPolicy, Kind::ServerAuthorization];
+    let routes = [Kind::PolicyRoute, Kind::HttpRoute, Kind::GrpcRoute];
+    let mut needs: Vec<_> = here.into_iter().map(|kind| super::need(kind, Some(namespace))).collect();
+    needs.extend([Kind::MeshTls, Kind::Network].map(|kind| super::need(kind, None)));
+    match mechanism {
+        // Callers, and their routes and profiles, are anywhere.
+        Mechanism::Weight => {
+            let outbound = [Kind::TlsRoute, Kind::TcpRoute, Kind::Profile];
+            needs.extend(routes.into_iter().chain(outbound).map(|kind| super::need(kind, None)));
+            needs.extend(["Service", "Pod"].map(|kind| Need::within("v1", kind, namespace)));
+        }
+        _ => {
+            needs.extend(routes.map(|kind| super::need(kind, Some(namespace))));
+            let is_everywhere = mechanism == Mechanism::Header;
+            needs.push(if is_everywhere { Need::all("v1", "Pod") } else { Need::within("v1", "Pod", namespace) });
+        }
+    }
+    needs
+}
+
+/// The plan by HEADER or by WEIGHT.
+pub(super) fn plan(question: &Question<'_>, mechanism: Mechanism) -> Result<Planned, Unsupported> {
+    let Some(stable) = &question.baseline.object else { return Err(super::no_version_yet(question)) };
+    let around = around::look(question, stable)?;
+    let cohort = match mechanism {
+        Mechanism::Weight => by_weight(question, &around)?,
+        _ => by_identity(question)?,
+    };
+    let Cohort { facts, share, exposed, reason, mut not_covered, hosts } = cohort;
+    if let Some(name) = &around.server {
+        not_covered.push(format!(
+            "Server {name} has routes of Meshward's while the deployment lasts, and its series carry their names."
+        ));
+    }
+    not_covered.push(
+        "It cannot be judged by a series that is known: look at inbound_http_authz_deny_total by route_name."
+            .to_owned(),
+    );
+    let wording = Wording { mechanism, share: &*share, exposed: &*exposed };
+    let steps = planned(question, (&around.related, &facts), &wording, render)?;
+    around.check_names(question, &steps)?;
+    let plan = ExposurePlan {
+        mechanism,
+        reason: reason.to_owned(),
+        steps,
+        not_covered,
+        alternatives: alternatives::of(Kind::AuthorizationPolicy, mechanism),
+        metrics_target: MetricsTarget {
+            mesh: question.target.mesh,
+            mechanism,
+            cluster: question.target.cluster.clone(),
+            hosts,
+            canary_series: String::new(),
+            control_series: String::new(),
+        },
+    };
+    Ok(Planned { plan, related: around.related, facts })
+}
+
+/// Who gets the new version, as the plan says it.
+struct Cohort<'a> {
+    facts: Value,
+    share: Box<dyn Fn(Weight) -> Weight + 'a>,
+    exposed: Box<dyn Fn(Weight) -> String + 'a>,
+    reason: &'static str,
+    not_covered: Vec<String>,
+    hosts: Vec<String>,
+}
+
+fn by_identity<'a>(question: &Question<'_>) -> Result<Cohort<'a>, Unsupported> {
+    let clients = around::clients(question)?;
+    let facts = json!({"clients": clients});
+    let all = clients.len();
+    let exposed = move |weight: Weight| {
+        let chosen = clients[..consumer::count(weight, all)].join(", ");
+        format!("Requests of these clients, by their verified identity: {chosen}.")
+    };
+    Ok(Cohort {
+        facts,
+        share: Box::new(move |weight| consumer::nominal_share(weight, all)),
+        exposed: Box::new(exposed),
+        reason: "By the client's verified identity: each client is governed by exactly one whole version.",
+        not_covered: vec![
+            format!("The share is one of the {all} accounts that have a proxy, however much each calls."),
+            "Clients without a proxy, and accounts that are new, are stable until 100 %.".to_owned(),
+        ],
+        hosts: Vec::new(),
+    })
+}
+
+fn by_weight<'a>(question: &Question<'_>, around: &around::Around<'_>) -> Result<Cohort<'a>, Unsupported> {
+    let services = around.services(question)?;
+    let names: Vec<_> = services.iter().map(|(name, port)| format!("{name}:{port}")).collect();
+    let hosts = services.iter().map(|(name, _)| format!("{name}.{}.svc.cluster.local", question.target.namespace));
+    let exposed = move |weight: Weight| {
+        format!("Each request to Service {}, drawn anew, with a probability of {weight}.", names.join(" or "))
+    };
+    Ok(Cohort {
+        facts: json!({"services": services}),
+        share: Box::new(|weight| weight),
+        exposed: Box::new(exposed),
+        reason: "By a header that the caller's proxy draws for each request: each is governed by one whole version.",
+        not_covered: vec![
+            "It is not sticky: every request is drawn anew.".to_owned(),
+            "Callers without a proxy, and those that call a pod past its Service, are stable until 100 %.".to_owned(),
+            format!("Such callers could send {} themselves: it is no boundary of security.", world::COHORT_HEADER),
+        ],
+        hosts: hosts.collect(),
+    })
+}
+
+/// The phases of a step.
+pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+    let Some(world) = World::of(intent) else { return Err(direct::only_full()) };
+    if intent.weight == Weight::FULL {
+        return Ok(promote(&world));
+    }
+    let mut policies = helpers(world.policies());
+    let own = step(&intent.target, world.stable_spec());
+    let (canary, there) = world.canary_route();
+    let canary = wanted((canary, there), |route| world.has_cohort() && !route.is_null());
+    let routes =
+        std::iter::once(canary).chain(world.outbound().into_iter().map(|route| wanted(route, |_| world.is_drawn())));
+    let routes = Phase::Objects(routes.collect());
+    Ok(match world.rest() {
+        Some(rest) => {
+            // The new version first: see above.
+            policies.push(own);
+            vec![Phase::Objects(helpers(vec![rest])), Phase::Objects(policies), routes]
+        }
+        None => vec![Phase::Objects(std::iter::once(own).chain(policies).collect()), routes],
+    })
+}
+
+fn wanted((target, object): (Target, Value), is_there: impl Fn(&Value) -> bool) -> Desired {
+    let wanted = if is_there(&object) { Wanted::Helper(object) } else { Wanted::Gone };
+    Desired { target, wanted }
+}
+
+fn helpers(objects: Vec<(Target, Value)>) -> Vec<Desired> {
+    objects.into_iter().map(|one| wanted(one, |_| true)).collect()
+}
+
+fn gone(objects: Vec<(Target, Value)>) -> Vec<Desired> {
+    objects.into_iter().map(|one| wanted(one, |_| false)).collect()
+}
+
+/// What leads requests to the canary, from the callers on.
+fn routes_gone(world: &World<'_>) -> Vec<Desired> {
+    let mut routes = world.outbound();
+    routes.push(world.canary_route());
+    gone(routes)
+}
+
+/// The approved version for everybody, then away with what was for the cohort.
+fn promote(world: &World<'_>) -> Vec<Phase> {
+    let intent = world.intent;
+    let mut routes = routes_gone(world);
+    let policies = gone(world.policies());
+    let mut phases = vec![Phase::Objects(vec![approved(&intent.target, &intent.canary)])];
+    match (&world.ground, world.rest()) {
+        // The Server has the approved version, and with it each of its routes: nothing hangs on the order.
+        (Ground::Server(_), rest) => {
+            routes.extend(policies);
+            routes.extend(gone(rest.into_iter().collect()));
+            phases.push(Phase::Objects(routes));
+        }
+        (Ground::Route(..), _) => phases.extend([routes, policies].map(Phase::Objects)),
+    }
+    phases
+}
+
+/// The way back: the canary's route, then the versions, then the route for every path.
+pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
+    let Some(world) = World::of(intent) else { return direct::undo(intent) };
+    let mut policies = gone(world.policies());
+    policies.push(baseline(&intent.target));
+    let mut phases = vec![Phase::Objects(routes_gone(&world)), Phase::Objects(policies)];
+    phases.extend(world.rest().map(|rest| Phase::Objects(gone(vec![rest]))));
+    phases
+}
