@@ -87,13 +87,29 @@ impl Linkerd {
     /// # Errors
     /// When the API server refuses it.
     pub async fn pod(&self, namespace: &str, name: &str, labels: &Value, address: &str) -> Result<(), StackError> {
+        self.pod_of(namespace, name, labels, address, "default").await
+    }
+
+    /// The same with another account.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn pod_of(
+        &self,
+        namespace: &str,
+        name: &str,
+        labels: &Value,
+        address: &str,
+        account: &str,
+    ) -> Result<(), StackError> {
         let mut labels = labels.clone();
         labels["linkerd.io/control-plane-ns"] = "linkerd".into();
         let ports = json!([{"name": "http", "containerPort": 8080}]);
         let containers =
             json!([{"name": "app", "image": "none", "ports": ports}, {"name": "linkerd-proxy", "image": "none"}]);
         let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+                         "spec": {"containers": containers, "serviceAccountName": account}});
         objects::apply(&self.api.client, &pod).await?;
         let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
                             "conditions": [{"type": "Ready", "status": "True"}]});

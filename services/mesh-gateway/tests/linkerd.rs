@@ -3,6 +3,8 @@
 //! Linkerd's controllers are in no registry: `meshward_local::linkerd` serves the stream that they serve, from the
 //! objects in the API server. Run `deploy/local/install stack` once before.
 
+#[path = "linkerd/by_route.rs"]
+mod by_route;
 #[path = "linkerd/lists.rs"]
 mod lists;
 #[path = "linkerd/moments.rs"]
@@ -41,6 +43,9 @@ async fn releases_go_step_by_step_and_back() {
     releases::a_route_by_weight(&world).await;
     moments::a_server(&world).await;
     moments::an_authorization(&world).await;
+    by_route::a_share_of_the_requests(&world).await;
+    by_route::some_of_the_clients(&world).await;
+    by_route::a_count_of_what_would_be_denied(&world).await;
     lists::one_list_per_kind_however_many_looks(&world).await;
     world.stop().await;
 }

@@ -63,6 +63,18 @@ impl HeaderMatch {
         json!({"regex": format!(r"(?:.*;\s*)?{}={value}(?:;.*)?", literal(&self.name))})
     }
 
+    /// An expression for the whole value of the header; `None` = it must be a certain text.
+    #[must_use]
+    pub fn expression(&self) -> Option<String> {
+        let matched = self.string_match();
+        match (&self.value, matched["regex"].as_str()) {
+            (_, Some(regex)) => Some(regex.to_owned()),
+            (HeaderValue::Any, None) => Some(".*".to_owned()),
+            (HeaderValue::Prefix(value), None) => Some(format!("{}.*", literal(value))),
+            (HeaderValue::Exact(_), None) => None,
+        }
+    }
+
     /// In words.
     #[must_use]
     pub fn in_words(&self) -> String {

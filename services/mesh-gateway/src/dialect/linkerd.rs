@@ -6,7 +6,7 @@
 //! | [`weight`] | destinations | blended weights in the one object |
 //! | [`header`] | routes of a Service | a more specific copy for the ids of some traces |
 //! | [`consumer`] | routes, profiles, networks | copies in some of the callers' namespaces |
-//! | [`by_route`] | AuthorizationPolicy | a route of its own for the requests of some clients, or of a share; or only counted |
+//! | [`by_route`] | AuthorizationPolicy, routes of a Server | a route of its own for the requests of some clients, or of a share; or only counted |
 //! | [`shadow`] | Server | an audit instead of a denial |
 //!
 //! Linkerd writes no status for most kinds, keeps what it had when it cannot convert an update, and says `Accepted` all
@@ -83,8 +83,18 @@ fn mechanisms(question: &Question<'_>, kind: Kind) -> Result<Vec<Mechanism>, Uns
     if !kind.is_http_route() || question.canary.is_null() {
         return Ok(all.collect());
     }
-    let place = route::place(kind, question.canary)?;
-    Ok(all.filter(|mechanism| (*mechanism == Mechanism::Instance) == (place == Place::Inbound)).collect())
+    Ok(match route::place(kind, question.canary)? {
+        Place::Inbound => vec![Mechanism::Instance, Mechanism::Header, Mechanism::Weight],
+        Place::Outbound => all.filter(|mechanism| *mechanism != Mechanism::Instance).collect(),
+    })
+}
+
+/// Whether requests of this object's cohort are told by a route of a Server.
+fn is_by_route(kind: Option<Kind>, object: &Value) -> bool {
+    kind.is_some_and(|kind| {
+        kind == Kind::AuthorizationPolicy
+            || kind.is_http_route() && route::place(kind, object).is_ok_and(|place| place == Place::Inbound)
+    })
 }
 
 fn plan_by(question: &Question<'_>, kind: Kind, mechanism: Mechanism) -> Result<Planned, Unsupported> {
@@ -97,8 +107,8 @@ fn plan_by(question: &Question<'_>, kind: Kind, mechanism: Mechanism) -> Result<
     match mechanism {
         Mechanism::Instance => instance::plan(question, kind),
         Mechanism::Shadow if kind == Kind::AuthorizationPolicy => by_route::plan_shadow(question),
-        Mechanism::Header | Mechanism::Weight if kind == Kind::AuthorizationPolicy => {
-            by_route::plan(question, mechanism)
+        Mechanism::Header | Mechanism::Weight if is_by_route(Some(kind), question.canary) => {
+            by_route::plan(question, kind, mechanism)
         }
         Mechanism::Weight => weight::plan(question, kind),
         Mechanism::Header => header::plan(question, kind),
@@ -113,14 +123,16 @@ fn plan_by(question: &Question<'_>, kind: Kind, mechanism: Mechanism) -> Result<
 
 /// Mechanisms that are only for who asks for them: an audit exposes nothing, and routes that a Server has not had change
 /// the names of its series.
-fn is_for_who_asks(kind: Kind, mechanism: Mechanism) -> bool {
-    mechanism == Mechanism::Shadow || kind == Kind::AuthorizationPolicy && mechanism != Mechanism::Instance
+fn is_for_who_asks(question: &Question<'_>, kind: Kind, mechanism: Mechanism) -> bool {
+    mechanism == Mechanism::Shadow
+        || is_by_route(Some(kind), question.canary) && matches!(mechanism, Mechanism::Header | Mechanism::Weight)
 }
 
 /// The first mechanism that can do it; if none can, what the first one says.
 fn plan_best(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsupported> {
     let mut first = None;
-    for mechanism in mechanisms(question, kind)?.into_iter().filter(|mechanism| !is_for_who_asks(kind, *mechanism)) {
+    let mechanisms = mechanisms(question, kind)?.into_iter();
+    for mechanism in mechanisms.filter(|mechanism| !is_for_who_asks(question, kind, *mechanism)) {
         match plan_by(question, kind, mechanism) {
             Ok(planned) => return Ok(planned),
             Err(unsupported) => first = first.or(Some(unsupported)),
@@ -135,21 +147,38 @@ fn plan_asked(question: &Question<'_>, kind: Kind, wanted: Mechanism) -> Result<
         return plan_by(question, kind, wanted);
     }
     let names: Vec<_> = known.into_iter().map(mechanism_name).collect();
+    let why = match is_by_route(Some(kind), question.canary) {
+        true => alternatives::inbound_reason(kind, wanted),
+        false => alternatives::reason(kind, wanted),
+    };
     Err(Unsupported::new(
-        format!("this {} cannot be exposed by {}", kind.row().name, mechanism_name(wanted)),
+        format!("this {} cannot be exposed by {}: {}", kind.row().name, mechanism_name(wanted), uncapitalized(why)),
         format!("leave the mechanism out, or ask for {} or NONE", names.join(", ")),
     ))
 }
 
-/// A match by a header that is named would lose against a longer path of the live version.
-fn check_audience(question: &Question<'_>) -> Result<(), Unsupported> {
-    match &question.audience.header {
-        None => Ok(()),
-        Some(_) => Err(Unsupported::new(
-            "of Linkerd's routes the one with the longer path wins, whatever headers it asks for, so requests with a \
-             header of your own are no cohort",
-            "leave audience.header out: HEADER goes by the ids of traces",
+/// A header that is named is for HEADER, and asks for it.
+fn for_audience<'a>(question: &Question<'a>) -> Result<Question<'a>, Unsupported> {
+    let is_named = question.audience.header.is_some() && !direct::is_all_at_once(question);
+    match question.wanted {
+        Some(wanted) if is_named && wanted != Mechanism::Header => Err(Unsupported::new(
+            format!(
+                "audience.header names whose requests get the new version, and {} asks no header",
+                mechanism_name(wanted)
+            ),
+            "leave audience.header out, or ask for HEADER",
         )),
+        wanted => Ok(Question { wanted: wanted.or(is_named.then_some(Mechanism::Header)), ..*question }),
+    }
+}
+
+/// A sentence as the end of another, without its full stop.
+fn uncapitalized(sentence: &str) -> String {
+    let sentence = sentence.trim_end_matches('.');
+    let is_name = sentence.starts_with("Linkerd") || sentence.starts_with("Istio");
+    match sentence.chars().next().filter(|_| !is_name) {
+        Some(first) => format!("{}{}", first.to_lowercase(), &sentence[first.len_utf8()..]),
+        None => sentence.to_owned(),
     }
 }
 
@@ -187,6 +216,11 @@ fn is_policy(intent: &ExposureIntent) -> bool {
     Kind::of_target(&intent.target) == Some(Kind::AuthorizationPolicy)
 }
 
+/// Of an intent that a plan by route has made.
+fn goes_by_route(intent: &ExposureIntent) -> bool {
+    is_by_route(Kind::of_target(&intent.target), &intent.canary)
+}
+
 impl Dialect for Linkerd {
     fn capabilities(&self) -> Vec<Capability> {
         let row = |row: &kind::Row| Capability {
@@ -199,7 +233,10 @@ impl Dialect for Linkerd {
     }
 
     fn needs(&self, question: &Question<'_>) -> Vec<Need> {
-        let Some(kind) = Kind::of_target(question.target) else { return Vec::new() };
+        let (Some(kind), Ok(question)) = (Kind::of_target(question.target), for_audience(question)) else {
+            return Vec::new();
+        };
+        let question = &question;
         let of = |kinds: &[Kind]| kinds.iter().map(|kind| need(*kind, None)).collect::<Vec<_>>();
         let routes =
             [Kind::PolicyRoute, Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::Profile];
@@ -209,10 +246,10 @@ impl Dialect for Linkerd {
             Kind::Profile => of(&[Kind::Profile]),
             Kind::Egress => of(&[routes.as_slice(), &[Kind::Egress]].concat()),
             kind if kind.is_route() && place != Some(Place::Inbound) => of(&routes),
-            Kind::AuthorizationPolicy if question.wanted.is_some_and(|wanted| is_for_who_asks(kind, wanted)) => {
-                by_route::needs(question, question.wanted.unwrap_or(Mechanism::None))
-            }
-            kind => instance::needs(question, kind),
+            kind => match question.wanted.filter(|wanted| is_for_who_asks(question, kind, *wanted)) {
+                Some(wanted) if kind != Kind::Server => by_route::needs(question, wanted),
+                _ => instance::needs(question, kind),
+            },
         };
         if kind.row().mechanisms.contains(&Mechanism::Namespace) && !direct::is_all_at_once(question) {
             needs.push(Need::all("v1", "Namespace"));
@@ -223,7 +260,7 @@ impl Dialect for Linkerd {
     fn plan(&self, question: &Question<'_>) -> Result<Planned, Unsupported> {
         let kind = Kind::of_target(question.target).ok_or_else(|| unknown_kind(question))?;
         check_version(question)?;
-        check_audience(question)?;
+        let question = &for_audience(question)?;
         if kind.is_route() && !question.canary.is_null() {
             route::check_in_force(question, kind)?;
         }
@@ -240,7 +277,7 @@ impl Dialect for Linkerd {
             Mechanism::None => direct::render(intent),
             Mechanism::Instance => instance::render(intent),
             Mechanism::Shadow if is_policy(intent) => by_route::render_shadow(intent),
-            Mechanism::Header | Mechanism::Weight if is_policy(intent) => by_route::render(intent),
+            Mechanism::Header | Mechanism::Weight if goes_by_route(intent) => by_route::render(intent),
             Mechanism::Weight => weight::render(intent),
             Mechanism::Header => header::render(intent),
             Mechanism::Namespace => consumer::render(intent),
@@ -256,7 +293,7 @@ impl Dialect for Linkerd {
         Ok(match intent.mechanism {
             Mechanism::Instance => instance::undo(intent),
             Mechanism::Shadow if is_policy(intent) => by_route::undo_shadow(intent),
-            Mechanism::Header | Mechanism::Weight if is_policy(intent) => by_route::undo(intent),
+            Mechanism::Header | Mechanism::Weight if goes_by_route(intent) => by_route::undo(intent),
             Mechanism::Header => header::undo(intent),
             Mechanism::Namespace => consumer::undo(intent),
             Mechanism::Shadow => shadow::undo(intent),

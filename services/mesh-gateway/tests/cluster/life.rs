@@ -28,16 +28,17 @@ use super::{
     alone::eventually,
     contract::{Backend, target_of},
     losing::Losing,
-    ways::{CALLERS, NAMESPACE, Way, namespace, pod, ways},
+    ways::{CALLER, CALLERS, NAMESPACE, Way, caller, namespace, pod, ways},
 };
 
 const PODS: usize = 4;
 /// Kinds of which a deployment makes helpers, besides the kinds of its way.
-const HELPERS: [(&str, &str); 4] = [
+const HELPERS: [(&str, &str); 5] = [
     ("v1", "Pod"),
     ("v1", "ConfigMap"),
     ("networking.istio.io/v1", "VirtualService"),
     ("policy.linkerd.io/v1beta3", "HTTPRoute"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
 ];
 
 /// Nobody is asked for a proof here.
@@ -248,7 +249,9 @@ async fn clear(backend: &dyn Backend, way: &Way) {
     for object in everything(backend, way).await.into_values() {
         let target = target_of(&object);
         let is_ours = [NAMESPACE, CALLERS[0], CALLERS[1]].contains(&&*target.namespace);
-        if target.kind == "Pod" && is_ours {
+        if target.kind == "Pod" && target.name == CALLER {
+            // It is as it was made.
+        } else if target.kind == "Pod" && is_ours {
             let labels = json!([{"op": "add", "path": "/metadata/labels", "value": {"app": "life"}}]);
             cluster.patch(&target, &labels).await.expect("its labels");
         } else if is_ours {
@@ -268,6 +271,9 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
         for index in 0..PODS {
             backend.apply_as("kubectl", &pod(namespace, index)).await;
         }
+    }
+    for caller in CALLERS.map(caller) {
+        backend.apply_as("kubectl", &caller).await;
     }
     println!("life of a deployment, way by way (of a step: writes to objects, labels of pods aside):");
     // For work on some of them.

@@ -10,6 +10,8 @@ use super::contract::target_of;
 pub const NAMESPACE: &str = "life";
 /// Where callers are.
 pub const CALLERS: [&str; 2] = ["life-a", "life-b"];
+/// The pod of each that has a proxy of Linkerd's.
+pub const CALLER: &str = "caller";
 const HOST: &str = "life.life.svc.cluster.local";
 
 /// One way of an adapter.
@@ -87,6 +89,14 @@ pub fn pod(namespace: &str, index: usize) -> Value {
            "spec": {"containers": [{"name": "app", "image": "none"}]}})
 }
 
+/// A pod with a proxy of Linkerd's that nothing runs, in a namespace of callers.
+pub fn caller(namespace: &str) -> Value {
+    let metadata =
+        json!({"name": CALLER, "namespace": namespace, "labels": {"linkerd.io/control-plane-ns": "linkerd"}});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+           "spec": {"containers": [{"name": "app", "image": "none"}]}})
+}
+
 /// A namespace whose pods get a proxy of Linkerd's.
 pub fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace",
@@ -99,10 +109,17 @@ fn service() -> Value {
 }
 
 pub fn ways() -> Vec<Way> {
-    [routes(), policies(), rules(), entries(), linkerd_by_pods(), linkerd_by_callers(), pod_by_pod()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let all = [
+        routes(),
+        policies(),
+        rules(),
+        entries(),
+        linkerd_by_pods(),
+        linkerd_by_requests(),
+        linkerd_by_callers(),
+        pod_by_pod(),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn virtual_service(host: &str, more: &Value) -> Value {
@@ -256,6 +273,44 @@ fn linkerd_by_pods() -> Vec<Way> {
         Way::new("Linkerd Server", Mechanism::Shadow, server("all-unauthenticated", "HTTP/1"), denying())
             .among([others()])
             .within(4),
+    ]
+}
+
+fn linkerd_by_requests() -> Vec<Way> {
+    let denying = || server("deny", "HTTP/1");
+    let others = || callers("others", "front");
+    let parent = json!({"group": "policy.linkerd.io", "kind": "Server", "name": "life"});
+    let route = |value: &str| {
+        let set = json!({"type": "RequestHeaderModifier",
+                         "requestHeaderModifier": {"set": [{"name": "version", "value": value}]}});
+        let spec = json!({"parentRefs": [parent], "rules": [{"filters": [set]}]});
+        object("policy.linkerd.io/v1beta3", "HTTPRoute", "all", spec)
+    };
+    let about_route = |name: &str, account: &str| {
+        let mut policy = callers(name, account);
+        policy["spec"]["targetRef"] = json!({"group": "policy.linkerd.io", "kind": "HTTPRoute", "name": "all"});
+        policy
+    };
+    let mut open = callers("life", "front");
+    open["spec"]["requiredAuthenticationRefs"] = json!([]);
+    let way =
+        |mechanism| {
+            Way::new("Linkerd AuthorizationPolicy", mechanism, callers("life", "front"), callers("life", "back"))
+                .among([denying(), others(), service()])
+        };
+    let (front, back) = (about_route("life", "front"), about_route("life", "back"));
+    vec![
+        way(Mechanism::Header),
+        way(Mechanism::Weight),
+        Way::new("Linkerd AuthorizationPolicy, of a route", Mechanism::Header, front, back).among([
+            denying(),
+            route("1"),
+            about_route("others", "front"),
+        ]),
+        Way::new("Linkerd HTTPRoute, of a Server", Mechanism::Header, route("1"), route("2"))
+            .among([denying(), about_route("others", "front")]),
+        Way::new("Linkerd AuthorizationPolicy", Mechanism::Shadow, open, callers("life", "back"))
+            .among([denying(), others()]),
     ]
 }
 

@@ -13,6 +13,7 @@ use linkerd2_proxy_api::{
 use meshward_model::{Mechanism, PropagationState};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 use super::{
     release::Release,
@@ -21,22 +22,26 @@ use super::{
 
 const POLICY: &str = "policy.linkerd.io/v1alpha1";
 /// The pods of the Server, of which a half is two.
-const PODS: [&str; 4] = ["desk-0", "desk-1", "desk-2", "desk-3"];
+pub const PODS: [&str; 4] = ["desk-0", "desk-1", "desk-2", "desk-3"];
 
 /// All that the pods were ever told, and what they are told now.
-struct Pods {
+pub struct Pods {
     told: Arc<Mutex<BTreeMap<String, Vec<Policy>>>>,
     streams: JoinSet<()>,
+    client: InboundServerPoliciesClient<Channel>,
+}
+
+fn port_of(pod: &str) -> PortSpec {
+    PortSpec { workload: format!("{NAMESPACE}:{pod}"), port: 8080 }
 }
 
 impl Pods {
-    async fn watch(world: &World) -> Self {
+    pub async fn watch(world: &World) -> Self {
         let told = Arc::new(Mutex::new(BTreeMap::<String, Vec<Policy>>::new()));
         let client = InboundServerPoliciesClient::connect(world.stack.controller.url()).await.expect("a connection");
         let mut streams = JoinSet::new();
         for pod in PODS {
-            let spec = PortSpec { workload: format!("{NAMESPACE}:{pod}"), port: 8080 };
-            let mut stream = client.clone().watch_port(spec).await.expect("a stream").into_inner();
+            let mut stream = client.clone().watch_port(port_of(pod)).await.expect("a stream").into_inner();
             let told = Arc::clone(&told);
             streams.spawn(async move {
                 while let Ok(Some(policy)) = stream.message().await {
@@ -44,13 +49,28 @@ impl Pods {
                 }
             });
         }
-        Self { told, streams }
+        Self { told, streams, client }
     }
 
     /// The Server of each message, and who is let in by name.
     fn all(&self) -> Vec<(String, Vec<String>)> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.values().flatten().map(says).collect()
+    }
+
+    /// Every message that any of them was sent.
+    pub fn every_message(&self) -> Vec<Policy> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.values().flatten().cloned().collect()
+    }
+
+    /// What each is told now.
+    pub async fn now(&self) -> Vec<Policy> {
+        let ask = |pod| {
+            let mut client = self.client.clone();
+            async move { client.get_port(port_of(pod)).await.expect("a policy").into_inner() }
+        };
+        futures::future::join_all(PODS.map(ask)).await
     }
 
     /// How many pods are told this now.
@@ -60,7 +80,7 @@ impl Pods {
         last.filter(|(server, let_in)| fits(server, let_in)).count()
     }
 
-    async fn stop(mut self) {
+    pub async fn stop(mut self) {
         self.streams.shutdown().await;
     }
 }
@@ -74,14 +94,14 @@ fn says(policy: &Policy) -> (String, Vec<String>) {
     (policy.labels["name"].clone(), let_in)
 }
 
-fn server(access: &str) -> Value {
+pub fn server(access: &str) -> Value {
     let spec = json!({"port": 8080, "proxyProtocol": "HTTP/1", "accessPolicy": access,
                       "podSelector": {"matchLabels": {"app": "desk"}}});
     named("policy.linkerd.io/v1beta3", "Server", "desk", &spec)
 }
 
 /// Pods that wait for their Server, and know of it.
-async fn given_a_server(world: &World, access: &str) -> Value {
+pub async fn given_a_server(world: &World, access: &str) -> Value {
     for (index, pod) in PODS.iter().enumerate() {
         let address = format!("10.1.1.{}", index + 1);
         world.stack.pod(NAMESPACE, pod, &json!({"app": "desk"}), &address).await.expect("a pod");
@@ -90,7 +110,7 @@ async fn given_a_server(world: &World, access: &str) -> Value {
 }
 
 /// An object that somebody else has made, live on so many.
-async fn given(world: &World, object: &Value, concerned: u32) -> Value {
+pub async fn given(world: &World, object: &Value, concerned: u32) -> Value {
     world.stack.apply(object).await.expect("it is taken");
     let live = world.cluster.get(&target(object)).await.expect("an answer").expect("it is there");
     let proof = world.prove(&world.plane(), &target(object), Some(&live), None, PATIENCE).await;
@@ -150,7 +170,7 @@ pub async fn an_authorization(world: &World) {
 }
 
 /// The object is as it was, but for what counts up.
-async fn unchanged(world: &World, before: &Value) {
+pub async fn unchanged(world: &World, before: &Value) {
     let mut after = world.cluster.get(&target(before)).await.expect("an answer").expect("it is there");
     let mut before = before.clone();
     for object in [&mut before, &mut after] {

@@ -1,4 +1,4 @@
-//! An AuthorizationPolicy by requests: HEADER and WEIGHT.
+//! An AuthorizationPolicy, or a route of a Server, by requests: HEADER and WEIGHT.
 //!
 //! Authorizations add up: whatever a second policy says, the live one goes on to allow what it allows, wherever it
 //! covers the same Server. A request is told from another only by a route. So the new version is laid on a route of its
@@ -8,6 +8,8 @@
 //! |---|---|
 //! | a Server without routes | a route for every path; then the new version for the canary's route, which is not there yet, and the live one moved to the route for every path; then the canary's route |
 //! | a route | the new version, and copies of the route's other policies, for the canary's route; then the canary's route, a copy of the route |
+//!
+//! A route itself is exposed likewise: copies of its policies, then the new version for the cohort's requests only.
 //!
 //! The first route of a Server takes away Linkerd's own for every path and for the kubelet's probes; hence the route for
 //! every path, and hence a Server whose pods are probed by HTTP on its port is refused: of two objects one is read
@@ -20,8 +22,9 @@
 //!
 //! Who is in the cohort:
 //!
-//! - **HEADER**: clients by their identity. The proxy of the pod itself sets `l5d-client-id` from the client's
-//!   certificate, whatever the client sends, so nobody chooses a version.
+//! - **HEADER**: requests with the header of an audience, if one is named (A/B); else clients by their identity. The
+//!   proxy of the pod itself sets `l5d-client-id` from the client's certificate, whatever the client sends, so nobody
+//!   chooses a version.
 //! - **WEIGHT**: a share of the requests to the Services of the pods. The caller's proxy sets a header, drawn by the
 //!   weights of an outbound route that names the same Service twice. Who calls past the Service could set it itself.
 //!
@@ -36,13 +39,13 @@ mod world;
 use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Target, Weight};
 use serde_json::{Value, json};
 
-use super::{alternatives, consumer, kind::Kind};
+use super::{alternatives, header, kind::Kind};
 use crate::dialect::{
-    Desired, Need, Phase, Planned, Question, Unsupported, Wanted, direct,
+    Desired, HeaderMatch, Need, Phase, Planned, Question, Unsupported, Wanted, callers, direct,
     steps::{Wording, approved, baseline, planned, step},
 };
 pub(super) use shadow::{plan as plan_shadow, render as render_shadow, undo as undo_shadow};
-use world::{Ground, World};
+use world::World;
 
 /// What the plans must know, besides the kinds that hang on Servers.
 pub(super) fn needs(question: &Question<'_>, mechanism: Mechanism) -> Vec<Need> {
@@ -68,12 +71,19 @@ pub(super) fn needs(question: &Question<'_>, mechanism: Mechanism) -> Vec<Need> 
 }
 
 /// The plan by HEADER or by WEIGHT.
-pub(super) fn plan(question: &Question<'_>, mechanism: Mechanism) -> Result<Planned, Unsupported> {
+pub(super) fn plan(question: &Question<'_>, kind: Kind, mechanism: Mechanism) -> Result<Planned, Unsupported> {
     let Some(stable) = &question.baseline.object else { return Err(super::no_version_yet(question)) };
-    let around = around::look(question, stable)?;
+    let around = if kind == Kind::AuthorizationPolicy {
+        around::look(question, stable)?
+    } else {
+        around::look_at_route(question, kind, stable)?
+    };
     let cohort = match mechanism {
         Mechanism::Weight => by_weight(question, &around)?,
-        _ => by_identity(question)?,
+        _ => match &question.audience.header {
+            Some(wanted) => by_header(wanted),
+            None => by_identity(question)?,
+        },
     };
     let Cohort { facts, share, exposed, reason, mut not_covered, hosts } = cohort;
     if let Some(name) = &around.server {
@@ -93,7 +103,7 @@ pub(super) fn plan(question: &Question<'_>, mechanism: Mechanism) -> Result<Plan
         reason: reason.to_owned(),
         steps,
         not_covered,
-        alternatives: alternatives::of(Kind::AuthorizationPolicy, mechanism),
+        alternatives: alternatives::inbound(kind, mechanism),
         metrics_target: MetricsTarget {
             mesh: question.target.mesh,
             mechanism,
@@ -101,6 +111,7 @@ pub(super) fn plan(question: &Question<'_>, mechanism: Mechanism) -> Result<Plan
             hosts,
             canary_series: String::new(),
             control_series: String::new(),
+            cohort_label: String::new(),
         },
     };
     Ok(Planned { plan, related: around.related, facts })
@@ -121,12 +132,12 @@ fn by_identity<'a>(question: &Question<'_>) -> Result<Cohort<'a>, Unsupported> {
     let facts = json!({"clients": clients});
     let all = clients.len();
     let exposed = move |weight: Weight| {
-        let chosen = clients[..consumer::count(weight, all)].join(", ");
+        let chosen = callers::split(&clients, weight).0.join(", ");
         format!("Requests of these clients, by their verified identity: {chosen}.")
     };
     Ok(Cohort {
         facts,
-        share: Box::new(move |weight| consumer::nominal_share(weight, all)),
+        share: Box::new(move |weight| callers::nominal_share(weight, all)),
         exposed: Box::new(exposed),
         reason: "By the client's verified identity: each client is governed by exactly one whole version.",
         not_covered: vec![
@@ -135,6 +146,21 @@ fn by_identity<'a>(question: &Question<'_>) -> Result<Cohort<'a>, Unsupported> {
         ],
         hosts: Vec::new(),
     })
+}
+
+fn by_header<'a>(wanted: &HeaderMatch) -> Cohort<'a> {
+    let words = wanted.in_words();
+    Cohort {
+        facts: json!({"header": header::of_audience(wanted)}),
+        share: Box::new(|weight| weight),
+        exposed: Box::new(move |_| format!("Requests {words}: all of them, whatever the weight.")),
+        reason: "By a header: each request is governed by exactly one whole version.",
+        not_covered: vec![
+            "It is no share of the traffic: how many requests have the header nobody knows before.".to_owned(),
+            "Callers can choose their version by sending the header: it is no boundary of security.".to_owned(),
+        ],
+        hosts: Vec::new(),
+    }
 }
 
 fn by_weight<'a>(question: &Question<'_>, around: &around::Around<'_>) -> Result<Cohort<'a>, Unsupported> {
@@ -170,14 +196,18 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
     let canary = wanted((canary, there), |route| world.has_cohort() && !route.is_null());
     let routes =
         std::iter::once(canary).chain(world.outbound().into_iter().map(|route| wanted(route, |_| world.is_drawn())));
-    let routes = Phase::Objects(routes.collect());
+    let routes: Vec<_> = routes.collect();
+    if policies.is_empty() {
+        // Nothing must be there before the canary's route.
+        return Ok(vec![Phase::Objects(std::iter::once(own).chain(routes).collect())]);
+    }
     Ok(match world.rest() {
         Some(rest) => {
             // The new version first: see above.
             policies.push(own);
-            vec![Phase::Objects(helpers(vec![rest])), Phase::Objects(policies), routes]
+            [helpers(vec![rest]), policies, routes].map(Phase::Objects).into()
         }
-        None => vec![Phase::Objects(std::iter::once(own).chain(policies).collect()), routes],
+        None => vec![Phase::Objects(std::iter::once(own).chain(policies).collect()), Phase::Objects(routes)],
     })
 }
 
@@ -201,22 +231,15 @@ fn routes_gone(world: &World<'_>) -> Vec<Desired> {
     gone(routes)
 }
 
-/// The approved version for everybody, then away with what was for the cohort.
+/// The approved version for everybody, then away with what was for the cohort: the canary's route before its policies,
+/// and few objects at once.
 fn promote(world: &World<'_>) -> Vec<Phase> {
     let intent = world.intent;
-    let mut routes = routes_gone(world);
-    let policies = gone(world.policies());
-    let mut phases = vec![Phase::Objects(vec![approved(&intent.target, &intent.canary)])];
-    match (&world.ground, world.rest()) {
-        // The Server has the approved version, and with it each of its routes: nothing hangs on the order.
-        (Ground::Server(_), rest) => {
-            routes.extend(policies);
-            routes.extend(gone(rest.into_iter().collect()));
-            phases.push(Phase::Objects(routes));
-        }
-        (Ground::Route(..), _) => phases.extend([routes, policies].map(Phase::Objects)),
-    }
-    phases
+    let approved = vec![approved(&intent.target, &intent.canary)];
+    let mut policies = gone(world.policies());
+    policies.extend(gone(world.rest().into_iter().collect()));
+    let phases = [approved, routes_gone(world), policies].into_iter();
+    phases.filter(|objects| !objects.is_empty()).map(Phase::Objects).collect()
 }
 
 /// The way back: the canary's route, then the versions, then the route for every path.

@@ -53,7 +53,7 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
         reason: "By pods: each pod is governed by exactly one whole version, also its connections.".to_owned(),
         steps: planned(question, (&around.related, &Value::Null), &wording, render)?,
         not_covered: around.not_covered,
-        alternatives: alternatives::of(kind, Mechanism::Instance),
+        alternatives: alternatives::inbound(kind, Mechanism::Instance),
         metrics_target: metrics_target(question, &around.servers),
     };
     Ok(Planned { plan, related: around.related, facts: Value::Null })

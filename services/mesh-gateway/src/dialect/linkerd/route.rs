@@ -250,6 +250,11 @@ pub(super) fn check_beside(question: &Question<'_>, kind: Kind, stable: &Value) 
             format!("put the rules of both into one route, ask for WEIGHT, or {ALL_AT_ONCE}"),
         );
     }
+    check_same_requests(before, after)
+}
+
+/// Whether two versions differ in their rules alone.
+pub(super) fn check_same_requests(before: &Value, after: &Value) -> Result<(), Unsupported> {
     let without_rules = |spec: &Value| {
         let mut spec = spec.clone();
         spec["rules"] = Value::Null;

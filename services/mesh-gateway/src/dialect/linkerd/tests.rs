@@ -10,7 +10,7 @@ use meshward_model::{Baseline, Weight};
 use serde_json::json;
 
 use super::*;
-use crate::dialect::{Audience, Desired, Wanted};
+use crate::dialect::{Audience, Desired, HeaderMatch, HeaderValue, Wanted};
 
 /// An object of the namespace `shop`.
 fn object(api_version: &str, kind: &str, name: &str, spec: &Value) -> Value {
@@ -93,6 +93,7 @@ struct Case {
     canary: Value,
     neighbours: Vec<Value>,
     wanted: Option<Mechanism>,
+    audience: Audience,
 }
 
 /// The answer, and what it takes to ask for its steps.
@@ -109,7 +110,7 @@ impl Case {
         let target = full_target(stable.as_ref().unwrap_or(&canary));
         let stored = |object: Value| Linkerd.stored(&target, &object);
         let (baseline, canary) = (Baseline::of(stable.map(stored)), stored(canary));
-        Self { target, baseline, canary, neighbours: Vec::new(), wanted: None }
+        Self { target, baseline, canary, neighbours: Vec::new(), wanted: None, audience: Audience::default() }
     }
 
     fn among(mut self, neighbours: impl IntoIterator<Item = Value>) -> Self {
@@ -126,8 +127,14 @@ impl Case {
         self
     }
 
+    /// For the requests with this header, or with this cookie.
+    fn for_header(mut self, name: &str, is_cookie: bool, value: HeaderValue) -> Self {
+        self.audience.header = Some(HeaderMatch { name: name.to_owned(), is_cookie, value });
+        self
+    }
+
     fn ask_for(self, weights: &[Weight]) -> Result<Answer, Unsupported> {
-        let Self { target, mut baseline, canary, neighbours, wanted } = self;
+        let Self { target, mut baseline, canary, neighbours, wanted, audience } = self;
         let (target, canary) = (&target, &canary);
         let neighbours = &neighbours;
         let planned = Linkerd.plan(&Question {
@@ -136,7 +143,7 @@ impl Case {
             canary,
             weights,
             wanted,
-            audience: &Audience::default(),
+            audience: &audience,
             neighbours,
         })?;
         baseline.related.clone_from(&planned.related);

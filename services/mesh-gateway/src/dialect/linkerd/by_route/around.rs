@@ -10,14 +10,14 @@ use super::{
         blend::first_difference,
         instance,
         kind::Kind,
-        object::{About, Parent, about, hash, kind_of, list, name, namespace, selects, target_of},
+        object::{About, Parent, about, kind_of, list, name, namespace, selects, target_of},
         route::{self, Place},
         twins::names_server,
     },
     world::{CLIENT_HEADER, COHORT_HEADER, expression},
 };
 use crate::{
-    dialect::{Question, Unsupported, steps::ALL_AT_ONCE},
+    dialect::{HeaderMatch, Question, Unsupported, callers, steps::ALL_AT_ONCE},
     object::{self, full_name, metadata_map, spec},
 };
 
@@ -166,35 +166,66 @@ fn on_route<'a>(question: &Question<'a>, kind: Kind, wanted: &str) -> Result<Aro
             "let the policy be about a Server or one of its routes",
         );
     }
-    let servers: Vec<_> =
-        others(question).filter(|one| kind_of(one) == Some(Kind::Server) && names_server(route, &[one])).collect();
-    check_headers(route)?;
+    let servers = servers_of(question, route);
+    check_headers(question, route)?;
     check_order(question, kind, route, &servers)?;
-    let is_beside = |one: &&Value| {
-        kind_of(one) == Some(Kind::AuthorizationPolicy) && about(spec(one)) == About::Route(kind, wanted.to_owned())
-    };
-    let copied = std::iter::once(route).chain(others(question).filter(is_beside));
-    let related = copied.map(|object| RelatedBaseline {
+    let copied = std::iter::once(route).chain(policies_about(question, kind, wanted));
+    Ok(Around { server: None, servers, related: baselines(question, copied) })
+}
+
+/// A route of Servers in both versions.
+pub(super) fn look_at_route<'a>(
+    question: &Question<'a>,
+    kind: Kind,
+    stable: &Value,
+) -> Result<Around<'a>, Unsupported> {
+    let (before, after) = (spec(stable), spec(question.canary));
+    route::check_same_requests(before, after)?;
+    if let Some(missing) = route::uncovered(kind, before, after) {
+        return refuse(
+            format!("the new version has no match {missing}, which the live one has: such requests would stay stable"),
+            "keep the match and change what its rule does, or ask for INSTANCE",
+        );
+    }
+    let servers = servers_of(question, question.canary);
+    for version in [stable, question.canary] {
+        check_headers(question, version)?;
+        check_order(question, kind, version, &servers)?;
+    }
+    let copied = policies_about(question, kind, &question.target.name);
+    Ok(Around { server: None, servers, related: baselines(question, copied) })
+}
+
+fn servers_of<'a>(question: &Question<'a>, route: &Value) -> Vec<&'a Value> {
+    others(question).filter(|one| kind_of(one) == Some(Kind::Server) && names_server(route, &[one])).collect()
+}
+
+/// The policies of the namespace about a route, besides the target.
+fn policies_about<'a>(question: &Question<'a>, kind: Kind, route: &str) -> impl Iterator<Item = &'a Value> {
+    let about_it = About::Route(kind, route.to_owned());
+    others(question).filter(move |one| kind_of(one) == Some(Kind::AuthorizationPolicy) && about(spec(one)) == about_it)
+}
+
+pub(super) fn baselines<'a>(question: &Question<'_>, objects: impl Iterator<Item = &'a Value>) -> Vec<RelatedBaseline> {
+    let one = |object: &Value| RelatedBaseline {
         target: target_of(object, &question.target.cluster),
         object: Some(object.clone()),
-    });
-    Ok(Around { server: None, servers, related: related.collect() })
+    };
+    objects.map(one).collect()
 }
 
 /// Whether each match of the route has room for one header more.
-fn check_headers(route: &Value) -> Result<(), Unsupported> {
+fn check_headers(question: &Question<'_>, route: &Value) -> Result<(), Unsupported> {
+    let named = question.audience.header.as_ref().map_or(CLIENT_HEADER, HeaderMatch::header);
     let matches = list(spec(route), "rules").iter().flat_map(|rule| list(rule, "matches"));
     for headers in matches.map(|one| list(one, "headers")) {
         let is_ours = |header: &Value| {
             let name = header["name"].as_str().unwrap_or_default();
-            [CLIENT_HEADER, COHORT_HEADER].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+            [named, COHORT_HEADER].iter().any(|ours| name.eq_ignore_ascii_case(ours))
         };
         if headers.iter().any(is_ours) || headers.len() >= MOST_HEADERS {
             return refuse(
-                format!(
-                    "a match of {} asks for {CLIENT_HEADER} itself, or has {MOST_HEADERS} headers",
-                    full_name(route)
-                ),
+                format!("a match of {} asks for {named} itself, or has {MOST_HEADERS} headers", full_name(route)),
                 "ask for INSTANCE",
             );
         }
@@ -206,7 +237,7 @@ fn check_headers(route: &Value) -> Result<(), Unsupported> {
 /// compared first, so it matters only where another route has a path of that length.
 fn check_order(question: &Question<'_>, kind: Kind, route: &Value, servers: &[&Value]) -> Result<(), Unsupported> {
     let own: Vec<_> = list(spec(route), "rules").iter().flat_map(|rule| route::matches(kind, rule)).collect();
-    for rival in others(question).filter(|one| !std::ptr::eq(*one, route)) {
+    for rival in others(question).filter(|one| name(one) != name(route) || kind_of(one) != Some(kind)) {
         let Some(other) = kind_of(rival).filter(|kind| kind.is_http_route()) else { continue };
         if !names_server(rival, servers) {
             continue;
@@ -328,16 +359,15 @@ pub(super) fn clients(question: &Question<'_>) -> Result<Vec<String>, Unsupporte
             "ask for WEIGHT or INSTANCE",
         );
     }
-    let names: Vec<_> = accounts.iter().map(String::as_str).collect();
-    if expression(&names).is_some_and(|value| value.len() > LONGEST_VALUE) {
+    if expression(&accounts).is_some_and(|value| value.len() > LONGEST_VALUE) {
         return refuse(
             format!(
                 "{} accounts have a proxy, more than one expression of {LONGEST_VALUE} letters can name",
-                names.len()
+                accounts.len()
             ),
             "ask for WEIGHT or INSTANCE",
         );
     }
-    accounts.sort_by_key(|account| hash(&format!("{}/{account}", question.target.key())));
+    callers::shuffle(&mut accounts, question.target);
     Ok(accounts)
 }

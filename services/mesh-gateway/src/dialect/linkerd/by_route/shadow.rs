@@ -15,7 +15,7 @@ use super::{
     super::{
         alternatives,
         kind::Kind,
-        object::{About, about, kind_of, name, namespace, target_of, twin_of},
+        object::{About, about, kind_of, name, namespace, twin_of},
         twins::names_server,
     },
     around::{self, refuse},
@@ -62,7 +62,7 @@ pub(in super::super) fn plan(question: &Question<'_>) -> Result<Planned, Unsuppo
             "Nobody is denied anything: it shows what would be.".to_owned(),
             format!("It cannot be judged against a control: {series} counts what would be denied."),
         ],
-        alternatives: alternatives::of(Kind::AuthorizationPolicy, Mechanism::Shadow),
+        alternatives: alternatives::inbound(Kind::AuthorizationPolicy, Mechanism::Shadow),
         metrics_target: MetricsTarget {
             mesh: question.target.mesh,
             mechanism: Mechanism::Shadow,
@@ -70,6 +70,7 @@ pub(in super::super) fn plan(question: &Question<'_>) -> Result<Planned, Unsuppo
             hosts: Vec::new(),
             canary_series: String::new(),
             control_series: String::new(),
+            cohort_label: String::new(),
         },
     };
     Ok(Planned { plan, related, facts: Value::Null })
@@ -103,11 +104,7 @@ fn beside(question: &Question<'_>, server: &str) -> Result<Vec<RelatedBaseline>,
         kind_of(one) == Some(Kind::AuthorizationPolicy)
             && (names_server(one, &own) || about(spec(one)) == About::Namespace)
     };
-    let related = others.iter().filter(holds).map(|policy| RelatedBaseline {
-        target: target_of(policy, &question.target.cluster),
-        object: Some((*policy).clone()),
-    });
-    Ok(related.collect())
+    Ok(around::baselines(question, others.iter().filter(holds).copied()))
 }
 
 /// The new version and the others, then the route that they are about.

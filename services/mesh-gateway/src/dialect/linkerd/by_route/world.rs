@@ -4,12 +4,12 @@ use meshward_model::{ExposureIntent, Mechanism, Target, Weight};
 use serde_json::{Value, json};
 
 use super::super::{
-    consumer, defaults,
+    defaults,
     kind::{GATEWAY, Kind, POLICY},
     object::{About, about, helper, list, twin_name, twin_of},
     route,
 };
-use crate::object::spec;
+use crate::{dialect::callers, object::spec};
 
 /// What the caller's proxy sets on the requests of the cohort.
 pub(super) const COHORT_HEADER: &str = "x-meshward-cohort";
@@ -24,7 +24,7 @@ const ROUTE_VERSION: &str = "policy.linkerd.io/v1beta3";
 pub(super) enum Ground<'a> {
     /// All of a Server, which has no routes.
     Server(String),
-    /// One route.
+    /// One route, which may be the object of the deployment itself: then as the new version has it.
     Route(&'a Target, &'a Value),
 }
 
@@ -68,6 +68,9 @@ impl<'a> World<'a> {
     /// `None` if the policy did not exist, or its route is not among the baselines.
     pub(super) fn of(intent: &'a ExposureIntent) -> Option<Self> {
         let stable = intent.baseline.object.as_ref()?;
+        if Kind::of_target(&intent.target).is_some_and(Kind::is_http_route) {
+            return Some(Self { intent, ground: Ground::Route(&intent.target, &intent.canary), stable });
+        }
         let ground = match about(spec(stable)) {
             About::Server(name) => Ground::Server(name),
             About::Route(kind, _) => {
@@ -116,12 +119,11 @@ impl<'a> World<'a> {
     /// The new version, and copies of the others that the route has, for the canary's route.
     pub(super) fn policies(&self) -> Vec<(Target, Value)> {
         let (canary, _) = self.canary_route();
-        let others = self.intent.baseline.related.iter().filter_map(|related| {
-            let is_policy = Kind::of_target(&related.target) == Some(Kind::AuthorizationPolicy);
-            Some((&related.target, related.object.as_ref().filter(|_| is_policy)?))
-        });
-        let own = std::iter::once((&self.intent.target, &self.intent.canary));
-        own.chain(others).map(|(target, policy)| about_route(twin_of(target), policy, &canary)).collect()
+        let related = self.intent.baseline.related.iter();
+        let others = related.filter_map(|related| Some((&related.target, related.object.as_ref()?)));
+        let all = std::iter::once((&self.intent.target, &self.intent.canary)).chain(others);
+        let policies = all.filter(|(target, _)| Kind::of_target(target) == Some(Kind::AuthorizationPolicy));
+        policies.map(|(target, policy)| about_route(twin_of(target), policy, &canary)).collect()
     }
 
     /// The routes by which callers draw the cohort, one for each Service.
@@ -160,16 +162,18 @@ impl<'a> World<'a> {
         if self.intent.mechanism == Mechanism::Weight {
             return Some(json!({"name": COHORT_HEADER, "type": "Exact", "value": CANARY}));
         }
-        let clients = list(&self.intent.baseline.facts, "clients");
-        let chosen = &clients[..consumer::count(self.intent.weight, clients.len())];
-        let chosen: Vec<_> = chosen.iter().filter_map(Value::as_str).collect();
-        let value = expression(&chosen)?;
+        let facts = &self.intent.baseline.facts;
+        if !facts["header"].is_null() {
+            return self.is_drawn().then(|| facts["header"].clone());
+        }
+        let clients: Vec<_> = list(facts, "clients").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let value = expression(callers::split(&clients, self.intent.weight).0)?;
         Some(json!({"name": CLIENT_HEADER, "type": "RegularExpression", "value": value}))
     }
 }
 
 /// An expression for the identities of these accounts ("front.web"), whatever the trust domain.
-pub(super) fn expression(accounts: &[&str]) -> Option<String> {
+pub(super) fn expression(accounts: &[String]) -> Option<String> {
     let names: Vec<_> = accounts.iter().map(|name| name.replace('.', r"\.")).collect();
     (!names.is_empty()).then(|| format!(r"^(?:(?:{})\.serviceaccount\.identity\..+)$", names.join("|")))
 }

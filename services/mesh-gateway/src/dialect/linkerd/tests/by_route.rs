@@ -90,11 +90,8 @@ fn a_policy_of_a_server_moves_to_routes_before_the_new_version_comes() {
         answer.step(10_000),
         [
             vec!["final AuthorizationPolicy callers"],
-            vec![
-                "gone HTTPRoute callers-meshward",
-                "gone AuthorizationPolicy callers-meshward",
-                "gone HTTPRoute callers-rest-meshward",
-            ],
+            vec!["gone HTTPRoute callers-meshward"],
+            vec!["gone AuthorizationPolicy callers-meshward", "gone HTTPRoute callers-rest-meshward"],
         ]
     );
     assert_eq!(
@@ -124,6 +121,49 @@ fn clients_are_known_by_the_identity_that_the_proxy_has_verified() {
     assert!(half.contains(&few[0]), "who is in the cohort stays in it");
     let value = header(1000)["value"].as_str().unwrap().to_owned();
     assert_eq!(value, format!(r"^(?:(?:{}\.callers)\.serviceaccount\.identity\..+)$", few[0]), "the whole value");
+}
+
+#[test]
+fn an_audience_is_known_by_its_header() {
+    for (name, is_cookie, value, expected) in [
+        ("x-beta", false, HeaderValue::Exact("1".to_owned()), json!({"name": "x-beta", "type": "Exact", "value": "1"})),
+        (
+            "l5d-client-id",
+            false,
+            HeaderValue::Prefix("front.web.".to_owned()),
+            json!({"name": "l5d-client-id", "type": "RegularExpression", "value": r"^(?:front\.web\..*)$"}),
+        ),
+        (
+            "beta",
+            true,
+            HeaderValue::Exact("on".to_owned()),
+            json!({"name": "cookie", "type": "RegularExpression", "value": r"^(?:(?:.*;\s*)?beta=on\s*(?:;.*)?)$"}),
+        ),
+    ] {
+        let mut case = case(Mechanism::Header).for_header(name, is_cookie, value.clone());
+        case.wanted = None;
+        let answer = case.ask().unwrap();
+        assert_eq!(answer.planned.plan.mechanism, Mechanism::Header, "that is what a header asks for");
+        for weight in [1000, 5000] {
+            assert_eq!(header_of(&answer.written(weight, "HTTPRoute", "callers-meshward")), expected);
+        }
+        assert_eq!(answer.step(0)[2], ["gone HTTPRoute callers-meshward"]);
+        // A route of a Service as well.
+        let route = |to: &str| {
+            let parent = json!({"group": "core", "kind": "Service", "name": "web", "port": 80});
+            let spec = json!({"parentRefs": [parent], "rules": [{"backendRefs": [{"name": to, "port": 80}]}]});
+            gateway("HTTPRoute", "web", &spec)
+        };
+        let outbound = Case::new(Some(route("a")), route("b")).for_header(name, is_cookie, value).ask().unwrap();
+        assert_eq!(header_of(&outbound.written(1000, "HTTPRoute", "web-meshward")), expected);
+        assert_eq!(outbound.step(0), [["step HTTPRoute web", "gone HTTPRoute web-meshward"]]);
+    }
+    let reason = case(Mechanism::Weight).for_header("x-beta", false, HeaderValue::Any).refused();
+    assert!(reason.contains("WEIGHT asks no header"), "{reason}");
+    let mut traced = case_on_route(Mechanism::Header).for_header("x-beta", false, HeaderValue::Any);
+    traced.neighbours[1]["spec"]["rules"][0]["matches"][0]["headers"] = json!([{"name": "X-Beta", "value": "1"}]);
+    let reason = traced.refused();
+    assert!(reason.contains("asks for x-beta itself"), "{reason}");
 }
 
 #[test]
@@ -319,4 +359,91 @@ fn a_service_that_is_routed_already_is_refused() {
     // Of a route as well.
     let answer = case_on_route(Mechanism::Weight).ask().unwrap();
     assert_eq!(answer.step(1000)[1], ["helper HTTPRoute all-meshward", "helper HTTPRoute web-meshward"]);
+}
+
+#[test]
+fn a_route_of_a_server_is_narrowed_to_the_cohort_with_its_policies() {
+    let route = |filters: Value| {
+        let mut route = on_route("/");
+        route["spec"]["rules"][0]["filters"] = filters;
+        route
+    };
+    let set =
+        json!([{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x", "value": "2"}]}}]);
+    let case = |canary: Value, mechanism| {
+        let about = authorization("callers", "HTTPRoute", "all", &account("front"));
+        Case::new(Some(route(Value::Null)), canary)
+            .among([server_of("HTTP/1"), about, service()])
+            .among(pods(2))
+            .among(clients(&["front", "back"]))
+            .by(mechanism)
+    };
+    let answer = case(route(set.clone()), Mechanism::Header).ask().unwrap();
+    assert_eq!(
+        answer.step(1000),
+        [
+            &["step HTTPRoute all", "helper AuthorizationPolicy callers-meshward"][..],
+            &["helper HTTPRoute all-meshward"],
+        ]
+    );
+    let copy = answer.written(1000, "HTTPRoute", "all-meshward");
+    assert_eq!(copy["rules"][0]["filters"], set, "the new version");
+    assert!(
+        copy["rules"][0]["matches"].as_array().unwrap().iter().all(|one| one["headers"][0]["name"] == "l5d-client-id")
+    );
+    assert_eq!(answer.written(1000, "HTTPRoute", "all")["rules"][0]["filters"], Value::Null);
+    let (gone, policies) = (["gone HTTPRoute all-meshward"], ["gone AuthorizationPolicy callers-meshward"]);
+    assert_eq!(answer.step(10_000), [&["final HTTPRoute all"][..], &gone, &policies]);
+    assert_eq!(answer.undo(), [&gone[..], &[policies[0], "baseline HTTPRoute all"]]);
+    let drawn = case(route(set.clone()), Mechanism::Weight).ask().unwrap();
+    assert_eq!(drawn.step(1000)[1], ["helper HTTPRoute all-meshward", "helper HTTPRoute web-meshward"]);
+
+    let mut without = route(set.clone());
+    without["spec"]["rules"][0]["matches"].as_array_mut().unwrap().pop();
+    let reason = case(without, Mechanism::Header).refused();
+    assert!(reason.contains("the new version has no match"), "{reason}");
+    let mut elsewhere = route(set);
+    elsewhere["spec"]["parentRefs"][0]["name"] = "x".into();
+    let reason = case(elsewhere, Mechanism::Header).refused();
+    assert!(reason.contains("the versions differ in spec.parentRefs[0].name"), "{reason}");
+}
+
+#[test]
+fn what_a_kind_cannot_do_is_refused_with_the_reason() {
+    let parent = json!({"group": "core", "kind": "Service", "name": "web", "port": 80});
+    let route = |kind: &str, to: &str| {
+        let spec = json!({"parentRefs": [parent], "rules": [{"backendRefs": [{"name": to, "port": 80}]}]});
+        object("gateway.networking.k8s.io/v1alpha2", kind, "x", &spec)
+    };
+    let network = |policy_of: &str| policy("v1alpha1", "EgressNetwork", "x", &json!({"trafficPolicy": policy_of}));
+    let limit = |limit: u32| {
+        let target = json!({"group": "policy.linkerd.io", "kind": "Server", "name": "web"});
+        policy(
+            "v1alpha1",
+            "HTTPLocalRateLimitPolicy",
+            "x",
+            &json!({"targetRef": target, "total": {"requestsPerSecond": limit}}),
+        )
+    };
+    for (stable, canary, wanted, expected) in [
+        (
+            route("TLSRoute", "a"),
+            route("TLSRoute", "b"),
+            Mechanism::Namespace,
+            "wins only by a more specific server name",
+        ),
+        (route("TLSRoute", "a"), route("TLSRoute", "b"), Mechanism::Header, "a connection has no headers"),
+        (route("TCPRoute", "a"), route("TCPRoute", "b"), Mechanism::Namespace, "only the oldest is served"),
+        (network("Allow"), network("Deny"), Mechanism::Weight, "for a smaller range comes before this one"),
+        (limit(1), limit(2), Mechanism::Header, "spec.overrides names clients"),
+        (
+            callers(&account("a")),
+            callers(&account("b")),
+            Mechanism::Namespace,
+            "a Server's pods do not ask in which namespace a caller is",
+        ),
+    ] {
+        let reason = Case::new(Some(stable), canary).by(wanted).refused();
+        assert!(reason.contains(expected), "{reason}");
+    }
 }

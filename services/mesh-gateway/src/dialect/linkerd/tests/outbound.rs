@@ -187,8 +187,8 @@ fn what_cannot_stand_beside_the_live_route_is_refused() {
         assert!(refused.contains(reason), "{reason} is not in: {refused}");
     }
     let inbound = json!({"parentRefs": [{"group": "policy.linkerd.io", "kind": "Server", "name": "s"}]});
-    let refused = Case::new(None, gateway("HTTPRoute", "web", &inbound)).by(Mechanism::Weight).refused();
-    assert!(refused.contains("cannot be exposed by WEIGHT"), "{refused}");
+    let refused = Case::new(None, gateway("HTTPRoute", "web", &inbound)).by(Mechanism::Namespace).refused();
+    assert!(refused.contains("cannot be exposed by NAMESPACE: a Server's pods do not ask"), "{refused}");
 }
 
 #[test]
