@@ -300,17 +300,18 @@ fn linkerd_by_requests() -> Vec<Way> {
         };
     let (front, back) = (about_route("life", "front"), about_route("life", "back"));
     vec![
-        way(Mechanism::Header),
-        way(Mechanism::Weight),
-        Way::new("Linkerd AuthorizationPolicy, of a route", Mechanism::Header, front, back).among([
-            denying(),
-            route("1"),
-            about_route("others", "front"),
-        ]),
+        // Two routes, two policies and a second write for the owners of the live one, and the callers' route; no phase
+        // has more than three of them.
+        way(Mechanism::Header).within(5),
+        way(Mechanism::Weight).within(6),
+        Way::new("Linkerd AuthorizationPolicy, of a route", Mechanism::Header, front, back)
+            .among([denying(), route("1"), about_route("others", "front")])
+            .within(4),
         Way::new("Linkerd HTTPRoute, of a Server", Mechanism::Header, route("1"), route("2"))
             .among([denying(), about_route("others", "front")]),
         Way::new("Linkerd AuthorizationPolicy", Mechanism::Shadow, open, callers("life", "back"))
-            .among([denying(), others()]),
+            .among([denying(), others()])
+            .within(4),
     ]
 }
 

@@ -137,6 +137,11 @@ fn never_both_never_none(given: &Given, stable: &Asked, canary: &Asked) {
     }
 }
 
+/// No phase writes many objects.
+fn few(writes: &[u32]) {
+    assert!(writes.iter().all(|writes| *writes <= 3), "{writes:?}");
+}
+
 pub async fn a_share_of_the_requests(world: &World) {
     let given = Given::by(world, &account("front")).await;
     let service = json!({"clusterIP": "10.96.7.9", "selector": {"app": "desk"},
@@ -149,24 +154,24 @@ pub async fn a_share_of_the_requests(world: &World) {
             .await;
     for share in [1000, 3000, 5000] {
         let writes = release.expose(share).await;
-        assert!(writes.iter().all(|writes| *writes <= 3), "{writes:?}");
+        few(&writes);
         assert_eq!(given.decide(&stable).await.as_deref(), Some("desk"));
         assert_eq!(given.decide(&Asked { account: "back", ..canary }).await.as_deref(), Some("desk-meshward"));
         assert_eq!(drawn(world).await, [("stable".to_owned(), 10_000 - share), ("canary".to_owned(), share)]);
     }
-    release.restore().await;
+    few(&release.restore().await);
     assert_eq!(given.decide(&canary).await.as_deref(), Some("desk"));
     never_both_never_none(&given, &stable, &canary);
 
     let mut release = Release::by(&given.gateway, &release.canary, &[5000, 10_000], Some(Mechanism::Weight)).await;
     release.expose(5000).await;
     let writes = release.expose(10_000).await;
-    println!("AuthorizationPolicy by WEIGHT, the end: {writes:?} writes");
+    few(&writes);
     for cohort in [stable, canary] {
         assert_eq!(given.decide(&cohort).await, None);
         assert_eq!(given.decide(&Asked { account: "back", ..cohort }).await.as_deref(), Some("desk"));
     }
-    release.restore().await;
+    few(&release.restore().await);
     given.end(world).await;
 }
 
@@ -199,7 +204,7 @@ pub async fn some_of_the_clients(world: &World) {
     };
     for share in [2500, 5000, 7500] {
         let writes = release.expose(share).await;
-        assert!(writes.iter().all(|writes| *writes <= 3), "{writes:?}");
+        few(&writes);
         // The live version lets in `front`, and the new one `back`: each is let in by the version of its own cohort.
         let expected = |account: &str, by_stable: bool| match (is_in(share, account), by_stable) {
             (false, true) => Some("desk".to_owned()),
@@ -209,9 +214,9 @@ pub async fn some_of_the_clients(world: &World) {
         assert_eq!(given.decide(&of("front")).await, expected("front", true), "at {share} of {clients:?}");
         assert_eq!(given.decide(&of("back")).await, expected("back", false), "at {share} of {clients:?}");
     }
-    release.expose(10_000).await;
+    few(&release.expose(10_000).await);
     assert_eq!((given.decide(&of("front")).await, given.decide(&of("back")).await.as_deref()), (None, Some("desk")));
-    release.restore().await;
+    few(&release.restore().await);
     assert_eq!((given.decide(&of("front")).await.as_deref(), given.decide(&of("back")).await), (Some("desk"), None));
     // Whoever is in neither, by no message.
     for policy in given.pods.every_message() {
@@ -228,7 +233,7 @@ pub async fn a_count_of_what_would_be_denied(world: &World) {
     release.expose(1000).await;
     assert_eq!(given.decide(&of("back")).await.as_deref(), Some("desk-meshward"), "both versions let it in");
     assert_eq!(given.decide(&of("front")).await.as_deref(), Some("desk"), "the new one would not, and that is counted");
-    release.restore().await;
+    few(&release.restore().await);
     for policy in given.pods.every_message() {
         assert!(decides(&policy, &of("front")).is_some(), "nobody is denied anything: {policy:?}");
     }
