@@ -283,6 +283,7 @@ fn what_would_be_governed_by_neither_version_is_refused() {
         case.refused()
     };
     let put = |case: &mut Case, object: Value| case.neighbours.push(object);
+    let nobody = json!([{"group": "policy.linkerd.io", "kind": "MeshTLSAuthentication", "name": "nobody"}]);
     let probe = |path: &str, port: Value| json!({"readinessProbe": {"httpGet": {"path": path, "port": port}}});
     for (change, expected) in [
         (&(|case: &mut Case| case.neighbours[0] = server_of("unknown")) as &dyn Fn(&mut Case), "proxyProtocol unknown"),
@@ -296,10 +297,7 @@ fn what_would_be_governed_by_neither_version_is_refused() {
         (&|case| drop(case.neighbours.remove(0)), "the Server web, which does not exist"),
         (&|case| case.canary["spec"]["targetRef"]["name"] = "x".into(), "the versions differ in spec.targetRef.name"),
         (
-            &|case| {
-                case.canary["spec"]["requiredAuthenticationRefs"] = json!([{"group": "policy.linkerd.io",
-                                                            "kind": "MeshTLSAuthentication", "name": "nobody"}])
-            },
+            &|case| case.canary["spec"]["requiredAuthenticationRefs"] = nobody.clone(),
             "it asks for the MeshTLSAuthentication shop/nobody, which does not exist",
         ),
         (&|case| case.neighbours.retain(|one| one["metadata"]["namespace"] != "callers"), "0 account with a proxy"),
