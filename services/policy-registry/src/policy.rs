@@ -1,7 +1,7 @@
 //! Policies and their versions as this service knows them.
 
 use jiff::Timestamp;
-use meshward_model::{Digest, Finding, Severity, Target};
+use meshward_model::{Digest, Finding, Target};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -158,7 +158,7 @@ pub fn default_name(target: &Target) -> String {
 
 /// The findings that block.
 pub fn errors(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
-    findings.iter().filter(|finding| finding.severity == Severity::Error)
+    findings.iter().filter(|finding| finding.blocks())
 }
 
 /// A finding on one line: "line 3, column 5: MW1003 message (how to mend it)".
@@ -171,7 +171,7 @@ pub fn sentence(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
-    use meshward_model::{Confidence, ObjectRef, SourceRange};
+    use meshward_model::{Confidence, ObjectRef, Severity, SourceRange};
 
     use super::*;
 

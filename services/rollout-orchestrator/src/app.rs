@@ -8,7 +8,7 @@ use meshward_chassis::{
     ids::Ids,
     telemetry::current_traceparent,
 };
-use meshward_model::{Finding, Severity, Weight};
+use meshward_model::{Finding, Weight};
 use meshward_store::time::stored;
 
 use crate::{
@@ -101,7 +101,7 @@ impl App {
     /// The version was valid when it was submitted; the cluster may have changed since.
     async fn validate(&self, version: &PolicyVersion) -> Result<(), Error> {
         let checked = self.ports.validator.dry_run(&version.yaml, &version.target.cluster).await?;
-        let errors = checked.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let errors = checked.findings.iter().filter(|finding| finding.blocks());
         let findings: Vec<_> = errors.map(sentence).collect();
         if findings.is_empty() { Ok(()) } else { Err(Error::Invalid { version: version.version, findings }) }
     }

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use meshward_model::{Confidence, Details, Finding, Impact, ObjectRef, Related, Severity, SourceRange, Target};
+use meshward_model::{Confidence, Details, Digest, Finding, Impact, ObjectRef, Related, Severity, SourceRange, Target};
 use serde_json::Value;
 
 use crate::{
-    path::Path,
+    path::{Path, Step},
     rules::catalogue::{self as rule, Rule},
     text::Places,
 };
@@ -197,9 +197,9 @@ impl Findings {
         self.list[start..].iter_mut().for_each(|finding| finding.details.source = source.to_owned());
     }
 
-    /// What was found first, for a sentence about all of it.
-    pub(crate) fn first_message(&self) -> &str {
-        self.list.first().map_or("", |finding| &finding.message)
+    /// What was found first.
+    pub(crate) fn first(&self) -> Option<&Finding> {
+        self.list.first()
     }
 
     /// A finding about the text.
@@ -250,6 +250,23 @@ impl Findings {
     }
 }
 
+/// What stays the same of a finding when the text around it changes.
+fn fingerprint(rule: &Rule, object: &ObjectRef, path: &Path, message: &str) -> String {
+    const LENGTH: usize = "sha256:".len() + 32;
+    let ObjectRef { kind, namespace, name, api_version } = object;
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let fields: Vec<String> = path
+        .steps()
+        .iter()
+        .filter_map(|step| match step {
+            Step::Field(name) => Some(name.to_string()),
+            Step::Index(_) => None,
+        })
+        .collect();
+    let digest = Digest::of(&serde_json::json!([rule.id, group, kind, namespace, name, fields, message]));
+    digest.as_str()[..LENGTH].to_owned()
+}
+
 fn finding(hit: Hit, object: ObjectRef, at: Option<SourceRange>, source: &str) -> Finding {
     let Hit { rule, path, message, suggestion, confidence, more, on_key: _ } = hit;
     let More { related, impact, patch, also } = *more;
@@ -265,6 +282,7 @@ fn finding(hit: Hit, object: ObjectRef, at: Option<SourceRange>, source: &str) -
         patch: patch.map(|patch| patch.to_string()).unwrap_or_default(),
         doc: rule.doc_link(),
         suppressed: None,
+        fingerprint: fingerprint(rule, &object, &path, &message),
     };
     Finding {
         id: rule.id.to_owned(),
@@ -274,7 +292,8 @@ fn finding(hit: Hit, object: ObjectRef, at: Option<SourceRange>, source: &str) -
         confidence,
         object,
         path: path.to_string(),
-        at,
+        // What is live has no text.
+        at: at.filter(|at| at.line > 0),
         message,
         suggestion,
         details: Box::new(details),

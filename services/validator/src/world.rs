@@ -91,7 +91,8 @@ impl Entry {
         Related {
             object: self.head.clone(),
             path: path.to_string(),
-            at: Some(self.places.of(path)),
+            // What is live has no text.
+            at: Some(self.places.of(path)).filter(|at| at.line > 0),
             source: self.source.to_string(),
             role: role.into(),
         }

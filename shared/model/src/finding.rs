@@ -130,4 +130,16 @@ pub struct Details {
     pub doc: String,
     /// Set if somebody accepted the finding; it then blocks nothing.
     pub suppressed: Option<Suppression>,
+    /// Tells the finding again in a later validation; empty where the finding is not one of the validator's rules.
+    #[serde(default)]
+    pub fingerprint: String,
+}
+
+impl Finding {
+    /// Whether the judged text must not go on: an error in it that nobody has accepted. What it breaks elsewhere is told to
+    /// people, who cannot accept it in the text.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.severity == Severity::Error && self.details.suppressed.is_none() && self.details.source.is_empty()
+    }
 }

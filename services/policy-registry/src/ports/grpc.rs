@@ -11,7 +11,7 @@ use meshward_model::{Confidence, Digest, Finding, ObjectRef, Severity, Target};
 use meshward_proto::{
     types::v1::{self as types, ErrorReason},
     validator::v1::{
-        DryRunRequest, ValidateRequest, ValidatedObject, validator_service_client::ValidatorServiceClient,
+        Context, DryRunRequest, ValidateRequest, ValidatedObject, validator_service_client::ValidatorServiceClient,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -51,7 +51,10 @@ impl Validator for GrpcValidator {
 
     async fn dry_run(&self, text: &Text, caller: &Bearer) -> Result<Report, PeerError> {
         let Text { yaml, cluster } = text.clone();
-        let request = prepare(DryRunRequest { yaml, cluster, ..Default::default() }, caller, DRY_RUN_WITHIN)?;
+        // Among what is live in the cluster: a policy that is right by itself may be wrong there.
+        let context = Some(Context { live: true, ..Context::default() });
+        let message = DryRunRequest { yaml, cluster, context, ..Default::default() };
+        let request = prepare(message, caller, DRY_RUN_WITHIN)?;
         let answer = self.client.clone().dry_run(request).await.map_err(of_status)?.into_inner();
         report(answer.findings, answer.objects, answer.skipped)
     }

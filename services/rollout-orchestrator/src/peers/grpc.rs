@@ -26,7 +26,7 @@ use meshward_proto::{
     },
     timestamp,
     types::v1::{self as types, ErrorReason},
-    validator::v1::{DryRunRequest, validator_service_client::ValidatorServiceClient},
+    validator::v1::{Context, DryRunRequest, validator_service_client::ValidatorServiceClient},
 };
 use prost::Message as _;
 use serde_json::Value;
@@ -155,8 +155,10 @@ impl Registry for Peer {
 #[async_trait]
 impl Validator for Peer {
     async fn dry_run(&self, yaml: &str, cluster: &str) -> Result<Checked, PeerError> {
+        // Among what is live now: since the version was approved, others may have changed what it refers to.
+        let context = Some(Context { live: true, ..Context::default() });
         let request = self.request(
-            DryRunRequest { yaml: yaml.to_owned(), cluster: cluster.to_owned(), ..Default::default() },
+            DryRunRequest { yaml: yaml.to_owned(), cluster: cluster.to_owned(), context, ..Default::default() },
             DEADLINE,
         )?;
         let mut client = ValidatorServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);

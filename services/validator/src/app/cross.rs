@@ -42,13 +42,11 @@ pub(crate) fn context(input: &Input<'_>, findings: &mut Findings) -> Vec<Entry> 
     let mut own = Findings::default();
     let documents = text::load(input.text, &mut own);
     if own.has_errors() {
-        let message = format!("{} could not be read to its end: {}", input.source, own.first_message());
-        findings.hit_in(
-            Hit::new(rule::CONTEXT_UNREADABLE, &Path::root(), message),
-            &ObjectRef::default(),
-            &Places::default(),
-            input.source,
-        );
+        let (problem, at) = own.first().map(|first| (first.message.as_str(), first.at)).unwrap_or_default();
+        let message = format!("{} could not be read to its end: {problem}", input.source);
+        let before = findings.len();
+        findings.at(rule::CONTEXT_UNREADABLE, at.unwrap_or_default(), message, "");
+        findings.name_from(before, input.source);
     }
     let objects = documents.into_iter().flat_map(|document| list_items(document.value, document.places));
     objects.filter_map(|(value, places)| entry_of(head(&value), Document { value, places }, &source)).collect()

@@ -103,3 +103,41 @@ fn what_a_rule_of_the_definition_says_is_said_once_at_the_place_of_ours() {
     assert_eq!(found[0].0, "MW3169");
     assert_eq!(found[1], ("MW2014".to_owned(), "only one".to_owned()));
 }
+
+#[test]
+fn a_finding_is_told_again_wherever_it_has_moved() {
+    let route = |host: &str| json!({"route": [{"destination": {"host": host}, "weight": -1}]});
+    let prints = |http: &Value| -> Vec<(String, String)> {
+        let catalogue = Catalogue::default();
+        let report =
+            judge("networking.istio.io/v1", "VirtualService", &json!({"hosts": ["a"], "http": http}), &catalogue);
+        let wanted = report.findings.into_iter().filter(|finding| finding.id == "MW3109");
+        wanted.map(|finding| (finding.path, finding.details.fingerprint)).collect()
+    };
+    let first = prints(&json!([route("a")]));
+    let moved =
+        prints(&json!([{"match": [{"uri": {"prefix": "/x"}}], "route": [{"destination": {"host": "a"}}]}, route("a")]));
+    assert_eq!((first.len(), moved.len()), (1, 1));
+    assert_ne!(first[0].0, moved[0].0, "it has moved");
+    assert_eq!(first[0].1, moved[0].1);
+    assert_eq!(first[0].1.len(), "sha256:".len() + 32);
+    let other = prints(&json!([{"route": [{"destination": {"host": "a"}, "weight": -2}]}]));
+    assert_ne!(first[0].1, other[0].1, "another value is another finding");
+}
+
+#[test]
+fn a_context_that_ends_early_is_told_where_it_does() {
+    let object = json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "a", "namespace": "b"}, "spec": {}});
+    for (context, line) in
+        [("a: 1\nb: [", Some(2)), ("apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: b}", None)]
+    {
+        let mut around =
+            super::Warm::among(&[], &[super::Input { text: context.as_bytes(), source: "context[0]" }], false);
+        let accepted = super::Accepted { list: &[], today: jiff::civil::date(2026, 1, 1) };
+        let catalogue = Catalogue::default();
+        let report = super::validate_among(object.to_string().as_bytes(), "", &mut around, &accepted, &catalogue);
+        let told = report.findings.iter().find(|finding| finding.id == "MW3006");
+        assert_eq!(told.and_then(|finding| finding.at).map(|at| at.line), line, "{context}");
+        assert!(told.is_none_or(|finding| finding.details.source == "context[0]" && report.is_valid()), "{told:?}");
+    }
+}

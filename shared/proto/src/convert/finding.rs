@@ -16,7 +16,7 @@ impl From<model::Finding> for types::Finding {
             model::Confidence::Definite => types::Confidence::Definite,
             model::Confidence::Possible => types::Confidence::Possible,
         };
-        let model::Details { source, related, impact, patch, doc, suppressed } = *finding.details;
+        let model::Details { source, related, impact, patch, doc, suppressed, fingerprint } = *finding.details;
         Self {
             id: finding.id,
             slug: finding.slug,
@@ -38,6 +38,7 @@ impl From<model::Finding> for types::Finding {
             patch_json: patch,
             doc,
             suppressed: suppressed.map(|model::Suppression { reason, until }| types::Suppression { reason, until }),
+            fingerprint,
         }
     }
 }
@@ -80,6 +81,7 @@ impl TryFrom<types::Finding> for model::Finding {
                 suppressed: finding
                     .suppressed
                     .map(|accepted| model::Suppression { reason: accepted.reason, until: accepted.until }),
+                fingerprint: finding.fingerprint,
             }),
         })
     }

@@ -165,6 +165,7 @@ fn the_vocabulary_survives_the_wire() {
             patch: "[]".into(),
             doc: "d".into(),
             suppressed: Some(Suppression { reason: "known".into(), until: "2026-12-31".into() }),
+            fingerprint: "f".into(),
         }),
     });
 }

@@ -1,6 +1,6 @@
 //! References of Istio's kinds.
 
-use super::check;
+use super::{check, judge, said};
 
 #[test]
 fn destinations_that_are_not_there() {
@@ -126,4 +126,51 @@ fn rules_and_policies_for_what_is_not_there() {
             se shop/e: {hosts: [b.com], addresses: [1.1.1.1], ports: [{number: 5, name: a, protocol: TCP}]}",
             &["MW4120 Service/a spec.ports[1].port", "MW4121 Service/b spec.ports[0].port", "MW4118 ServiceEntry/d spec.ports[0]"]),
     ]);
+}
+
+#[test]
+fn what_takes_no_effect_and_what_a_status_says() {
+    const KEYS: &str = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a, namespace: shop}\n\
+        spec: {jwtRules: [{issuer: i, jwksUri: 'https://i/keys'}]}\n---\n";
+    let namespace = |labels: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{labels}}}}}\n---\n\
+            apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: s, namespace: shop}}\nspec: {{egress: [{{hosts: ['./*']}}]}}\n"
+        )
+    };
+    let pod = |annotation: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: shop, labels: {{a: b}}, annotations: {{{annotation}}}}}\nspec: {{containers: []}}\n---\n\
+            apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: s, namespace: shop}}\n\
+            spec: {{workloadSelector: {{labels: {{a: b}}}}, egress: [{{hosts: ['./*']}}]}}\n"
+        )
+    };
+    let istiod = |env: &str| {
+        format!(
+            "{KEYS}apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: istiod, namespace: istio-system, labels: {{app: istiod}}}}\n\
+            spec: {{template: {{spec: {{containers: [{{name: discovery, env: [{env}]}}]}}}}}}\n"
+        )
+    };
+    let entry = |condition: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: e, namespace: shop}}\n\
+            spec: {{hosts: [a.com], ports: [{{number: 80, name: http, protocol: HTTP}}]}}\n\
+            status: {{conditions: [{{type: istio.io/WaypointBound, {condition}, reason: R, message: m}}]}}\n"
+        )
+    };
+    for (id, yaml, expected) in [
+        ("MW4123", namespace("istio.io/dataplane-mode: ambient"), "MW4123 Sidecar/s spec"),
+        ("MW4123", namespace("istio.io/dataplane-mode: ambient, istio-injection: enabled"), ""),
+        ("MW4123", pod("ambient.istio.io/redirection: enabled"), "MW4123 Sidecar/s spec.workloadSelector"),
+        ("MW4123", pod("ambient.istio.io/redirection: disabled"), ""),
+        ("MW4124", istiod(""), "MW4124 Deployment/istiod metadata.name"),
+        ("MW4124", istiod("{name: BLOCKED_CIDRS_IN_JWKS_URIS, value: 10.0.0.0/8}"), ""),
+        ("MW4125", entry("status: 'False'"), "MW4125 ServiceEntry/e status.conditions[0]"),
+        ("MW4125", entry("status: 'True'"), ""),
+    ] {
+        let found = said(&judge(&yaml));
+        let found: Vec<_> = found.iter().filter(|line| line.starts_with(id)).map(String::as_str).collect();
+        let expected: Vec<_> = Some(expected).into_iter().filter(|line| !line.is_empty()).collect();
+        assert_eq!(found, expected, "{yaml}");
+    }
 }
