@@ -165,6 +165,9 @@ fn stats_config() -> Value {
             suffix("downstream_cx_active"),
             // The routes that a VirtualService gives a `statPrefix`.
             json!({"safe_regex": {"regex": r"vhost\..*\.route\..*"}}),
+            // Not by default: as an operator has it who lets the proxies keep what tells of destinations
+            // (sidecar.istio.io/statsInclusionRegexps).
+            json!({"safe_regex": {"regex": r"cluster\.outbound.*\.upstream_(rq_(completed|[1-5]xx|[0-9]{3}|time|pending_overflow|retry_overflow)|cx_(connect_fail|overflow))"}}),
         ]}},
     })
 }

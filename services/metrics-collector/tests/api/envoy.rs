@@ -1,7 +1,7 @@
 //! Traffic of a running Envoy: istiod gives it routes, the real Prometheus scrapes it, and what the collector reads from
 //! there is what the client got.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{cell::Cell, collections::BTreeMap, future::Future};
 
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
@@ -11,7 +11,10 @@ use meshward_local::{
     tools::Tools,
     upstream::{Behaviour, UPSTREAM_HEADER, Upstream, UpstreamConfig},
 };
-use meshward_proto::{metrics::v1 as proto, types::v1::Verdict};
+use meshward_proto::{
+    metrics::v1 as proto,
+    types::v1::{Mechanism, Verdict},
+};
 use proto::QueryState;
 use serde_json::json;
 use tokio::time::{Duration, Instant, sleep};
@@ -107,7 +110,13 @@ async fn what_is_read_of_a_running_envoy_is_what_its_client_got() {
 
     split(&stack).await;
     // Both routes come at once, so from the first answer of the canary on every request is counted.
-    until("the canary's route", || async { (caller.get("canary").await.1 == "next").then_some(()) }).await;
+    let earlier = Cell::new(0);
+    until("the canary's route", || async {
+        let by = caller.get("canary").await.1;
+        earlier.set(earlier.get() + i64::from(by == "checkout"));
+        (by == "next").then_some(())
+    })
+    .await;
     next.set_behaviour(Behaviour::Failing { probability: 1.0 }).expect("it can fail");
     let failed = caller.send("canary", 40).await;
     next.set_behaviour(Behaviour::Healthy).expect("it can serve");
@@ -173,7 +182,28 @@ async fn what_is_read_of_a_running_envoy_is_what_its_client_got() {
         (is_timed(read.canary) && is_timed(read.control)).then_some(())
     })
     .await;
+    // No Istio's own proxy here, so the services as a whole are read off Envoy's clusters.
+    until("all requests of both destinations", || async {
+        world.clock.set(SystemClock.now());
+        let read = world.traffic(whole_services()).await.expect("traffic");
+        let (canary, all) = (counted(read.canary.as_ref()), counted(read.control.as_ref()));
+        let expected = (450 + earlier.get(), 47);
+        assert!(canary == (0, 0) && all.0 <= expected.0 && all.1 <= expected.1, "{all:?} of {expected:?}");
+        let failed = read.control.and_then(|traffic| traffic.connection_failures);
+        (all == expected && failed == Some(0)).then_some(())
+    })
+    .await;
     stack.stop().await;
+}
+
+/// Both destinations of the route.
+fn whole_services() -> proto::GetTrafficMetricsRequest {
+    let mut target = target("checkout");
+    target.mechanism = Mechanism::None.into();
+    target.hosts.push("checkout-next.shop.svc.cluster.local".to_owned());
+    (target.canary_series, target.control_series) = (String::new(), String::new());
+    let window = Some(prost_types::Duration { seconds: 120, nanos: 0 });
+    proto::GetTrafficMetricsRequest { target: Some(target), end_time: None, window }
 }
 
 fn target_of_checkout() -> meshward_proto::gateway::v1::MetricsTarget {
