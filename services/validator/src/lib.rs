@@ -49,6 +49,7 @@ use crate::{config::Config, grpc::Validator, ports::grpc::GrpcGateway, schema::C
 /// If the definitions cannot be read or the gateway's address is no URL.
 pub fn build(config: &Config, server: Server) -> anyhow::Result<Server> {
     let catalogue = Catalogue::read(&config.crd_paths()).map_err(|error| ConfigError(format!("--crds: {error}")))?;
+    catalogue.check().map_err(|error| ConfigError(format!("--crds: {error}")))?;
     if catalogue.is_empty() {
         tracing::warn!("no CRD catalogue is configured, so schemas are not checked; set --crds");
     } else {

@@ -2,13 +2,14 @@
 //! field validation.
 //!
 //! The definitions are not part of Meshward: they are read at start from where the operator keeps those of the meshes in use
-//! (`--crds`). `convert.rs` turns their OpenAPI dialect into JSON Schema, `explain.rs` turns the errors into sentences, and `cel.rs`
+//! (`--crds`), each version of a kind when it is first needed (`outline.rs`). `convert.rs` turns their OpenAPI dialect into JSON Schema, `explain.rs` turns the errors into sentences, and `cel.rs`
 //! evaluates the rules that they hold as expressions.
 
 mod catalogue;
 mod cel;
 mod convert;
 mod explain;
+mod outline;
 
 pub use catalogue::{Catalogue, CatalogueError, Checked, Lookup, Schema};
 

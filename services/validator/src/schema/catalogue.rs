@@ -10,7 +10,10 @@ use meshward_model::Mesh;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{cel, convert, explain};
+use super::{
+    cel, convert, explain,
+    outline::{self, Outline},
+};
 use crate::{
     report::{Hit, quote},
     rules::catalogue as rule,
@@ -35,6 +38,16 @@ pub enum CatalogueError {
         /// Why.
         message: String,
     },
+    /// The schema of a version cannot be read.
+    #[error("the definition of {kind} {version}: {message}")]
+    Schema {
+        /// Of what.
+        kind: String,
+        /// Which.
+        version: String,
+        /// Why.
+        message: String,
+    },
     /// Nothing was found, which is surely not what was meant.
     #[error("{}: no CustomResourceDefinition in it", path.display())]
     Empty {
@@ -43,7 +56,7 @@ pub enum CatalogueError {
     },
 }
 
-/// The definitions of all kinds. Schemas are compiled when they are first needed, which takes some milliseconds each.
+/// The definitions of all kinds. Schemas are read and compiled when they are first needed, which takes some milliseconds each.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     groups: BTreeMap<String, BTreeMap<String, BTreeMap<String, Served>>>,
@@ -52,8 +65,17 @@ pub struct Catalogue {
 /// One version of a kind.
 #[derive(Debug)]
 struct Served {
-    openapi: Value,
+    source: Source,
     compiled: OnceLock<Result<Compiled, String>>,
+}
+
+/// Where a version's schema is.
+#[derive(Debug)]
+enum Source {
+    /// It is read already.
+    Read(Value),
+    /// In the YAML text of a list with the version alone; it is read when it is first asked for.
+    Text(String, OnceLock<Result<Value, String>>),
 }
 
 /// A schema that is ready to use.
@@ -123,12 +145,41 @@ impl Catalogue {
 
     fn read_file(&mut self, file: &FilePath) -> Result<(), CatalogueError> {
         let text = std::fs::read_to_string(file).map_err(|source| CatalogueError::Io { path: file.into(), source })?;
-        for document in serde_yaml::Deserializer::from_str(&text) {
-            let value = Value::deserialize(document)
-                .map_err(|error| CatalogueError::Yaml { path: file.into(), message: error.to_string() })?;
-            self.add(&value);
+        for document in outline::documents(&text) {
+            if let Some(Outline { group, kind, versions }) = outline::definition(document) {
+                for (version, text) in versions {
+                    self.insert(group, kind, version, Source::Text(text.to_owned(), OnceLock::new()));
+                }
+                continue;
+            }
+            for document in serde_yaml::Deserializer::from_str(document) {
+                let value = Value::deserialize(document)
+                    .map_err(|error| CatalogueError::Yaml { path: file.into(), message: error.to_string() })?;
+                self.add(&value);
+            }
         }
         Ok(())
+    }
+
+    /// Reads the schemas that were not needed yet, so that a server that starts tells what cannot be read.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    pub fn check(&self) -> Result<(), CatalogueError> {
+        for (kind, versions) in self.groups.values().flatten() {
+            for (version, served) in versions {
+                let [kind, version] = [kind.clone(), version.clone()];
+                let unread = |message: &String| CatalogueError::Schema { kind, version, message: message.clone() };
+                served.source.openapi().map_err(unread)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, group: &str, kind: &str, version: &str, source: Source) {
+        let kinds = self.groups.entry(group.to_owned()).or_default();
+        let served = Served { source, compiled: OnceLock::new() };
+        kinds.entry(kind.to_owned()).or_default().insert(version.to_owned(), served);
     }
 
     /// Adds a definition; anything else is left out, for the files of a mesh hold more than definitions.
@@ -145,9 +196,7 @@ impl Catalogue {
             else {
                 continue;
             };
-            let served = Served { openapi: openapi.clone(), compiled: OnceLock::new() };
-            let kinds = self.groups.entry(group.to_owned()).or_default();
-            kinds.entry(kind.to_owned()).or_default().insert(name.to_owned(), served);
+            self.insert(group, kind, name, Source::Read(openapi.clone()));
         }
     }
 
@@ -184,7 +233,8 @@ impl Schema<'_> {
     /// # Errors
     /// A sentence, if the definition itself cannot be compiled.
     pub fn check(&self, object: &Value) -> Result<Checked, &str> {
-        let compiled = self.0.compiled.get_or_init(|| compile(&self.0.openapi)).as_ref().map_err(String::as_str)?;
+        let compile = || self.0.source.openapi().map_err(Clone::clone).and_then(compile);
+        let compiled = self.0.compiled.get_or_init(compile).as_ref().map_err(String::as_str)?;
         let mut object = explain::without_nulls(object);
         compiled.rules.fill(&mut object);
         let mut hits = explain::hits(compiled, &object);
@@ -201,6 +251,23 @@ impl Schema<'_> {
 /// Whether the API server asks no rules after this: they rely on types and sizes.
 fn blocks(hit: &Hit) -> bool {
     [rule::REQUIRED, rule::TYPE, rule::ENUM, rule::BOUNDS].contains(&hit.rule)
+}
+
+impl Source {
+    fn openapi(&self) -> Result<&Value, &String> {
+        match self {
+            Self::Read(value) => Ok(value),
+            Self::Text(text, read) => read.get_or_init(|| of_text(text)).as_ref(),
+        }
+    }
+}
+
+/// The schema in the text of a list with one version.
+fn of_text(text: &str) -> Result<Value, String> {
+    let mut versions: Vec<Value> =
+        serde_yaml::from_str(text).map_err(|error| format!("the CRD's schema cannot be read: {error}"))?;
+    let schema = versions.first_mut().and_then(|version| version.pointer_mut("/schema/openAPIV3Schema"));
+    schema.map(Value::take).ok_or_else(|| "the CRD has no schema".to_owned())
 }
 
 fn compile(openapi: &Value) -> Result<Compiled, String> {
