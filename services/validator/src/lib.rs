@@ -24,6 +24,7 @@ pub mod explain;
 pub mod grpc;
 pub mod impact;
 pub mod live;
+mod parallel;
 pub mod path;
 pub mod ports;
 pub mod report;

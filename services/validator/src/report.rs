@@ -197,6 +197,19 @@ impl Findings {
         self.list[start..].iter_mut().for_each(|finding| finding.details.source = source.to_owned());
     }
 
+    /// Adds what was found elsewhere, as if it had been found here; the bounds of both must be the same.
+    pub(crate) fn append(&mut self, other: Self) {
+        let mut unlisted = other.counts;
+        for finding in other.list {
+            unlisted[finding.severity as usize] -= 1;
+            self.push(finding);
+        }
+        for (count, unlisted) in self.counts.iter_mut().zip(unlisted) {
+            *count += unlisted;
+            self.dropped += unlisted;
+        }
+    }
+
     /// What was found first.
     pub(crate) fn first(&self) -> Option<&Finding> {
         self.list.first()

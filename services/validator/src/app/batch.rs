@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::{Input, cross, head, judge as judge_alone};
 use crate::{
+    parallel,
     report::{Findings, Report, is_valid},
     rules::catalogue as rule,
     schema::Catalogue,
     text,
-    world::{Kind, Set},
+    world::{Entry, Kind, Set},
 };
 
 /// What findings call the text of a live object, which has none.
@@ -125,8 +126,41 @@ impl BatchReport {
 #[must_use]
 pub fn batch(texts: &[Input<'_>], complete: bool, catalogue: &Catalogue) -> (BatchReport, Warm) {
     let mut batch = Batch::new(complete);
-    texts.iter().for_each(|input| batch.add(input, catalogue));
+    for part in parallel::map(texts, |input| Part::of(input, catalogue)) {
+        batch.put(part);
+    }
     batch.finish()
+}
+
+/// What one text of a batch says, and what is wrong with each of its objects alone.
+struct Part {
+    entries: Vec<Entry>,
+    objects: usize,
+    findings: Findings,
+    skipped: BTreeSet<String>,
+}
+
+impl Part {
+    fn of(input: &Input<'_>, catalogue: &Catalogue) -> Self {
+        let findings = Findings::at_most(MAX_BATCH_FINDINGS);
+        let mut part = Self { entries: Vec::new(), objects: 0, findings, skipped: BTreeSet::new() };
+        part.skipped.extend(catalogue.is_empty().then(|| super::NO_CATALOGUE.to_owned()));
+        let source: Arc<str> = input.source.into();
+        for document in text::load(input.text, &mut part.findings) {
+            for (value, places) in cross::list_items(document.value, document.places) {
+                part.objects += 1;
+                let document = text::Document { value, places };
+                let head = head(&document.value);
+                if Kind::of(&head).is_none_or(Kind::is_policy) {
+                    let skipped = judge_alone(&document, &head, input.source, catalogue, &mut part.findings);
+                    part.skipped.extend(skipped);
+                }
+                part.entries.extend(cross::entry_of(head, document, &source));
+            }
+        }
+        part.findings.name_from(0, input.source);
+        part
+    }
 }
 
 /// A batch to which texts are added one by one.
@@ -149,24 +183,15 @@ impl Batch {
 
     /// Judges the objects of a text alone, and keeps them for [`Batch::finish`].
     pub fn add(&mut self, input: &Input<'_>, catalogue: &Catalogue) {
-        if catalogue.is_empty() {
-            self.skipped.insert(super::NO_CATALOGUE.to_owned());
-        }
-        let source: Arc<str> = input.source.into();
-        let before = self.findings.len();
-        for document in text::load(input.text, &mut self.findings) {
-            for (value, places) in cross::list_items(document.value, document.places) {
-                self.objects += 1;
-                let document = text::Document { value, places };
-                let head = head(&document.value);
-                if Kind::of(&head).is_none_or(Kind::is_policy) {
-                    let skipped = judge_alone(&document, &head, input.source, catalogue, &mut self.findings);
-                    self.skipped.extend(skipped);
-                }
-                self.warm.set.extend(cross::entry_of(head, document, &source));
-            }
-        }
-        self.findings.name_from(before, input.source);
+        self.put(Part::of(input, catalogue));
+    }
+
+    fn put(&mut self, part: Part) {
+        let Part { entries, objects, findings, skipped } = part;
+        self.objects += objects;
+        self.warm.set.extend(entries);
+        self.findings.append(findings);
+        self.skipped.extend(skipped);
     }
 
     /// How many objects there are.

@@ -235,8 +235,7 @@ impl Schema<'_> {
     pub fn check(&self, object: &Value) -> Result<Checked, &str> {
         let compile = || self.0.source.openapi().map_err(Clone::clone).and_then(compile);
         let compiled = self.0.compiled.get_or_init(compile).as_ref().map_err(String::as_str)?;
-        let mut object = explain::without_nulls(object);
-        compiled.rules.fill(&mut object);
+        let object = compiled.rules.filled(object);
         let mut hits = explain::hits(compiled, &object);
         if let Some(hit) = hits.iter().find(|hit| blocks(hit)) {
             let reason = format!("rules of the definition: not asked, because of {}", quote(&hit.path.to_string()));

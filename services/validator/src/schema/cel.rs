@@ -10,11 +10,14 @@
 mod program;
 mod value;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde_json::Value;
 
-use super::explain::described;
+use super::explain::{described, has_nulls, without_nulls};
 use crate::{
     path::Path,
     report::{Hit, MAX_FINDINGS, quote},
@@ -117,8 +120,18 @@ impl Node {
         self.fields.get(name).or(self.values.as_deref())
     }
 
+    /// An object as the API server reads it: without nulls, and with the defaults. Most objects are that as they are.
+    pub(super) fn filled<'v>(&self, object: &'v Value) -> Cow<'v, Value> {
+        if !self.has_defaults && !has_nulls(object) {
+            return Cow::Borrowed(object);
+        }
+        let mut object = without_nulls(object);
+        self.fill(&mut object);
+        Cow::Owned(object)
+    }
+
     /// Sets the fields that are absent and have a default.
-    pub(super) fn fill(&self, value: &mut Value) {
+    fn fill(&self, value: &mut Value) {
         if !self.has_defaults {
             return;
         }

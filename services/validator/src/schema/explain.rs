@@ -42,6 +42,15 @@ pub(super) fn without_nulls(value: &Value) -> Value {
     }
 }
 
+/// Whether a value has a null anywhere in it.
+pub(super) fn has_nulls(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.values().any(has_nulls),
+        Value::Array(items) => items.iter().any(has_nulls),
+        scalar => scalar.is_null(),
+    }
+}
+
 fn explain(error: &ValidationError<'_>, path: &Path, compiled: &Compiled, hits: &mut Vec<Hit>) {
     use ValidationErrorKind as Kind;
     let instance = error.instance().as_ref();

@@ -41,21 +41,31 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
+/// A line and where it begins.
+type Line<'t> = (usize, &'t str);
+
 /// The outline of a definition; `None` if the text is none, or not of that style.
 pub(super) fn definition(text: &str) -> Option<Outline<'_>> {
-    let spec = section(text, 0, "spec")?;
-    if value(text, 0, "kind")? != "CustomResourceDefinition" {
+    // Whatever is looked at stands less deep.
+    const DEEP: &str = "       ";
+    let shallow: Vec<Line<'_>> = lines(text).filter(|(_, line)| !line.starts_with(DEEP)).collect();
+    let spec = section(&shallow, 0, "spec")?;
+    if value(&shallow, 0, "kind")? != "CustomResourceDefinition" {
         return None;
     }
-    let names = section(spec, 2, "names")?;
-    let items = items(section(spec, 2, "versions")?)?;
+    let list = section(spec, 2, "versions")?;
+    // The list ends where the next line begins that is not of it.
+    let end = shallow.iter().map(|(at, _)| *at).find(|at| list.last().is_some_and(|(last, _)| at > last));
+    let (indent, items) = items(list)?;
+    let ends = items.iter().skip(1).map(|item| item[0].0).chain([end.unwrap_or(text.len())]);
     let mut versions = Vec::new();
-    for (indent, item) in items {
+    for (item, end) in items.iter().zip(ends) {
         let name = value(item, indent, "name")?;
         if value(item, indent, "served")? == "true" {
-            versions.push((name, item));
+            versions.push((name, &text[item[0].0..end]));
         }
     }
+    let names = section(spec, 2, "names")?;
     Some(Outline { group: value(spec, 2, "group")?, kind: value(names, 4, "kind")?, versions })
 }
 
@@ -66,41 +76,38 @@ fn at_indent(line: &str, indent: usize) -> Option<&str> {
 }
 
 /// The lines below a key that stands alone on its line; `None` if there is not exactly one.
-fn section<'t>(text: &'t str, indent: usize, key: &str) -> Option<&'t str> {
-    let mut own = None;
-    let mut end = text.len();
-    for (at, line) in lines(text) {
-        let Some(rest) = at_indent(line, indent) else { continue };
-        if rest.strip_prefix(key).and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| rest.trim().is_empty()) {
-            if own.is_some() {
-                return None;
-            }
-            (own, end) = (Some(at + line.len()), text.len());
-        } else if own.is_some() && end == text.len() && !rest.starts_with("- ") {
-            end = at;
-        }
+fn section<'l, 't>(lines: &'l [Line<'t>], indent: usize, key: &str) -> Option<&'l [Line<'t>]> {
+    let is_own = |rest: &str| {
+        rest.strip_prefix(key).and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| rest.trim().is_empty())
+    };
+    let found = |(_, line): &Line<'_>| at_indent(line, indent).is_some_and(is_own);
+    let start = lines.iter().position(found)? + 1;
+    let below = &lines[start..];
+    if below.iter().any(found) {
+        return None;
     }
-    Some(&text[own?..end])
+    // A list may stand as deep as its key.
+    let is_next = |(_, line): &Line<'_>| at_indent(line, indent).is_some_and(|rest| !rest.starts_with("- "));
+    Some(&below[..below.iter().position(is_next).unwrap_or(below.len())])
 }
 
 /// The plain value of a key; `None` if there is not exactly one.
-fn value<'t>(text: &'t str, indent: usize, key: &str) -> Option<&'t str> {
-    let of_key = |(_, line): (_, &'t str)| at_indent(line, indent)?.strip_prefix(key)?.strip_prefix(": ");
-    let mut values = lines(text).filter_map(of_key);
+fn value<'t>(lines: &[Line<'t>], indent: usize, key: &str) -> Option<&'t str> {
+    let of_key = |(_, line): &Line<'t>| at_indent(line, indent)?.strip_prefix(key)?.strip_prefix(": ");
+    let mut values = lines.iter().filter_map(of_key);
     let value = values.next().filter(|_| values.next().is_none())?.trim();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
     (!value.is_empty() && value.chars().all(is_plain)).then_some(value)
 }
 
-/// The items of a list, and how deep the keys in them stand.
-fn items(list: &str) -> Option<Vec<(usize, &str)>> {
-    let dash = list.find("- ")?;
-    let is_first = list[..dash].bytes().all(|b| b == b' ');
-    let starts =
-        |(at, line): (usize, &str)| at_indent(line, dash).is_some_and(|rest| rest.starts_with("- ")).then_some(at);
-    let starts: Vec<usize> = lines(list).filter_map(starts).collect();
+/// How deep the keys in the items of a list stand, and the items.
+fn items<'l, 't>(list: &'l [Line<'t>]) -> Option<(usize, Vec<&'l [Line<'t>]>)> {
+    let dash = list.first()?.1.find("- ")?;
+    let is_start = |(_, line): &Line<'_>| at_indent(line, dash).is_some_and(|rest| rest.starts_with("- "));
+    let starts: Vec<usize> = (0..list.len()).filter(|index| is_start(&list[*index])).collect();
     let ends = starts.iter().skip(1).copied().chain([list.len()]);
-    is_first.then(|| starts.iter().zip(ends).map(|(start, end)| (dash + 2, &list[*start..end])).collect())
+    Some((dash + 2, starts.iter().zip(ends).map(|(start, end)| &list[*start..end]).collect()))
+        .filter(|_| is_start(&list[0]))
 }
 
 #[cfg(test)]
@@ -144,11 +151,12 @@ status:
         let read: Vec<serde_json::Value> = serde_yaml::from_str(text).expect("a list");
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].pointer("/schema/openAPIV3Schema/description"), Some(&"name: v9".into()));
-        let deeper = DEFINITION
-            .replace("\n  - ", "\n    - ")
-            .replace("\n    ", "\n      ")
-            .replace("      kind: A", "    kind: A");
-        assert_eq!(definition(&deeper).map(|outline| outline.versions.len()), Some(1), "{deeper}");
+        let (before, list) = DEFINITION.split_once("  versions:\n").expect("a list");
+        let (list, after) = list.split_once("status:").expect("more behind it");
+        let list: String = list.lines().map(|line| format!("  {line}\n")).collect();
+        let deeper = format!("{before}  versions:\n{list}status:{after}");
+        let versions = definition(&deeper).map(|outline| outline.versions.len());
+        assert_eq!(versions, Some(1), "a list that stands deeper than its key");
     }
 
     #[test]

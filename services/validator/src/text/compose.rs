@@ -1,7 +1,7 @@
 //! From the parser's events to documents.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     rc::Rc,
     sync::Arc,
 };
@@ -32,7 +32,7 @@ struct Open {
 
 enum Kind {
     List(Vec<Rc<Node>>),
-    Mapping { fields: Vec<(Key, Rc<Node>)>, first: HashMap<Rc<str>, SourceRange>, pending: Pending },
+    Mapping { fields: Vec<(Key, Rc<Node>)>, first: BTreeMap<Arc<str>, SourceRange>, pending: Pending },
 }
 
 /// Which half of a field a mapping waits for.
@@ -105,7 +105,7 @@ impl<'f> Composer<'f> {
                 self.begin(Kind::List(Vec::new()), anchor, tag.as_deref(), "seq", at)
             }
             Event::MappingStart(_, anchor, tag) => {
-                let kind = Kind::Mapping { fields: Vec::new(), first: HashMap::new(), pending: Pending::Key };
+                let kind = Kind::Mapping { fields: Vec::new(), first: BTreeMap::new(), pending: Pending::Key };
                 self.begin(kind, anchor, tag.as_deref(), "map", at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(at),
@@ -285,7 +285,7 @@ impl<'f> Composer<'f> {
         if self.open.len() + node.height > MAX_DEPTH {
             return self.too_deep(at);
         }
-        let Some(open) = self.open.last_mut() else { return self.finish(&node) };
+        let Some(open) = self.open.last_mut() else { return self.finish(node) };
         let Kind::Mapping { fields, pending, .. } = &mut open.kind else { return self.add_item(node, at) };
         match std::mem::replace(pending, Pending::Key) {
             Pending::Key => self.key(&node, text, at),
@@ -352,9 +352,9 @@ impl<'f> Composer<'f> {
         Ok(())
     }
 
-    fn named_key(&mut self, name: Rc<str>, at: SourceRange) {
+    fn named_key(&mut self, name: Arc<str>, at: SourceRange) {
         let Some(Open { kind: Kind::Mapping { first, pending, .. }, .. }) = self.open.last_mut() else { return };
-        *pending = Pending::Value(Key { name: Rc::clone(&name), at });
+        *pending = Pending::Value(Key { name: Arc::clone(&name), at });
         if let Some(before) = first.get(&name).copied() {
             let place = format!("line {}, column {}", before.line, before.column);
             let message = format!("the key {} occurs twice; the first is at {place}", quote(&name));
@@ -393,7 +393,7 @@ impl<'f> Composer<'f> {
         Ok(())
     }
 
-    fn finish(&mut self, node: &Node) -> Result<(), Stop> {
+    fn finish(&mut self, node: Rc<Node>) -> Result<(), Stop> {
         self.bounded((node.nodes, node.bytes), node.at)?;
         self.nodes += node.nodes;
         self.bytes += node.bytes;
@@ -401,7 +401,7 @@ impl<'f> Composer<'f> {
             Content::Scalar(Value::Null) => {}
             Content::Fields(_) => {
                 let (value, places) = expand(node);
-                self.documents.push(Document { value, places: Arc::unwrap_or_clone(places) });
+                self.documents.push(Document { value, places });
             }
             _ => {
                 let message = "a document must be a mapping with apiVersion, kind and metadata".to_owned();

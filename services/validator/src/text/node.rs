@@ -1,13 +1,14 @@
 //! Values as they are collected, before aliases are expanded.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use meshward_model::SourceRange;
 use serde_json::{Map, Value};
 
-use super::place::{Inside, Places};
+use super::place::{Inside, Named, Places};
 
 /// A value and what it will cost once it is expanded.
+#[derive(Clone)]
 pub(super) struct Node {
     pub(super) at: SourceRange,
     pub(super) content: Content,
@@ -20,6 +21,7 @@ pub(super) struct Node {
 }
 
 /// What a value is.
+#[derive(Clone)]
 pub(super) enum Content {
     Scalar(Value),
     Items(Vec<Rc<Node>>),
@@ -29,7 +31,7 @@ pub(super) enum Content {
 /// A key and where it stands.
 #[derive(Clone)]
 pub(super) struct Key {
-    pub(super) name: Rc<str>,
+    pub(super) name: Arc<str>,
     pub(super) at: SourceRange,
 }
 
@@ -52,26 +54,28 @@ pub(super) fn text_with_colon(start: SourceRange, fields: &[(Key, Rc<Node>)], en
     Some(Node { at, nodes: 1, bytes: text.len(), height: 0, content: Content::Scalar(Value::from(text)) })
 }
 
-/// The JSON value of a node and the places beside it. As deep as [`MAX_DEPTH`] allows.
-pub(super) fn expand(node: &Node) -> (Value, Arc<Places>) {
-    let (value, inside) = match &node.content {
-        Content::Scalar(value) => (value.clone(), Inside::Nothing),
+/// The JSON value of a node and the places beside it. As deep as [`MAX_DEPTH`](super::MAX_DEPTH) allows. What nothing else
+/// refers to is taken apart instead of copied.
+pub(super) fn expand(node: Rc<Node>) -> (Value, Places) {
+    let Node { at, content, .. } = Rc::unwrap_or_clone(node);
+    let (value, inside) = match content {
+        Content::Scalar(value) => (value, Inside::Nothing),
         Content::Items(items) => {
-            let (values, places) = items.iter().map(|item| expand(item)).unzip();
+            let (values, places) = items.into_iter().map(expand).unzip();
             (Value::Array(values), Inside::Items(places))
         }
         Content::Fields(fields) => {
             let mut object = Map::new();
-            let mut places = HashMap::new();
-            for (key, node) in fields {
+            let mut places = Vec::with_capacity(fields.len());
+            for (Key { name, at }, node) in fields {
                 let (value, inner) = expand(node);
-                object.insert(key.name.to_string(), value);
-                places.insert(key.name.to_string(), (key.at, inner));
+                object.insert(name.to_string(), value);
+                places.push(Named { name, key: at, value: inner });
             }
-            (Value::Object(object), Inside::Fields(places))
+            (Value::Object(object), Inside::fields(places))
         }
     };
-    (value, Arc::new(Places { at: node.at, inside }))
+    (value, Places { at, inside })
 }
 
 /// A scalar as it was written, or as JSON writes it.

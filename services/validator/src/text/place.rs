@@ -1,13 +1,13 @@
 //! Where the values of a document stand in its text.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use meshward_model::SourceRange;
 
 use crate::path::{Path, Step};
 
-/// The positions of a value and of everything in it. A value that an alias repeats shares the places of its anchor, so a
-/// finding points at the text that has to be changed.
+/// The positions of a value and of everything in it. A value that an alias repeats has the places of its anchor, so a finding
+/// points at the text that has to be changed.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
     /// From the value's first to its last character.
@@ -19,9 +19,32 @@ pub struct Places {
 pub(super) enum Inside {
     #[default]
     Nothing,
-    Items(Vec<Arc<Places>>),
-    /// Of each key: where the key stands, and the value's places.
-    Fields(HashMap<String, (SourceRange, Arc<Places>)>),
+    Items(Vec<Places>),
+    /// Ordered by key.
+    Fields(Vec<Named>),
+}
+
+/// A field: its key, where the key stands, and the value's places.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub(super) name: Arc<str>,
+    pub(super) key: SourceRange,
+    pub(super) value: Places,
+}
+
+impl Inside {
+    /// Of the fields of a mapping in the order of the text; the last one of a name counts.
+    pub(super) fn fields(mut fields: Vec<Named>) -> Self {
+        fields.reverse();
+        fields.sort_by(|one, other| one.name.cmp(&other.name));
+        fields.dedup_by(|later, first| later.name == first.name);
+        Self::Fields(fields)
+    }
+}
+
+fn named<'f>(fields: &'f [Named], name: &str) -> Option<&'f Named> {
+    let at = fields.binary_search_by(|field| field.name.as_ref().cmp(name)).ok()?;
+    fields.get(at)
 }
 
 impl Places {
@@ -40,7 +63,7 @@ impl Places {
             let next = match (&here.inside, &step) {
                 (Inside::Items(items), Step::Index(index)) => items.get(*index).map(|value| (value, value.at)),
                 (Inside::Fields(fields), Step::Field(name)) => {
-                    fields.get(name.as_ref()).map(|(key, value)| (value, *key))
+                    named(fields, name).map(|field| (&field.value, field.key))
                 }
                 _ => None,
             };
@@ -56,7 +79,7 @@ impl Places {
     pub fn key_of(&self, path: &Path) -> SourceRange {
         let (around, Some(Step::Field(name))) = path.split_last() else { return self.of(path) };
         match self.find(&around).map(|places| &places.inside) {
-            Some(Inside::Fields(fields)) => fields.get(name.as_ref()).map_or_else(|| self.of(path), |(key, _)| *key),
+            Some(Inside::Fields(fields)) => named(fields, &name).map_or_else(|| self.of(path), |field| field.key),
             _ => self.of(path),
         }
     }
@@ -69,8 +92,8 @@ impl Places {
 
     fn find(&self, path: &Path) -> Option<&Self> {
         path.steps().iter().try_fold(self, |here, step| match (&here.inside, step) {
-            (Inside::Items(items), Step::Index(index)) => items.get(*index).map(Arc::as_ref),
-            (Inside::Fields(fields), Step::Field(name)) => fields.get(name.as_ref()).map(|(_, value)| value.as_ref()),
+            (Inside::Items(items), Step::Index(index)) => items.get(*index),
+            (Inside::Fields(fields), Step::Field(name)) => named(fields, name).map(|field| &field.value),
             _ => None,
         })
     }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Entry, Id, Key, Kind, View, World};
-use crate::{report::Hit, rules::cross};
+use crate::{parallel, report::Hit, rules::cross};
+
+/// Objects that one thread judges at a time; so few are judged faster than a thread is started.
+const SHARE: usize = 64;
 
 /// What the rules say of one object.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,13 @@ pub struct Set {
     judgements: HashMap<Id, Judgement>,
     readers: HashMap<Key, HashSet<Id>>,
     dirty: BTreeSet<Id>,
+}
+
+fn judge(world: &World, id: Id) -> Option<Judgement> {
+    let view = View::new(world);
+    let hits = cross::check(world.get(id)?, &view);
+    let (asked, skipped) = view.into_parts();
+    Some(Judgement { hits, skipped, asked })
 }
 
 /// What a change would do.
@@ -95,15 +105,17 @@ impl Set {
 
     /// Judges what has changed or asked for what has changed; returns what was said of it before.
     pub fn settle(&mut self) -> BTreeMap<Id, Option<Judgement>> {
+        let dirty: Vec<Id> = std::mem::take(&mut self.dirty).into_iter().collect();
+        let shares: Vec<&[Id]> = dirty.chunks(SHARE).collect();
+        let world = &self.world;
+        let judged = parallel::map(&shares, |ids| ids.iter().map(|id| judge(world, *id)).collect::<Vec<_>>());
         let mut before = BTreeMap::new();
-        for id in std::mem::take(&mut self.dirty) {
-            let old = self.forget(id);
-            let Some(entry) = self.world.get(id) else { continue };
-            let view = View::new(&self.world);
-            let hits = cross::check(entry, &view);
-            let (asked, skipped) = view.into_parts();
-            self.remember(id, Judgement { hits, skipped, asked });
-            before.insert(id, old);
+        for (id, judgement) in dirty.iter().zip(judged.into_iter().flatten()) {
+            let old = self.forget(*id);
+            if let Some(judgement) = judgement {
+                self.remember(*id, judgement);
+                before.insert(*id, old);
+            }
         }
         before
     }
