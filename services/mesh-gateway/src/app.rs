@@ -17,7 +17,7 @@ use crate::{
     apply::{self, Outcome},
     cluster::{Cluster, ClusterError, Mode},
     clusters::{ClusterState, Clusters, Member},
-    dialect::{self, Audience, Need, Planned, Question},
+    dialect::{self, Audience, Need, Neighbours, Planned, Question},
     drift::{self, Drifts},
     error::Error,
     instances::{self, Instance, NoPage, Wanted},
@@ -100,10 +100,19 @@ impl Gateway {
             return Err(Error::Busy { object: target.to_string(), deployment: marks.deployment });
         }
         let canary = &dialect.stored(target, canary);
-        let question = Question { target, baseline: &baseline, canary, weights, wanted, audience, neighbours: &[] };
-        let mut neighbours = neighbours(cluster, &dialect.needs(&question)).await?;
+        let question = Question {
+            target,
+            baseline: &baseline,
+            canary,
+            weights,
+            wanted,
+            audience,
+            neighbours: Neighbours::default(),
+        };
+        let (mut listed, mut read) = (neighbours(cluster, &dialect.needs(&question)).await?, Vec::new());
         for _ in 0..ROUNDS {
-            let Planned { plan, related, facts } = dialect.plan(&Question { neighbours: &neighbours, ..question })?;
+            let neighbours = Neighbours { listed: &listed, read: &read };
+            let Planned { plan, related, facts } = dialect.plan(&Question { neighbours, ..question })?;
             let fresh = read_again(cluster, &related).await?;
             if related.iter().zip(&fresh).all(|(known, fresh)| is_same(known, fresh)) {
                 baseline.related = fresh;
@@ -112,8 +121,9 @@ impl Gateway {
             }
             // The list was behind.
             for RelatedBaseline { target, object } in fresh {
-                neighbours.retain(|known| !object::is_of(known, &target));
-                neighbours.extend(object);
+                listed.retain(|known| !object::is_of(known, &target));
+                read.retain(|known| !object::is_of(known, &target));
+                read.extend(object);
             }
         }
         let why = format!("the objects around {target} change faster than a plan can be made");
@@ -346,16 +356,20 @@ fn is_same(a: &RelatedBaseline, b: &RelatedBaseline) -> bool {
     }
 }
 
-/// The objects that a plan asks for, each with `apiVersion` and `kind`, which lists leave out. A kind that the cluster
+/// The objects that a plan asks for, each with `apiVersion` and `kind`. A kind that the cluster
 /// does not serve has none.
-async fn neighbours(cluster: &dyn Cluster, needs: &[Need]) -> Result<Vec<Value>, Error> {
+async fn neighbours(cluster: &dyn Cluster, needs: &[Need]) -> Result<Vec<Arc<Value>>, Error> {
     let mut all = Vec::new();
     for need in needs {
         let kind = &need.kind;
         let (api_version, objects) = newest(cluster, need).await?;
         all.extend(objects.into_iter().map(|mut object| {
-            object["apiVersion"] = api_version.into();
-            object["kind"] = kind.as_str().into();
+            // Most say so themselves, and are shared with a cache.
+            if object["apiVersion"] != *api_version || object["kind"] != *kind {
+                let object = Arc::make_mut(&mut object);
+                object["apiVersion"] = api_version.into();
+                object["kind"] = kind.as_str().into();
+            }
             object
         }));
     }
@@ -363,7 +377,7 @@ async fn neighbours(cluster: &dyn Cluster, needs: &[Need]) -> Result<Vec<Value>,
 }
 
 /// The objects of a kind in the first of its versions that the cluster serves; none if it serves none of them.
-async fn newest<'a>(cluster: &dyn Cluster, need: &'a Need) -> Result<(&'a str, Vec<Value>), Error> {
+async fn newest<'a>(cluster: &dyn Cluster, need: &'a Need) -> Result<(&'a str, Vec<Arc<Value>>), Error> {
     for api_version in std::iter::once(&need.api_version).chain(&need.older) {
         match cluster.list(api_version, &need.kind, need.namespace.as_deref()).await {
             Err(ClusterError::KindNotServed { .. }) => {}

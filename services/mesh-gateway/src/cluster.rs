@@ -9,7 +9,7 @@ mod kube;
 mod memory;
 mod selector;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -146,11 +146,20 @@ pub trait Cluster: Send + Sync {
     /// The live object; `None` if there is none.
     async fn get(&self, target: &Target) -> Result<Option<Value>, ClusterError>;
 
-    /// All objects of a kind ("v1", "Pod"), of one namespace or of all.
-    async fn list(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Result<Vec<Value>, ClusterError> {
+    /// All objects of a kind ("v1", "Pod"), of one namespace or of all; shared with the cache, if there is one.
+    async fn list(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> Result<Vec<Arc<Value>>, ClusterError> {
         let namespace = namespace.map(str::to_owned);
-        let selection = Selection { namespace, ..self.kind_of(api_version, kind).await? };
-        Ok(self.select(&selection).await?.objects)
+        self.shared(&Selection { namespace, ..self.kind_of(api_version, kind).await? }).await
+    }
+
+    /// [`Cluster::select`], with the objects shared.
+    async fn shared(&self, selection: &Selection) -> Result<Vec<Arc<Value>>, ClusterError> {
+        Ok(self.select(selection).await?.objects.into_iter().map(Arc::new).collect())
     }
 
     /// The selection of all objects of a kind ("v1", "Pod") in all namespaces.

@@ -12,7 +12,7 @@ mod istio;
 mod linkerd;
 mod steps;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Mechanism, Mesh, RelatedBaseline, Target, Weight};
 use serde_json::Value;
@@ -39,7 +39,35 @@ pub struct Question<'a> {
     /// To whom the canary is given, if that was said.
     pub audience: &'a Audience,
     /// The other objects of the cluster that [`Dialect::needs`] asked for, each with `apiVersion` and `kind`.
-    pub neighbours: &'a [Value],
+    pub neighbours: Neighbours<'a>,
+}
+
+/// Objects of a cluster. There can be thousands, so that those that caches have are not copied.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Neighbours<'a> {
+    /// As a list told them.
+    pub listed: &'a [Arc<Value>],
+    /// As they were read one by one, since the list was behind.
+    pub read: &'a [Value],
+}
+
+impl<'a> Neighbours<'a> {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &'a Value> + Clone + use<'a> {
+        self.listed.iter().map(AsRef::as_ref).chain(self.read)
+    }
+}
+
+impl<'a> From<&'a [Value]> for Neighbours<'a> {
+    fn from(read: &'a [Value]) -> Self {
+        Self { read, ..Self::default() }
+    }
+}
+
+impl<'a> From<&'a Vec<Value>> for Neighbours<'a> {
+    fn from(read: &'a Vec<Value>) -> Self {
+        read.as_slice().into()
+    }
 }
 
 /// Objects that a plan must know besides the one that it is about.

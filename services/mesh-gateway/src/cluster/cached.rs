@@ -111,12 +111,6 @@ enum State {
     Failed(ClusterError),
 }
 
-/// What to do with a question.
-enum Answer {
-    Known(Selected),
-    Ask,
-}
-
 impl Cached {
     /// Caches in front of a cluster.
     pub fn new(cluster: Arc<dyn Cluster>, options: CacheOptions) -> Self {
@@ -130,8 +124,13 @@ impl Cached {
         names
     }
 
-    async fn answer(&self, selection: &Selection, selector: &Selector) -> Result<Answer, ClusterError> {
-        let Some(cache) = self.cache(selection) else { return Ok(Answer::Ask) };
+    /// What a cache says; `None` if the API server must be asked.
+    async fn answer<T>(
+        &self,
+        selection: &Selection,
+        read: impl FnOnce(&Store) -> T + Send,
+    ) -> Result<Option<T>, ClusterError> {
+        let Some(cache) = self.cache(selection) else { return Ok(None) };
         let mut state = cache.state.subscribe();
         let filled = state.wait_for(|state| *state != State::Filling).await.map(|state| state.clone());
         let known = match filled {
@@ -140,17 +139,17 @@ impl Cached {
             Ok(State::Broken(since, version)) if since.elapsed() < self.options.stale => Some(version),
             _ => None,
         };
-        let Some(version) = known else { return Ok(Answer::Ask) };
+        let Some(version) = known else { return Ok(None) };
         if let Some(wanted) = version_of(&selection.not_before)
             && version < wanted
         {
             let told = state.wait_for(|state| matches!(state, State::Live(version) if *version >= wanted));
             if !matches!(tokio::time::timeout(self.options.wait, told).await, Ok(Ok(_))) {
-                return Ok(Answer::Ask);
+                return Ok(None);
             }
         }
         let store = cache.store.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Answer::Known(store.page(selection, selector)))
+        Ok(Some(read(&store)))
     }
 
     /// The cache for a selection, begun if need be; `None` if there are too many.
@@ -210,7 +209,7 @@ impl Cluster for Cached {
         // A page that the API server began, only it can go on with.
         let is_theirs = !selection.from.is_empty() && !store::is_ours(&selection.from);
         if let Some(selector) = Selector::parse(&selection.labels, &selection.fields).filter(|_| !is_theirs)
-            && let Answer::Known(selected) = self.answer(selection, &selector).await?
+            && let Some(selected) = self.answer(selection, |store| store.page(selection, &selector)).await?
         {
             return Ok(selected);
         }
@@ -220,6 +219,16 @@ impl Cluster for Cached {
         let whole = Selection { limit: 0, from: String::new(), ..selection.clone() };
         let listed = self.cluster.select(&whole).await?;
         Ok(Store::of(&selection.plural, listed).page(selection, &Selector::default()))
+    }
+
+    async fn shared(&self, selection: &Selection) -> Result<Vec<Arc<Value>>, ClusterError> {
+        let is_whole = selection.limit == 0 && selection.from.is_empty() && !selection.exact;
+        if let Some(selector) = Selector::parse(&selection.labels, &selection.fields).filter(|_| is_whole)
+            && let Some(objects) = self.answer(selection, |store| store.shared(selection, &selector)).await?
+        {
+            return Ok(objects);
+        }
+        Ok(self.select(selection).await?.objects.into_iter().map(Arc::new).collect())
     }
 
     async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
@@ -244,5 +253,29 @@ impl Cluster for Cached {
 
     async fn version(&self) -> Result<String, ClusterError> {
         self.cluster.version().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshward_chassis::clock::SystemClock;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::MemoryCluster;
+
+    #[tokio::test]
+    async fn what_is_listed_is_shared_and_not_copied() {
+        let cluster = MemoryCluster::new(Arc::new(SystemClock));
+        let target = Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "a").unwrap();
+        let object = json!({"apiVersion": target.api_version, "kind": target.kind, "spec": {"hosts": ["a"]},
+                            "metadata": {"name": "a", "namespace": "shop"}});
+        cluster.create(&target, &object).await.unwrap();
+        let cached = Cached::new(Arc::new(cluster), CacheOptions::default());
+        let list = |namespace| cached.list(&target.api_version, &target.kind, namespace);
+        let (all, here) = (list(None).await.unwrap(), list(Some("shop")).await.unwrap());
+        assert!(all.len() == 1 && Arc::ptr_eq(&all[0], &here[0]));
+        assert_eq!((&all[0]["spec"], &all[0]["kind"]), (&object["spec"], &object["kind"]));
+        assert!(list(Some("other")).await.unwrap().is_empty());
     }
 }

@@ -137,7 +137,7 @@ mod tests {
             weights: &[Weight::from_basis_points(weight).unwrap()],
             wanted,
             audience: &audience,
-            neighbours,
+            neighbours: neighbours.into(),
         };
         of(row.mesh).plan(&question).ok().map(|planned| planned.plan.mechanism)
     }

@@ -233,7 +233,8 @@ fn kinds(way: &Way) -> Vec<(String, String)> {
 async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
     let mut all = Everything::new();
     for (api_version, kind) in kinds(way) {
-        for mut object in backend.cluster().list(&api_version, &kind, None).await.expect("a list") {
+        for object in backend.cluster().list(&api_version, &kind, None).await.expect("a list") {
+            let mut object = Arc::unwrap_or_clone(object);
             object["apiVersion"] = api_version.as_str().into();
             object["kind"] = kind.as_str().into();
             let target = target_of(&object);

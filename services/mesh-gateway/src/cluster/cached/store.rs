@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
 };
 
 use serde_json::{Map, Value};
@@ -19,7 +20,7 @@ const OURS: &str = "after:";
 /// Objects, as they were at a version.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    objects: BTreeMap<(String, String), Value>,
+    objects: BTreeMap<(String, String), Arc<Value>>,
     version: u64,
 }
 
@@ -37,7 +38,7 @@ impl Store {
     /// What a LIST told.
     pub(super) fn of(plural: &str, listed: Selected) -> Self {
         let version = version_of(&listed.resource_version).unwrap_or_default();
-        let objects = listed.objects.into_iter().map(|object| (key(&object), slim(plural, object)));
+        let objects = listed.objects.into_iter().map(|object| (key(&object), Arc::new(slim(plural, object))));
         Self { objects: objects.collect(), version }
     }
 
@@ -47,7 +48,7 @@ impl Store {
             Change::Bookmark(version) => version_of(version),
         };
         match change {
-            Change::Stored(object) => drop(self.objects.insert(key(&object), slim(plural, object))),
+            Change::Stored(object) => drop(self.objects.insert(key(&object), Arc::new(slim(plural, object)))),
             Change::Deleted(object) => drop(self.objects.remove(&key(&object))),
             Change::Bookmark(_) => {}
         }
@@ -62,6 +63,14 @@ impl Store {
         self.objects.len()
     }
 
+    /// All objects of a selection without pages.
+    pub(super) fn shared(&self, selection: &Selection, selector: &Selector) -> Vec<Arc<Value>> {
+        let is_here = |namespace: &str| selection.namespace.as_ref().is_none_or(|wanted| wanted == namespace);
+        let fits =
+            |((namespace, _), object): &(&(String, String), &Arc<Value>)| is_here(namespace) && selector.fits(object);
+        self.objects.iter().filter(fits).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
     pub(super) fn page(&self, selection: &Selection, selector: &Selector) -> Selected {
         let limit = if selection.limit == 0 { usize::MAX } else { selection.limit as usize };
         let after = selection.from.strip_prefix(OURS).and_then(|place| place.split_once('/'));
@@ -73,7 +82,7 @@ impl Store {
             .filter(|((namespace, _), object)| is_here(namespace) && selector.fits(object));
         let (mut objects, mut last) = (Vec::new(), None);
         for (key, object) in fitting.by_ref().take(limit) {
-            objects.push(object.clone());
+            objects.push(Value::clone(object));
             last = Some(key);
         }
         let next = match last {

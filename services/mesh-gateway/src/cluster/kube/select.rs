@@ -54,10 +54,16 @@ fn escaped(text: &str) -> String {
 pub(super) fn page(mut list: Value) -> Selected {
     let text = |field: &str| list["metadata"][field].as_str().unwrap_or_default().to_owned();
     let (next, resource_version) = (text("continue"), text("resourceVersion"));
-    let objects = match list["items"].take() {
+    let mut objects = match list["items"].take() {
         Value::Array(items) => items,
         _ => Vec::new(),
     };
+    // Kinds that Kubernetes brings with it leave it out.
+    let kind = list["kind"].as_str().and_then(|kind| kind.strip_suffix("List")).unwrap_or_default();
+    for object in objects.iter_mut().filter(|object| object["kind"].is_null()) {
+        object["apiVersion"] = list["apiVersion"].clone();
+        object["kind"] = kind.into();
+    }
     Selected { objects, next, resource_version }
 }
 

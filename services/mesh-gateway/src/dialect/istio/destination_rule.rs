@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     dialect::{
-        Desired, Need, Phase, Planned, Question, Unsupported, Wanted,
+        Desired, Need, Neighbours, Phase, Planned, Question, Unsupported, Wanted,
         steps::{ALL_AT_ONCE, Wording, approved, baseline, planned, step, with_spec},
     },
     object,
@@ -59,7 +59,7 @@ struct Rule<'a> {
     host: &'a str,
     stable: &'a Value,
     canary: &'a Value,
-    neighbours: &'a [Value],
+    neighbours: Neighbours<'a>,
     /// Neither version is that the rule does not exist.
     is_there_before_and_after: bool,
 }

@@ -194,7 +194,7 @@ mod tests {
             weights: &[1000, 10_000].map(|weight| Weight::from_basis_points(weight).unwrap()),
             wanted: Some(Mechanism::Shadow),
             audience: &Audience::default(),
-            neighbours: around,
+            neighbours: around.into(),
         };
         Istio.plan(&question)
     }

@@ -10,7 +10,7 @@ use meshward_model::{Baseline, Weight};
 use serde_json::json;
 
 use super::*;
-use crate::dialect::{Audience, Desired, HeaderMatch, HeaderValue, Wanted};
+use crate::dialect::{Audience, Desired, HeaderMatch, HeaderValue, Neighbours, Wanted};
 
 /// An object of the namespace `shop`.
 fn object(api_version: &str, kind: &str, name: &str, spec: &Value) -> Value {
@@ -144,7 +144,7 @@ impl Case {
             weights,
             wanted,
             audience: &audience,
-            neighbours,
+            neighbours: neighbours.into(),
         })?;
         baseline.related.clone_from(&planned.related);
         baseline.facts = planned.facts.clone();
@@ -256,7 +256,7 @@ fn a_kind_is_asked_for_in_every_version_that_a_cluster_may_serve() {
         weights: &[bp(1000)],
         wanted: None,
         audience: &Audience::default(),
-        neighbours: &[],
+        neighbours: Neighbours::default(),
     };
     let needs = Linkerd.needs(&question);
     let route = needs.iter().find(|need| need.kind == "HTTPRoute").unwrap();

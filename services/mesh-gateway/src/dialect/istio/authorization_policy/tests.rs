@@ -43,7 +43,7 @@ fn ask_among(
         weights: &weights,
         wanted,
         audience: &Audience::default(),
-        neighbours,
+        neighbours: neighbours.into(),
     };
     Istio.plan(&question)
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{ALL_AT_ONCE, Rule, routes::Port};
 use crate::{
     dialect::{
-        Unsupported,
+        Neighbours, Unsupported,
         istio::virtual_service::{overlap, qualified},
     },
     object::{full_name, spec},
@@ -23,7 +23,7 @@ const ROOT: &str = "istio-system";
 const CLUSTER_LOCAL: &str = ".svc.cluster.local";
 
 /// The neighbours of a kind.
-pub(super) fn of_kind<'a>(neighbours: &'a [Value], kind: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn of_kind<'a>(neighbours: Neighbours<'a>, kind: &str) -> impl Iterator<Item = &'a Value> {
     neighbours.iter().filter(move |object| object["kind"] == kind)
 }
 

@@ -54,7 +54,7 @@ fn plan_of(kind: &str, stable: Option<Value>, canary: &Value, around: &[Value]) 
         weights: &[1000, 5000, 10_000].map(weight),
         wanted: Some(Mechanism::Instance),
         audience: &Audience::default(),
-        neighbours: around,
+        neighbours: around.into(),
     };
     Istio.plan(&question).map(|planned| planned.plan)
 }

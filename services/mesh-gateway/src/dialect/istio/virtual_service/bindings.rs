@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::qualified;
 use crate::{
-    dialect::Unsupported,
+    dialect::{Neighbours, Unsupported},
     object::{full_name, spec},
 };
 
@@ -52,7 +52,7 @@ pub(in super::super) fn overlap(a: &str, b: &str) -> bool {
 fn shared<'a>(
     target: &Target,
     own: &Value,
-    others: &'a [Value],
+    others: Neighbours<'a>,
     on: impl Fn(&str) -> bool,
 ) -> Option<(&'a Value, String, String)> {
     let own_name = format!("{}/{}", target.namespace, target.name);
@@ -68,7 +68,11 @@ fn shared<'a>(
 }
 
 /// Refuses a host that another VirtualService has on the same gateway.
-pub(in super::super) fn check_shared_hosts(target: &Target, own: &Value, others: &[Value]) -> Result<(), Unsupported> {
+pub(in super::super) fn check_shared_hosts(
+    target: &Target,
+    own: &Value,
+    others: Neighbours<'_>,
+) -> Result<(), Unsupported> {
     match shared(target, own, others, |gateway| gateway != MESH) {
         None => Ok(()),
         Some((other, gateway, host)) => {
@@ -84,7 +88,7 @@ pub(in super::super) fn check_shared_hosts(target: &Target, own: &Value, others:
 }
 
 /// A sentence if another VirtualService has one of the hosts for sidecars.
-pub(super) fn hidden_behind(target: &Target, own: &Value, others: &[Value]) -> Option<String> {
+pub(super) fn hidden_behind(target: &Target, own: &Value, others: Neighbours<'_>) -> Option<String> {
     let (other, _, host) = shared(target, own, others, |gateway| gateway == MESH)?;
     let other = full_name(other);
     Some(format!(

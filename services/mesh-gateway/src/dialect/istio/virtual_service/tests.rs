@@ -4,7 +4,7 @@ use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Operation};
 use serde_json::json;
 
 use super::*;
-use crate::dialect::{Audience, Dialect as _, Istio, only_object};
+use crate::dialect::{Audience, Dialect as _, Istio, Neighbours, only_object};
 
 mod whom;
 
@@ -37,7 +37,7 @@ fn ask(
         weights: &weights,
         wanted,
         audience: &Audience::default(),
-        neighbours,
+        neighbours: neighbours.into(),
     };
     Istio.plan(&question).map(|planned| planned.plan)
 }
@@ -251,7 +251,7 @@ fn an_object_that_does_not_exist_can_only_be_created() {
             weights,
             wanted: None,
             audience: &Audience::default(),
-            neighbours: &[],
+            neighbours: Neighbours::default(),
         })
     };
     let plan = ask(&[Weight::FULL]).unwrap().plan;

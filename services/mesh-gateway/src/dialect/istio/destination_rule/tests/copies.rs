@@ -73,7 +73,7 @@ impl Case {
             weights: &[Weight::ZERO, Weight::from_basis_points(5000).unwrap(), Weight::FULL],
             wanted: Some(self.mechanism),
             audience: &Audience { header: None, namespaces },
-            neighbours: &self.around,
+            neighbours: (&self.around).into(),
         })
     }
 }

@@ -50,7 +50,7 @@ fn planned_for(before: Option<Value>, canary: &Value, neighbours: &[Value]) -> R
         weights: &weights,
         wanted: None,
         audience: &Audience::default(),
-        neighbours,
+        neighbours: neighbours.into(),
     })
 }
 

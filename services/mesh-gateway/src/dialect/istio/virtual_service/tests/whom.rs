@@ -51,7 +51,7 @@ impl Whom {
             weights: &[bp(1000), bp(5000), Weight::FULL],
             wanted: Some(self.mechanism),
             audience: &self.audience,
-            neighbours: &self.neighbours,
+            neighbours: (&self.neighbours).into(),
         };
         let planned = Istio.plan(&question)?;
         // What is rendered later, from what the caller kept.
