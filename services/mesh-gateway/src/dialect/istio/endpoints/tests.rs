@@ -22,7 +22,7 @@ fn ask(kind: &str, versions: [&Value; 2], around: &[Value]) -> Result<ExposurePl
         weights: &[0, 1000, 10_000].map(|bp| Weight::from_basis_points(bp).unwrap()),
         wanted: Some(Mechanism::Weight),
         audience: &Audience::default(),
-        neighbours: around,
+        neighbours: around.into(),
     });
     planned.map(|planned| planned.plan)
 }
