@@ -10,7 +10,7 @@ use super::super::{
     kind::{Kind, POLICY},
     object::{kind_of, list, name, namespace, refers},
 };
-use crate::object::spec;
+use crate::{dialect::Neighbours, object::spec};
 
 /// Whom a policy lets in.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ struct Clients {
 }
 
 /// A client whom `canary` lets in and `stable` perhaps does not.
-pub(super) fn newcomer(stable: &Value, canary: &Value, neighbours: &[Value]) -> Option<String> {
+pub(super) fn newcomer(stable: &Value, canary: &Value, neighbours: Neighbours<'_>) -> Option<String> {
     let of = |policy: &Value| Clients::of(policy, neighbours);
     let (Some(stable), Some(canary)) = (of(stable), of(canary)) else {
         return Some("whoever fits an authentication that cannot be read".to_owned());
@@ -54,7 +54,7 @@ fn newcomer_by_network(stable: &Clients, canary: &Clients) -> Option<String> {
 
 impl Clients {
     /// `None` if something that it asks for is not there, or cannot be read.
-    fn of(policy: &Value, neighbours: &[Value]) -> Option<Self> {
+    fn of(policy: &Value, neighbours: Neighbours<'_>) -> Option<Self> {
         let mut clients = Self::default();
         for reference in list(spec(policy), "requiredAuthenticationRefs") {
             let within = reference["namespace"].as_str().unwrap_or_else(|| namespace(policy));
@@ -163,7 +163,7 @@ mod tests {
             (network("ten-but-one"), network("ten-but-more"), None),
             (network("ten"), account("front"), Some("a client from any network")),
         ] {
-            assert_eq!(newcomer(&stable, &canary, &here).as_deref(), expected, "{stable} {canary}");
+            assert_eq!(newcomer(&stable, &canary, (&here[..]).into()).as_deref(), expected, "{stable} {canary}");
         }
     }
 }
