@@ -258,11 +258,20 @@ fn names_denial(metadata: Option<&Metadata>) -> bool {
     matches!(metadata.and_then(|metadata| metadata.kind.as_ref()), Some(Kind::Default(name)) if name.ends_with("-deny"))
 }
 
-fn backend(backend: Option<&Backend>, weight: u32, filters: Value) -> Value {
-    let to = backend
-        .and_then(|backend| shape::resource(backend.metadata.as_ref()))
-        .map(|resource| json!([resource.kind, resource.namespace, resource.name, resource.port]));
-    json!({"to": to, "weight": weight, "filters": filters})
+/// The backends of a rule; `parts` are the backend itself, its weight and its filters.
+fn shares<'a, T: 'a>(all: &'a [T], parts: impl Fn(&'a T) -> (Option<&'a Backend>, u32, Value)) -> Value {
+    let one = |one| {
+        let (backend, weight, filters) = parts(one);
+        let to = backend
+            .and_then(|backend| shape::resource(backend.metadata.as_ref()))
+            .map(|resource| json!([resource.kind, resource.namespace, resource.name, resource.port]));
+        json!({"to": to, "weight": weight, "filters": filters})
+    };
+    all.iter().map(one).collect()
+}
+
+fn retries(limit: u32, timeout: Option<&prost_types::Duration>, conditions: &Value) -> Value {
+    json!({"limit": limit, "timeout": shape::milliseconds(timeout), "conditions": conditions})
 }
 
 fn timeouts(timeouts: Option<&Timeouts>) -> Value {
@@ -288,23 +297,23 @@ fn http(route: &HttpRoute) -> Value {
     };
     let filters = |filters: &[http_route::Filter]| filters.iter().map(filter).collect::<Value>();
     let rule = |rule: &http_route::Rule| {
-        let backends: Value = match rule.backends.as_ref().and_then(|backends| backends.kind.as_ref()) {
-            Some(Choice::RandomAvailable(random)) => random
-                .backends
-                .iter()
-                .map(|one| {
-                    let inner = one.backend.as_ref();
-                    let filters = filters(inner.map_or(&[], |inner| &inner.filters));
-                    backend(inner.and_then(|inner| inner.backend.as_ref()), one.weight, filters)
-                })
-                .collect(),
-            _ => json!([]),
+        let all = match rule.backends.as_ref().and_then(|backends| backends.kind.as_ref()) {
+            Some(Choice::RandomAvailable(random)) => &random.backends[..],
+            _ => &[],
         };
+        let backends = shares(all, |one| {
+            let inner = one.backend.as_ref();
+            (
+                inner.and_then(|inner| inner.backend.as_ref()),
+                one.weight,
+                filters(inner.map_or(&[], |inner| &inner.filters)),
+            )
+        });
         let retry = rule.retry.as_ref().map(|retry| {
             let ranges = retry.conditions.iter().flat_map(|conditions| &conditions.status_ranges);
             let mut ranges: Vec<_> = ranges.map(|range| json!([range.start, range.end])).collect();
             ranges.sort_by_key(Value::to_string);
-            json!({"limit": retry.max_retries, "timeout": shape::milliseconds(retry.timeout.as_ref()), "conditions": ranges})
+            retries(retry.max_retries, retry.timeout.as_ref(), &json!(ranges))
         });
         json!({"matches": shape::matches(&rule.matches), "filters": filters(&rule.filters), "backends": backends,
                "timeouts": timeouts(rule.timeouts.as_ref()), "retry": retry})
@@ -322,18 +331,18 @@ fn rpc(route: &GrpcRoute) -> Value {
     };
     let filters = |filters: &[grpc_route::Filter]| filters.iter().map(filter).collect::<Value>();
     let rule = |rule: &grpc_route::Rule| {
-        let backends: Value = match rule.backends.as_ref().and_then(|backends| backends.kind.as_ref()) {
-            Some(Choice::RandomAvailable(random)) => random
-                .backends
-                .iter()
-                .map(|one| {
-                    let inner = one.backend.as_ref();
-                    let filters = filters(inner.map_or(&[], |inner| &inner.filters));
-                    backend(inner.and_then(|inner| inner.backend.as_ref()), one.weight, filters)
-                })
-                .collect(),
-            _ => json!([]),
+        let all = match rule.backends.as_ref().and_then(|backends| backends.kind.as_ref()) {
+            Some(Choice::RandomAvailable(random)) => &random.backends[..],
+            _ => &[],
         };
+        let backends = shares(all, |one| {
+            let inner = one.backend.as_ref();
+            (
+                inner.and_then(|inner| inner.backend.as_ref()),
+                one.weight,
+                filters(inner.map_or(&[], |inner| &inner.filters)),
+            )
+        });
         let retry = rule.retry.as_ref().map(|retry| {
             let conditions = retry.conditions.unwrap_or_default();
             let named = [
@@ -344,7 +353,7 @@ fn rpc(route: &GrpcRoute) -> Value {
                 ("unavailable", conditions.unavailable),
             ];
             let named: Vec<_> = named.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
-            json!({"limit": retry.max_retries, "timeout": shape::milliseconds(retry.timeout.as_ref()), "conditions": named})
+            retries(retry.max_retries, retry.timeout.as_ref(), &json!(named))
         });
         json!({"matches": shape::rpcs(&rule.matches), "filters": filters(&rule.filters), "backends": backends,
                "timeouts": timeouts(rule.timeouts.as_ref()), "retry": retry})
@@ -364,13 +373,12 @@ fn connections(route: &TlsRoute) -> Value {
             Some(Choice::RandomAvailable(random)) => &random.backends[..],
             _ => &[],
         };
-        let one = |one: &tls_route::WeightedRouteBackend| {
+        let all = shares(backends, |one| {
             let inner = one.backend.as_ref();
-            let filters =
-                inner.map_or(&[][..], |inner| &inner.filters).iter().map(|_| json!({"fails": true})).collect();
-            backend(inner.and_then(|inner| inner.backend.as_ref()), one.weight, filters)
-        };
-        json!({"backends": backends.iter().map(one).collect::<Vec<_>>()})
+            let filters = inner.map_or(0, |inner| inner.filters.len());
+            (inner.and_then(|inner| inner.backend.as_ref()), one.weight, vec![json!({"fails": true}); filters].into())
+        });
+        json!({"backends": all})
     };
     json!({"hosts": route.snis.iter().map(sni).collect::<Vec<_>>(),
            "rules": route.rules.iter().map(rule).collect::<Vec<_>>()})
@@ -383,13 +391,12 @@ fn opaque_connections(route: &OpaqueRoute) -> Value {
             Some(Choice::RandomAvailable(random)) => &random.backends[..],
             _ => &[],
         };
-        let one = |one: &opaque_route::WeightedRouteBackend| {
+        let all = shares(backends, |one| {
             let inner = one.backend.as_ref();
-            let filters =
-                inner.map_or(&[][..], |inner| &inner.filters).iter().map(|_| json!({"fails": true})).collect();
-            backend(inner.and_then(|inner| inner.backend.as_ref()), one.weight, filters)
-        };
-        json!({"backends": backends.iter().map(one).collect::<Vec<_>>()})
+            let filters = inner.map_or(0, |inner| inner.filters.len());
+            (inner.and_then(|inner| inner.backend.as_ref()), one.weight, vec![json!({"fails": true}); filters].into())
+        });
+        json!({"backends": all})
     };
     json!({"hosts": [], "rules": route.rules.iter().map(rule).collect::<Vec<_>>()})
 }
