@@ -2,6 +2,15 @@
 //!
 //! Every run is a process of its own, started cold: reading the definitions, compiling their schemas, parsing the YAML and all
 //! layers are in the time. Run it with `--release`; `ISTIOCTL` names the other program, which is left out if it is not set.
+//!
+//! ```sh
+//! MESHWARD_CRDS=crd-all.gen.yaml ISTIOCTL=istioctl cargo run --release -p meshward-validator --bin meshward-validator-bench -- compare --rounds 5
+//! MESHWARD_CRDS=crd-all.gen.yaml cargo run --release -p meshward-validator --bin meshward-validator-bench -- change
+//! ```
+//!
+//! Only the ratio of one run says something, for both programs use all processors. Two runs on 2 processors with a load of 8 to
+//! 10 beside them: 1,000 objects in 0.23 and 0.29 of istioctl's time (31 and 98 MB), 5,000 in 0.25 and 0.31 (81 and 120 MB);
+//! a change of one of 5,000 objects in 0.17 ms (median), 3.4 ms (99 %), 6.9 ms (longest of 1,000), 2 objects judged again.
 
 use std::{
     path::{Path, PathBuf},
