@@ -30,6 +30,7 @@ pub mod newcomers;
 pub mod object;
 pub mod objects;
 pub mod proof;
+pub mod rights;
 
 use std::sync::Arc;
 

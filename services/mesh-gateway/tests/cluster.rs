@@ -34,6 +34,8 @@ mod life;
 mod losing;
 #[path = "cluster/newcomers.rs"]
 mod newcomers;
+#[path = "cluster/rights.rs"]
+mod rights;
 #[path = "cluster/scenarios.rs"]
 mod scenarios;
 #[path = "cluster/shadow.rs"]
@@ -118,14 +120,23 @@ async fn the_gateway_on_api_servers_alone() {
     caches::a_write_is_seen_by_who_names_its_version(&a).await;
     caches::an_unused_watch_ends_and_begins_anew(&a).await;
     caches::what_cannot_be_kept_is_listed_each_time(&world, &a).await;
-    drift::what_others_do_is_told_and_what_we_do_is_not(&world, &a).await;
     faults::every_verb_survives_a_bad_way(&world, &a).await;
     let real = contract::Real::new(&world, &a).await;
     contract::every_cluster_keeps_to_it(&real).await;
-    world.add_linkerds_kinds(&a).await;
-    life::every_adapter_keeps_to_it(&real, 1).await;
     a.stop().await;
     b.stop().await;
+}
+
+/// With no other rights than those that the gateway says it needs: lives, drift, cohorts and lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_with_exactly_its_rights() {
+    let _alone = ALONE.lock().await;
+    let world = alone::Alone::new();
+    let server = world.server("a").await;
+    world.add_linkerds_kinds(&server).await;
+    rights::they_are_enough_and_each_is_used(&world, &server).await;
+    rights::a_missing_one_is_named(&world, &server).await;
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

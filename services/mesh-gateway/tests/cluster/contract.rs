@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -30,6 +30,10 @@ use super::{
 pub trait Backend: Send + Sync {
     fn name(&self) -> &'static str;
     fn cluster(&self) -> Arc<dyn Cluster>;
+    /// The same one, as others may change it who have every right.
+    fn by_others(&self) -> Arc<dyn Cluster> {
+        self.cluster()
+    }
     /// Server-side apply by another field manager.
     async fn apply_as(&self, manager: &str, object: &Value) -> Value;
     /// How often [`Backend::cluster`] has written an object other than a pod, as the cluster's own log tells it; `None` if
@@ -65,6 +69,8 @@ impl Backend for Memory {
 pub struct Real<'a> {
     server: &'a ApiServer,
     cluster: Arc<dyn Cluster>,
+    by_others: Arc<dyn Cluster>,
+    kubeconfig: PathBuf,
     audited: Mutex<Audited>,
 }
 
@@ -76,17 +82,29 @@ struct Audited {
 }
 
 /// Who the gateway is for the audit log.
-const ACCOUNT: &str = "contract";
+pub const ACCOUNT: &str = "contract";
 
 impl<'a> Real<'a> {
     pub async fn new(world: &Alone, server: &'a ApiServer) -> Self {
+        let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+        Self::with(world, server, &everything).await
+    }
+
+    /// With an account that may do no more than this; others may do all.
+    pub async fn with(world: &Alone, server: &'a ApiServer, rules: &Value) -> Self {
         let token = account(server, ACCOUNT).await;
-        allow(server, ACCOUNT, &json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])).await;
-        let file = world.file("contract.kubeconfig", &kubeconfig(server, None, Some(&token)).to_string());
-        let cluster = connect(&file).await;
+        allow(server, ACCOUNT, rules).await;
+        let kubeconfig = world.file("contract.kubeconfig", &kubeconfig(server, None, Some(&token)).to_string());
+        let cluster = connect(&kubeconfig).await;
         let may_read = || async { cluster.list("v1", "Pod", None).await.ok() };
         eventually("the account has its rights", may_read).await;
-        Self { server, cluster, audited: Mutex::default() }
+        let by_others = connect(server.kubeconfig()).await;
+        Self { server, cluster, by_others, kubeconfig, audited: Mutex::default() }
+    }
+
+    /// How a gateway connects with the same rights.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 }
 
@@ -118,6 +136,9 @@ impl Backend for Real<'_> {
     }
     fn cluster(&self) -> Arc<dyn Cluster> {
         Arc::clone(&self.cluster)
+    }
+    fn by_others(&self) -> Arc<dyn Cluster> {
+        Arc::clone(&self.by_others)
     }
     async fn apply_as(&self, manager: &str, object: &Value) -> Value {
         let target = target_of(object);

@@ -1,6 +1,6 @@
 //! Drift as it happens, on a real API server.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use http::Method;
 use meshward_chassis::auth::Role;
@@ -43,8 +43,9 @@ fn row(drift: &pb::WatchDriftResponse) -> (String, String, bool) {
     (name, drift.manager.clone(), drift.deleted)
 }
 
-pub async fn what_others_do_is_told_and_what_we_do_is_not(world: &Alone, server: &ApiServer) {
-    let gateway = world.gateway(server.kubeconfig()).await;
+/// By a gateway with the rights of this file.
+pub async fn what_others_do_is_told_and_what_we_do_is_not(world: &Alone, server: &ApiServer, kubeconfig: &Path) {
+    let gateway = world.gateway(kubeconfig).await;
     for name in ["watched", "other"] {
         put(server, "kubectl", &version(name, "checkout")).await;
     }

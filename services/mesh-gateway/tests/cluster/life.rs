@@ -233,7 +233,7 @@ fn kinds(way: &Way) -> Vec<(String, String)> {
 async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
     let mut all = Everything::new();
     for (api_version, kind) in kinds(way) {
-        for object in backend.cluster().list(&api_version, &kind, None).await.expect("a list") {
+        for object in backend.by_others().list(&api_version, &kind, None).await.expect("a list") {
             let mut object = Arc::unwrap_or_clone(object);
             object["apiVersion"] = api_version.as_str().into();
             object["kind"] = kind.as_str().into();
@@ -246,7 +246,7 @@ async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
 
 /// Nothing but the pods is there, and these are as nobody has labelled them.
 async fn clear(backend: &dyn Backend, way: &Way) {
-    let cluster = backend.cluster();
+    let cluster = backend.by_others();
     for object in everything(backend, way).await.into_values() {
         let target = target_of(&object);
         let is_ours = [NAMESPACE, CALLERS[0], CALLERS[1]].contains(&&*target.namespace);
@@ -411,7 +411,7 @@ async fn changed_by_others(backend: &dyn Backend, way: &Way) {
     assert_same(&everything(backend, way).await, &theirs, &format!("{}: what others wrote stays", way.name));
     let live = life.live().await.expect("it is there");
     let (uid, version) = (object::uid(&live), object::resource_version(&live));
-    backend.cluster().delete(&way.target, uid, version).await.expect("it is deleted");
+    backend.by_others().delete(&way.target, uid, version).await.expect("it is deleted");
     let answer = life.walk(Walk::On, &ExposureIntent { generation: 3, ..first }).await;
     assert!(matches!(answer, Err(Error::Drift { .. })), "{}: {answer:?}", way.name);
 }

@@ -327,9 +327,11 @@ pub fn object(name: &str, spec: Value) -> Value {
 
 pub fn target(object: &Value) -> types::Target {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let is_istios = text(&object["apiVersion"]).contains("istio.io");
+    let mesh = if is_istios { types::Mesh::Istio } else { types::Mesh::Linkerd };
     types::Target {
         cluster: String::new(),
-        mesh: types::Mesh::Istio.into(),
+        mesh: mesh.into(),
         api_version: text(&object["apiVersion"]),
         kind: text(&object["kind"]),
         namespace: text(&object["metadata"]["namespace"]),

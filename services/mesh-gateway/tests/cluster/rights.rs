@@ -1,0 +1,158 @@
+//! Exactly the rights that the gateway says it needs: they are enough, each is used, and what is missing is named.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+use meshward_local::stack::ApiServer;
+use meshward_mesh_gateway::rights::{Right, rights};
+use meshward_proto::{
+    gateway::v1 as pb,
+    types::v1::{ErrorReason as Reason, Mechanism},
+};
+use serde_json::{Value, json};
+
+use super::{
+    alone::{Alone, account, allow, apply_as, ask, eventually, kubeconfig},
+    contract::{ACCOUNT, Real, install_admission},
+    drift, life,
+    world::{Gateway, intent, refused},
+};
+
+const CORE: &str = "/api/v1/namespaces/shop";
+const POLICIES: &str = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
+/// Reading is one right to whoever grants it, though some things are only listed.
+const SELDOM: [&str; 2] = ["get", "watch"];
+
+/// A verb, a group and a resource.
+type Use = (String, String, String);
+
+fn rules(leave_out: Option<(&str, &str)>) -> Value {
+    let mut rules = Vec::new();
+    for right in rights() {
+        for resource in &right.resources {
+            let verbs = right.verbs.iter().filter(|verb| leave_out != Some((verb, resource)));
+            rules
+                .push(json!({"apiGroups": [right.group], "resources": [resource], "verbs": verbs.collect::<Vec<_>>()}));
+        }
+    }
+    rules.into()
+}
+
+/// What the account has asked for, and how it was answered, as the audit log tells it.
+fn asked(server: &ApiServer, is_wanted: impl Fn(u64) -> bool) -> BTreeSet<Use> {
+    let log = std::fs::read_to_string(server.audit_log()).expect("an audit log");
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ours = lines.filter(|entry| entry["user"]["username"] == format!("system:serviceaccount:shop:{ACCOUNT}"));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let wanted = ours.filter(|entry| is_wanted(entry["responseStatus"]["code"].as_u64().unwrap_or_default()));
+    let of = |entry: Value| {
+        // An apply that makes its object needs the right to create besides the one to patch.
+        let is_new = entry["responseStatus"]["code"] == 201;
+        let verb = if is_new { "create".to_owned() } else { text(&entry["verb"]) };
+        let object = &entry["objectRef"];
+        (verb, text(&object["apiGroup"]), text(&object["resource"]))
+    };
+    wanted.map(of).filter(|(.., resource)| !resource.is_empty()).collect()
+}
+
+pub async fn they_are_enough_and_each_is_used(world: &Alone, server: &ApiServer) {
+    let real = Real::with(world, server, &rules(None)).await;
+    install_admission(&real).await;
+    life::every_adapter_keeps_to_it(&real, 1).await;
+    drift::what_others_do_is_told_and_what_we_do_is_not(world, server, real.kubeconfig()).await;
+    let gateway = world.gateway(real.kubeconfig()).await;
+    pods_are_divided_and_listed(&gateway, server).await;
+
+    let denied = asked(server, |code| code == 403);
+    assert!(denied.is_empty(), "not allowed: {denied:?}");
+    // The policies are all treated alike; of the rest, each must have been of use.
+    let used = asked(server, |code| code < 400);
+    let others =
+        rights().into_iter().filter(|right| !right.verbs.contains(&"delete") || right.resources == ["configmaps"]);
+    for Right { group, resources, verbs } in others {
+        for (resource, verb) in resources.iter().flat_map(|resource| verbs.iter().map(move |verb| (resource, *verb))) {
+            let is_used = used.contains(&(verb.to_owned(), group.to_owned(), resource.clone()));
+            assert!(is_used || SELDOM.contains(&verb), "{verb} {resource} was never needed");
+        }
+    }
+    println!("{} rights were used", used.len());
+    gateway.stop().await;
+}
+
+/// By pods, with an admission policy for new ones, and the list of a service's instances.
+async fn pods_are_divided_and_listed(gateway: &Gateway, server: &ApiServer) {
+    let policy = |path: &str| {
+        json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+               "metadata": {"name": "rights", "namespace": "shop"},
+               "spec": {"selector": {"matchLabels": {"app": "rights"}}, "action": "ALLOW",
+                        "rules": [{"to": [{"operation": {"paths": [path]}}]}]}})
+    };
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "rights", "namespace": "shop"},
+                         "spec": {"selector": {"app": "rights"}, "ports": [{"port": 80}]}});
+    apply_as(server, "kubectl", &format!("{CORE}/services/rights"), &service).await;
+    for name in ["rights-0", "rights-1"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                         "metadata": {"name": name, "namespace": "shop", "labels": {"app": "rights"}},
+                         "spec": {"nodeName": "a", "containers": [{"name": "app", "image": "none"}]}});
+        apply_as(server, "kubectl", &format!("{CORE}/pods/{name}"), &pod).await;
+    }
+    apply_as(server, "kubectl", &format!("{POLICIES}/rights"), &policy("/old")).await;
+    let canary = policy("/new");
+    let (plan, baseline) = gateway.plan_by(Mechanism::Instance, &canary, &[5000, 10_000]).await.expect("a plan");
+    let at = |generation, weight| intent(&canary, &plan, &baseline, generation, weight);
+    gateway.apply_phase(&at(1, 5000), 9).await.expect("half of the pods");
+    let list = pb::ListInstancesRequest { namespace: "shop".into(), service: "rights".into(), ..Default::default() };
+    let listed = gateway.client.clone().list_instances(gateway.request(list)).await.expect("a list").into_inner();
+    let cohorts: BTreeSet<_> = listed.instances.iter().map(|instance| &*instance.cohort).collect();
+    assert_eq!(cohorts, BTreeSet::from(["canary", "stable"]), "{listed:?}");
+    gateway.restore_phase(&at(2, 0), 9).await.expect("back");
+}
+
+/// One right is taken away at a time: the refusal says which.
+pub async fn a_missing_one_is_named(world: &Alone, server: &ApiServer) {
+    let token = account(server, "lacking").await;
+    let file = world.file("lacking.kubeconfig", &kubeconfig(server, None, Some(&token)).to_string());
+    for (verb, resource, kind, api_version) in [
+        ("get", "virtualservices", "VirtualService", "networking.istio.io/v1"),
+        ("patch", "virtualservices", "VirtualService", "networking.istio.io/v1"),
+        ("get", "servers", "Server", "policy.linkerd.io/v1beta3"),
+        ("patch", "servers", "Server", "policy.linkerd.io/v1beta3"),
+        ("create", "virtualservices", "VirtualService", "networking.istio.io/v1"),
+    ] {
+        allow(server, "lacking", &rules(Some((verb, resource)))).await;
+        let gateway = world.gateway(&file).await;
+        let spec = |port: u16, host: &str| match kind {
+            "Server" => json!({"podSelector": {"matchLabels": {"app": "a"}}, "port": port, "proxyProtocol": "HTTP/2"}),
+            _ => json!({"hosts": ["lacking"], "http": [{"route": [{"destination": {"host": host}}]}]}),
+        };
+        let name = format!("lacking-{verb}");
+        let canary = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": spec(80, "b")});
+        let plural_path = format!("/apis/{api_version}/namespaces/shop/{resource}");
+        if verb != "create" {
+            let mut before = canary.clone();
+            before["spec"] = spec(81, "a");
+            apply_as(server, "kubectl", &format!("{plural_path}/{name}"), &before).await;
+        }
+        let tried = || async {
+            let (plan, baseline) = match gateway.plan(&canary, &[10_000]).await {
+                Ok(planned) => planned,
+                Err(status) => return named(&status, verb).then_some(status),
+            };
+            let status = gateway.apply(&intent(&canary, &plan, &baseline, 1, 10_000)).await.err()?;
+            named(&status, verb).then_some(status)
+        };
+        let status = eventually(&format!("{verb} {resource} is missed"), tried).await;
+        let (metadata, message) = refused::<()>(Err(status), Reason::ClusterForbidden);
+        let group = api_version.split('/').next().expect("a group");
+        assert_eq!((&*metadata["verb"], &*metadata["resource"]), (verb, &*format!("{resource}.{group}")), "{message}");
+        gateway.stop().await;
+    }
+    let _ = ask(server, Method::DELETE, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/lacking", &Value::Null)
+        .await;
+}
+
+/// The API server's own view of the roles may be behind: until it has followed, another right is missing.
+fn named(status: &tonic::Status, verb: &str) -> bool {
+    use tonic_types::StatusExt as _;
+    status.get_details_error_info().is_some_and(|info| info.metadata.get("verb").is_some_and(|named| named == verb))
+}
