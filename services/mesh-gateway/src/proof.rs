@@ -79,7 +79,8 @@ impl Cohorts {
     #[must_use]
     pub fn ungoverned(&self, object: Option<&Value>) -> Vec<String> {
         let narrowed = |path: &&str| object.and_then(|object| object["spec"].pointer(path)?.get(&self.key));
-        if !SELECTORS.iter().filter_map(narrowed).any(|cohort| cohort == STABLE) {
+        // A Gateway's selector is the labels themselves.
+        if !SELECTORS.iter().chain(&["/selector"]).filter_map(narrowed).any(|cohort| cohort == STABLE) {
             return Vec::new();
         }
         let without = self.pods.iter().filter(|pod| pod.ready && pod.cohort.is_empty());

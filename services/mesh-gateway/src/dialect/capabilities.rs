@@ -90,6 +90,7 @@ mod tests {
             "ServiceEntry" => {
                 json!({"hosts": ["x"], "resolution": "STATIC", "endpoints": [{"address": format!("{name}.example.com")}]})
             }
+            "Gateway" => json!({"selector": {"app": "x"}, "servers": [{"name": name}]}),
             "WorkloadEntry" => json!({"address": format!("{name}.example.com"), "weight": 100}),
             "DestinationRule" => json!({"host": "x", "trafficPolicy": {"loadBalancer": {"simple": name}}}),
             _ => json!({"field": name}),

@@ -6,6 +6,7 @@ mod callers;
 mod cohort;
 mod destination_rule;
 mod endpoints;
+mod gateway;
 mod instance;
 mod refused;
 mod shadow;
@@ -56,6 +57,7 @@ enum Kind {
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
+    Gateway,
     /// One that only its pods' labels can share out.
     Scoped(Scope),
 }
@@ -68,6 +70,7 @@ impl Kind {
             ("networking.istio.io", "DestinationRule") => Some(Self::DestinationRule),
             ("networking.istio.io", "ServiceEntry") => Some(Self::ServiceEntry),
             ("networking.istio.io", "WorkloadEntry") => Some(Self::WorkloadEntry),
+            ("networking.istio.io", "Gateway") => Some(Self::Gateway),
             _ => Scope::of(group, kind).map(Self::Scoped),
         }
     }
@@ -83,7 +86,7 @@ impl Kind {
                 &[Mechanism::Request, Mechanism::Weight, Mechanism::Namespace, Mechanism::Instance, Mechanism::Header]
             }
             Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance, Mechanism::Shadow],
-            Self::Scoped(_) => &[Mechanism::Instance],
+            Self::Scoped(_) | Self::Gateway => &[Mechanism::Instance],
             Self::DestinationRule => &[Mechanism::Subset, Mechanism::Instance, Mechanism::Namespace],
             Self::ServiceEntry | Self::WorkloadEntry => &[Mechanism::Weight],
         }
@@ -141,6 +144,7 @@ impl Dialect for Istio {
             Some(Kind::Scoped(scope)) => instance::needs(question, scope),
             Some(Kind::DestinationRule) => destination_rule::needs(question),
             Some(Kind::ServiceEntry) => service_entry::needs(question),
+            Some(Kind::Gateway) => gateway::needs(question),
             Some(Kind::VirtualService) if question.baseline.object.is_some() => virtual_service::needs(question),
             _ => Vec::new(),
         }
@@ -159,6 +163,7 @@ impl Dialect for Istio {
                     Kind::DestinationRule => destination_rule::plan(question),
                     Kind::ServiceEntry => service_entry::plan(question),
                     Kind::WorkloadEntry => workload_entry::plan(question),
+                    Kind::Gateway => gateway::plan(question),
                     Kind::Scoped(scope) => instance::plan(question, scope),
                 }
             }
@@ -175,6 +180,7 @@ impl Dialect for Istio {
             (Mechanism::Subset | Mechanism::Instance | Mechanism::Namespace, Some(Kind::DestinationRule)) => {
                 destination_rule::render(intent)
             }
+            (Mechanism::Instance, Some(Kind::Gateway)) => gateway::render(intent),
             (Mechanism::Weight, Some(Kind::ServiceEntry)) => service_entry::render(intent),
             (Mechanism::Weight, Some(Kind::WorkloadEntry)) => workload_entry::render(intent),
             (Mechanism::Shadow, _) => shadow::render(intent),
@@ -195,6 +201,7 @@ impl Dialect for Istio {
             }
             (_, Some(Kind::DestinationRule)) => destination_rule::undo(intent),
             (_, Some(Kind::WorkloadEntry)) => workload_entry::undo(intent),
+            (_, Some(Kind::Gateway)) => gateway::undo(intent),
             (Mechanism::Shadow, _) => shadow::undo(intent),
             _ => direct::undo(intent),
         })
@@ -218,6 +225,7 @@ impl Dialect for Istio {
         }
         match Kind::of_target(&intent.target)? {
             Kind::AuthorizationPolicy | Kind::Scoped(_) => instance::divided(intent),
+            Kind::Gateway => Some(gateway::divided(intent)),
             // Before and at the end one version is everybody's, and not only these pods' proxies must have it.
             _ => {
                 let is_shared = ![Weight::ZERO, Weight::FULL].contains(&intent.weight);

@@ -36,9 +36,14 @@ fn the_live_object_says_what_it_demands() {
     sidecar["kind"] = "Sidecar".into();
     sidecar["apiVersion"] = "networking.istio.io/v1".into();
     sidecar["spec"] = json!({"workloadSelector": {"labels": narrowed}});
+    let mut gateway = policy(true, &json!({}));
+    gateway["kind"] = "Gateway".into();
+    gateway["apiVersion"] = "networking.istio.io/v1".into();
+    gateway["spec"] = json!({"selector": narrowed});
     for (name, live, expected) in [
         ("narrowed to the stable pods", policy(true, &narrowed), Some(newcomers())),
         ("a Sidecar", sidecar, Some(newcomers())),
+        ("a Gateway", gateway, Some(newcomers())),
         ("nobody's", policy(false, &narrowed), None),
         ("the canary's", policy(true, &json!({"app": "a", KEY: "canary"})), None),
         ("not narrowed", policy(true, &json!({"app": "a"})), None),
@@ -63,7 +68,7 @@ fn every_kind_that_is_divided_by_pods_is_followed() {
         let fits = |need: &&Need| need.kind == row.kind && need.api_version.split('/').next() == Some(row.group);
         assert!(kinds.iter().any(|need| fits(&need)), "{}", row.kind);
     }
-    assert_eq!(kinds.len(), 8);
+    assert_eq!(kinds.len(), 9);
 }
 
 #[test]

@@ -253,7 +253,7 @@ async fn clear(backend: &dyn Backend, way: &Way) {
         if target.kind == "Pod" && target.name == CALLER {
             // It is as it was made.
         } else if target.kind == "Pod" && is_ours {
-            let labels = json!([{"op": "add", "path": "/metadata/labels", "value": {"app": "life"}}]);
+            let labels = json!([{"op": "add", "path": "/metadata/labels", "value": {"app": target.namespace}}]);
             cluster.patch(&target, &labels).await.expect("its labels");
         } else if is_ours {
             let (uid, version) = (object::uid(&object), object::resource_version(&object));

@@ -84,7 +84,7 @@ fn object(api_version: &str, kind: &str, name: &str, spec: Value) -> Value {
 
 /// A pod that nothing runs.
 pub fn pod(namespace: &str, index: usize) -> Value {
-    let metadata = json!({"name": format!("life-{index}"), "namespace": namespace, "labels": {"app": "life"}});
+    let metadata = json!({"name": format!("life-{index}"), "namespace": namespace, "labels": {"app": namespace}});
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
            "spec": {"containers": [{"name": "app", "image": "none"}]}})
 }
@@ -185,6 +185,16 @@ fn pod_by_pod() -> Vec<Way> {
         let spec = json!({"workloadSelector": {"labels": {"app": "life"}}, "configPatches": [patch]});
         object("networking.istio.io/v1alpha3", "EnvoyFilter", "life", spec)
     };
+    let gateway = |port: u32| {
+        let server =
+            json!({"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": ["life.example.com"]});
+        // The label of the pods of one namespace alone.
+        let spec = json!({"selector": {"app": "life"}, "servers": [server]});
+        object("networking.istio.io/v1", "Gateway", "edge", spec)
+    };
+    let bound = json!({"hosts": ["life.example.com"], "gateways": ["edge"],
+                       "http": [{"route": [{"destination": {"host": "life"}}]}]});
+    let bound = object("networking.istio.io/v1", "VirtualService", "bound", bound);
     let of_pods = [peers(selected(), "PERMISSIVE"), peers(selected(), "STRICT")];
     let of_all = [peers(Value::Null, "PERMISSIVE"), peers(Value::Null, "STRICT")];
     let way = |name, [before, canary]: [Value; 2]| Way::new(name, Mechanism::Instance, before, canary);
@@ -196,6 +206,8 @@ fn pod_by_pod() -> Vec<Way> {
         way("Istio PeerAuthentication", of_pods),
         // A pod must never have it twice: the label of each pod is changed in between, under a fence of its own.
         way("Istio EnvoyFilter", [filter("1s"), filter("2s")]).within(4),
+        // What is bound to it is changed as well, and put back in two writes.
+        way("Istio Gateway", [gateway(80), gateway(8080)]).among([bound]).within(6),
     ];
     divided.into_iter().chain([beside]).collect()
 }

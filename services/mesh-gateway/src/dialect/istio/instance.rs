@@ -30,7 +30,7 @@ use crate::{
     cohorts::nominal_share,
     dialect::{
         CANARY, Desired, Need, Newcomers, Phase, Planned, PodCohorts, Question, STABLE, Unsupported, Wanted,
-        istio::copy_of,
+        istio::{copy_of, gateway},
         steps::{Wording, approved, baseline, cohort_key, planned, step},
     },
     instances::COHORT_LABEL,
@@ -114,18 +114,26 @@ fn has_stable_label(shape: Shape) -> bool {
     shape == Shape::Partition
 }
 
+/// A Gateway chooses its pods by labels as well, in a way of its own.
+const GATEWAY: (&str, &[&str], &str) =
+    ("networking.istio.io/v1", &["networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"], "Gateway");
+
 /// The kinds that are narrowed to the stable pods.
 pub(super) fn labelling_kinds() -> Vec<Need> {
     let need = |(api_version, older, kind): (&str, &[&str], &str)| {
         let older = older.iter().map(|version| (*version).to_owned()).collect();
         Need { older, ..Need::all(api_version, kind) }
     };
-    Scope::KINDS.into_iter().map(need).collect()
+    Scope::KINDS.into_iter().chain([GATEWAY]).map(need).collect()
 }
 
 /// The pods of an object that is narrowed to the stable ones: a new one must carry the label to be governed.
 pub(super) fn newcomers(target: &Target, live: &Value) -> Option<Newcomers> {
-    let mut labels = Scope::of(target.group(), &target.kind)?.labels(object::spec(live));
+    let spec = object::spec(live);
+    let mut labels = match (target.group(), &*target.kind) {
+        ("networking.istio.io", "Gateway") => gateway::labels(spec),
+        (group, kind) => Scope::of(group, kind)?.labels(spec),
+    };
     let is_ours = |(key, value): (&String, &String)| {
         (key.strip_prefix(COHORT_LABEL).is_some_and(|rest| rest.starts_with('-')) && value == STABLE)
             .then(|| key.clone())

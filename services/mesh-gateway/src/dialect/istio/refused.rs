@@ -5,11 +5,6 @@ use crate::dialect::{Unsupported, steps::ALL_AT_ONCE};
 /// The refusal of a kind.
 pub(super) fn step_by_step(kind: &str) -> Unsupported {
     let (reason, instead) = match kind {
-        "Gateway" => (
-            "VirtualServices are bound to a Gateway by its name, so gateway pods with a second one would answer 404 to \
-             every host until each bound VirtualService lists it",
-            "make a second Gateway with pods of its own, let the VirtualServices list it, and move the load balancer",
-        ),
         "ProxyConfig" => (
             "it is read when a pod is injected, so that labels on pods that run change nothing",
             "put a copy with a selector in place, let a second Deployment's pods carry its label, and scale that one up",

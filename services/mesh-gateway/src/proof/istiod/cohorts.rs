@@ -193,6 +193,7 @@ mod tests {
         for (name, object, expected) in [
             ("to the stable ones", Some(narrowed("selector", "matchLabels", "stable")), vec!["-true.shop"]),
             ("a Sidecar", Some(narrowed("workloadSelector", "labels", "stable")), vec!["-true.shop"]),
+            ("a Gateway", Some(json!({"spec": {"selector": {"app": "a", KEY: "stable"}}})), vec!["-true.shop"]),
             ("the canary's", Some(narrowed("selector", "matchLabels", "canary")), vec![]),
             ("not narrowed", Some(json!({"spec": {"selector": {"matchLabels": {"app": "a"}}}})), vec![]),
             ("gone", None, vec![]),

@@ -214,7 +214,6 @@ fn what_cannot_be_exact_is_refused_with_its_reason() {
         ),
         ("PeerAuthentication", Some(mode("STRICT")), &mode("UNSET"), pods(2), "leaves spec.mtls.mode to the mesh"),
         ("ProxyConfig", Some(v1.clone()), &v2, pods(2), "read when a pod is injected"),
-        ("Gateway", Some(v1.clone()), &v2, pods(2), "would answer 404"),
     ] {
         // One pod, unless the case brings its own.
         let around: Vec<_> = around.into_iter().chain(pods(1)).collect();
