@@ -1,5 +1,5 @@
-//! Istio's kinds. VirtualService, DestinationRule and AuthorizationPolicy can be exposed step by step; every kind can be
-//! put in place all at once.
+//! Istio's kinds. All but WorkloadGroup and ProxyConfig, which are read when something is made, can be exposed step by
+//! step; every kind can be put in place all at once.
 
 mod authorization_policy;
 mod callers;
