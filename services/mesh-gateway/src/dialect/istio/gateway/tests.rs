@@ -34,7 +34,7 @@ fn ask(versions: [&Value; 2], around: &[Value]) -> Result<Planned, Unsupported> 
         weights: &[Weight::from_basis_points(5000).unwrap(), Weight::FULL],
         wanted: None,
         audience: &Audience::default(),
-        neighbours: around,
+        neighbours: around.into(),
     })
 }
 
