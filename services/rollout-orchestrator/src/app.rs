@@ -81,7 +81,9 @@ impl App {
         if create.validate_only {
             return Ok(Deployment { id: String::new(), ..deployment });
         }
-        match self.ports.store.create(&deployment, &[created(&deployment)], &create.repeat).await? {
+        let mut events = vec![created(&deployment)];
+        events.extend(self.metrics_unready(&deployment).await);
+        match self.ports.store.create(&deployment, &events, &create.repeat).await? {
             Created::New => {
                 self.ports.changes.tell();
                 Ok(deployment)
@@ -90,6 +92,23 @@ impl App {
             Created::RequestIdReused => Err(Error::RequestIdReused),
             Created::TargetBusy(active) => Err(Error::TargetBusy { active, target: deployment.target.to_string() }),
         }
+    }
+
+    /// What the judge could not read now, told before the first step. It refuses nothing: series of the canary, and those that the
+    /// exposure itself names, begin with the first step.
+    async fn metrics_unready(&self, deployment: &Deployment) -> Option<Event> {
+        let problems = match self.ports.judge.preflight(&deployment.plan.metrics_target).await {
+            Ok(problems) => problems,
+            Err(error) => vec![error.to_string()],
+        };
+        if problems.is_empty() {
+            return None;
+        }
+        let message = format!(
+            "asked before the first step, the judge's queries lack data (series of the canary begin with that step): {}",
+            problems.join("; ")
+        );
+        Some(Event { kind: "metrics.unready".into(), message, ..created(deployment) })
     }
 
     async fn first_answer(&self, caller: &Identity, id: &str) -> Result<Deployment, Error> {

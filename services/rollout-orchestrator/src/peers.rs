@@ -152,6 +152,8 @@ pub struct Patience {
 pub trait Judge: Send + Sync + 'static {
     /// Judges the canary from `start` to now.
     async fn analyze(&self, question: &Question) -> Result<Judged, PeerError>;
+    /// Queries of a target that give no data now, each with the reason.
+    async fn preflight(&self, target: &MetricsTarget) -> Result<Vec<String>, PeerError>;
 }
 
 /// What the judge is asked.

@@ -9,7 +9,7 @@ use meshward_chassis::{
     problem::{Problem, reason_of},
 };
 use meshward_model::{
-    AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, PropagationProof, Target, Weight,
+    AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, PropagationProof, Target, Weight,
 };
 use meshward_proto::{
     ConvertError, duration,
@@ -18,7 +18,8 @@ use meshward_proto::{
         WatchDriftRequest, mesh_gateway_service_client::MeshGatewayServiceClient,
     },
     metrics::v1::{
-        ExplainVerdictResponse, RunAnalysisRequest, metrics_collector_service_client::MetricsCollectorServiceClient,
+        CheckQueriesRequest, ExplainVerdictResponse, RunAnalysisRequest,
+        metrics_collector_service_client::MetricsCollectorServiceClient,
     },
     registry::v1::{
         DeploymentOutcome, GetPolicyRequest, GetPolicyVersionRequest, RecordDeploymentRequest,
@@ -299,6 +300,13 @@ impl Judge for Peer {
         let told =
             ExplainVerdictResponse { analysis: Some(analysis.clone()), ..answer.explanation.unwrap_or_default() };
         Ok(Judged { analysis: self.converted(analysis.try_into())?, told: told.encode_to_vec() })
+    }
+
+    async fn preflight(&self, target: &MetricsTarget) -> Result<Vec<String>, PeerError> {
+        let message = CheckQueriesRequest { target: Some(target.clone().into()), templates: String::new() };
+        let request = self.request(message, DEADLINE)?;
+        let mut client = MetricsCollectorServiceClient::new(self.channel.clone());
+        Ok(self.answer(client.check_queries(request)).await?.problems)
     }
 }
 

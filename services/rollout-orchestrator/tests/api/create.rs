@@ -81,6 +81,26 @@ async fn a_peer_that_is_down_stops_a_creation() {
     nothing_is_stored(&service).await;
 }
 
+/// Before the first step the series of the canary are not there yet: that is told, and refuses nothing.
+#[tokio::test]
+async fn what_the_judge_could_not_read_is_told_before_the_first_step() {
+    const PROBLEM: &str = "traffic: no series \"canary\" for checkout.shop in the last 5 minutes";
+    for (collector_is_down, told) in [(false, PROBLEM), (true, "metrics-collector does not answer")] {
+        let service = Service::new().await;
+        service.world.state().unready = vec![PROBLEM.into()];
+        if collector_is_down {
+            service.world.down("metrics-collector");
+        }
+        let id = service.create().await.id;
+        let events = service.ports.store.events(&id, 0, 10).await.expect("events");
+        let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["deployment.created", "metrics.unready"]);
+        assert!(events[1].message.contains(told), "{}", events[1].message);
+        service.world.all_up();
+        service.until(&id, DeploymentState::Promoted).await;
+    }
+}
+
 #[tokio::test]
 async fn one_deployment_per_target() {
     let service = Service::new().await;

@@ -30,6 +30,7 @@ pub enum Call {
     Restore,
     Verify,
     Analyze,
+    Preflight,
     Claim,
     Commit,
 }
@@ -40,7 +41,7 @@ impl Call {
             Self::Version | Self::Record => "policy-registry",
             Self::DryRun => "validator",
             Self::Plan | Self::Apply | Self::Restore | Self::Verify => "mesh-gateway",
-            Self::Analyze => "metrics-collector",
+            Self::Analyze | Self::Preflight => "metrics-collector",
             Self::Claim | Self::Commit => "database",
         }
     }
@@ -81,6 +82,8 @@ pub struct State {
     /// The registry's newest versions, by policy.
     pub versions: BTreeMap<String, PolicyVersion>,
     pub findings: Vec<Finding>,
+    /// What the judge's queries lack before the first step.
+    pub unready: Vec<String>,
     /// The gateway's refusal of every plan, if it has one.
     pub unsupported: Option<tonic::Status>,
     /// Verdict for a question.
@@ -122,6 +125,7 @@ impl World {
             clock_of_cluster: 10,
             versions: BTreeMap::new(),
             findings: Vec::new(),
+            unready: Vec::new(),
             unsupported: None,
             judge: Box::new(|_| Verdict::Healthy),
             proofs: Box::new(|_| PropagationState::Live),

@@ -196,4 +196,8 @@ impl Judge for World {
         };
         Ok(Judged { analysis, told: told.encode_to_vec() })
     }
+
+    async fn preflight(&self, _: &MetricsTarget) -> Result<Vec<String>, PeerError> {
+        self.call(Call::Preflight, |state, _| state.unready.clone()).await
+    }
 }
