@@ -353,7 +353,29 @@ fn check(target: &MetricsTarget, template: Option<&Template>) -> Result<(), Quer
     if !is_label_key(&target.cohort_label) {
         return wrong("cohort_label", format!("{:?} is no key of a pod's label", target.cohort_label));
     }
+    for (field, clusters) in
+        [("canary_clusters", &target.canary_clusters), ("control_clusters", &target.control_clusters)]
+    {
+        if clusters.len() > MAX_CLUSTERS {
+            return wrong(field, format!("{} clusters, {MAX_CLUSTERS} are allowed", clusters.len()));
+        }
+        if let Some(cluster) = clusters.iter().find(|cluster| !is_cluster(cluster)) {
+            return wrong(field, format!("{cluster:?} is not <subset>|<host>"));
+        }
+    }
     Ok(())
+}
+
+/// Most clusters of an arm.
+const MAX_CLUSTERS: usize = 64;
+
+/// A subset, or none, and a host without stars.
+fn is_cluster(cluster: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let parts = cluster.split_once('|');
+    parts.is_some_and(|(subset, host)| {
+        subset.len() <= 63 && subset.bytes().all(is_allowed) && !host.contains('*') && is_host(host)
+    })
 }
 
 /// A key as Kubernetes has it, that begins as Prometheus' labels must; or none.

@@ -195,6 +195,8 @@ fn request(args: &Args, options: JudgeOptions) -> io::Result<AnalysisRequest> {
             canary_series: args.canary.clone(),
             control_series: args.control.clone(),
             cohort_label: args.cohort_label.clone(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
         start: args.start,
         end: args.end,

@@ -181,6 +181,12 @@ pub struct MetricsTarget {
     /// Key of the pods' label whose values the two names are; empty = the series carry them otherwise.
     #[serde(default)]
     pub cohort_label: String,
+    /// The canary's clusters of Envoy as `<subset>|<host>`, where versions are destinations of their own.
+    #[serde(default)]
+    pub canary_clusters: Vec<String>,
+    /// The control's.
+    #[serde(default)]
+    pub control_clusters: Vec<String>,
 }
 
 /// How a version will be exposed; nothing is written by planning.

@@ -40,6 +40,8 @@ pub(super) fn plan(question: &Question<'_>, hosts: Vec<String>) -> Result<Planne
             canary_series: String::new(),
             control_series: String::new(),
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(plan.into())

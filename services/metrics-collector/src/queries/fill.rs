@@ -60,11 +60,15 @@ struct Part<'a> {
 /// One query for both arms and for all parts; each series is marked with its arm, with what it counts, and with its place
 /// if there are two.
 fn by_arm(parts: &[Part<'_>], whole: bool, target: &MetricsTarget) -> Result<String, QueryError> {
-    let arms = [(super::CANARY, &target.canary_series), (super::CONTROL, &target.control_series)];
+    let arms = [
+        (super::CANARY, &target.canary_series, &target.canary_clusters),
+        (super::CONTROL, &target.control_series, &target.control_clusters),
+    ];
     let mut marked = Vec::new();
-    for (arm, series) in arms.into_iter().skip(usize::from(whole)) {
+    for (arm, series, clusters) in arms.into_iter().skip(usize::from(whole)) {
         for Part { counts, template, place } in parts {
-            let query = one_arm(template, series, target)?;
+            let template = template.replace("$CLUSTERS", &alternatives(clusters.iter().map(String::as_str)));
+            let query = one_arm(&template, series, target)?;
             let query = mark(&mark(&query, super::ARM_LABEL, arm), super::COUNTS_LABEL, counts);
             marked.push(match place {
                 Some(place) => mark(&query, super::PLACE_LABEL, place.mark()),
@@ -120,7 +124,8 @@ fn place(host: &str) -> Result<(&str, &str), QueryError> {
 
 /// A regular expression for any of these; a star is any text.
 fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let mut patterns: Vec<String> = names.into_iter().map(|name| name.replace('.', "[.]").replace('*', ".*")).collect();
+    let pattern = |name: &str| name.replace('|', "[|]").replace('.', "[.]").replace('*', ".*");
+    let mut patterns: Vec<String> = names.into_iter().map(pattern).collect();
     patterns.sort();
     patterns.dedup();
     patterns.join("|")

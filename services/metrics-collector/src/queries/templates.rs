@@ -11,7 +11,8 @@
 //!   host in the name; `$FIRST`, its first part as a label; `$SERIES`, the alternatives of both arms.
 //!
 //! Beside either form, `failures` may say where connection failures, circuit breaker trips and denials **of one arm** are
-//! counted, as in `by_arm`; `$VHOSTS` are the alternatives of all virtual hosts as they stand in a name, and `$VHOST` and
+//! counted, as in `by_arm`; `$CLUSTERS` are the arm's clusters of Envoy as a regular expression, for templates with
+//! `needs_clusters`; `$VHOSTS` are the alternatives of all virtual hosts as they stand in a name, and `$VHOST` and
 //! `$FIRST` make one copy of the query per host. They are sent together in a query of their own: the judge can do without
 //! it.
 //!
@@ -47,6 +48,9 @@ pub struct Template {
     /// Only for targets that name a label of the pods.
     #[serde(default)]
     pub needs_cohort_label: bool,
+    /// Only for targets that name clusters of both arms.
+    #[serde(default)]
+    pub needs_clusters: bool,
     /// The arm is in the series' names.
     #[serde(default)]
     pub by_name: Option<ByName>,
@@ -80,7 +84,9 @@ impl Template {
     #[must_use]
     pub fn serves(&self, target: &MetricsTarget) -> bool {
         let is_told_apart = !self.needs_cohort_label || !target.cohort_label.is_empty();
-        self.mesh == target.mesh && self.mechanisms.contains(&target.mechanism) && is_told_apart
+        let has_clusters =
+            !self.needs_clusters || !target.canary_clusters.is_empty() && !target.control_clusters.is_empty();
+        self.mesh == target.mesh && self.mechanisms.contains(&target.mechanism) && is_told_apart && has_clusters
     }
 
     /// The queries for requests, which find something wherever there is traffic, each with its place in the template.
@@ -278,8 +284,10 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
     let wrong = |key: String, error| InvalidTemplates::Query { index, key, error };
     let required: &[&str] = if template.whole_service { &[] } else { &["SERIES"] };
     for (key, query) in template.others() {
-        let known = ["SERIES", "HOSTS", "SERVICES", "NAMESPACES", "VHOSTS", "VHOST", "FIRST"];
-        check_query(query, &known, required, &[]).map_err(|error| wrong(key, error))?;
+        let known = ["SERIES", "CLUSTERS", "HOSTS", "SERVICES", "NAMESPACES", "VHOSTS", "VHOST", "FIRST"];
+        // Clusters tell the arms apart as well as a name does.
+        let by_clusters = template.needs_clusters && placeholders(query).any(|(_, name)| name == "CLUSTERS");
+        check_query(query, &known, if by_clusters { &[] } else { required }, &[]).map_err(|error| wrong(key, error))?;
     }
     let layouts = match (&template.by_name, &template.by_arm) {
         (Some(by_name), None) if template.otherwise.is_none() && !template.whole_service => &by_name.layouts[..],
@@ -361,7 +369,11 @@ mod tests {
         let templates = built_in();
         let mut pairs = Vec::new();
         for one in &templates {
-            pairs.extend(one.mechanisms.iter().map(|mechanism| (one.mesh, *mechanism, one.needs_cohort_label)));
+            pairs.extend(
+                one.mechanisms
+                    .iter()
+                    .map(|mechanism| (one.mesh, *mechanism, one.needs_cohort_label || one.needs_clusters)),
+            );
         }
         let distinct: std::collections::HashSet<_> = pairs.iter().collect();
         assert_eq!(distinct.len(), pairs.len());

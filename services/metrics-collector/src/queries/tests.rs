@@ -11,6 +11,8 @@ fn target(hosts: &[&str]) -> MetricsTarget {
         canary_series: "canary".to_owned(),
         control_series: "stable".to_owned(),
         cohort_label: String::new(),
+        canary_clusters: Vec::new(),
+        control_clusters: Vec::new(),
     }
 }
 
@@ -128,6 +130,8 @@ fn every_built_in_template_fills_to_queries_that_can_be_sent() {
                 mesh: template.mesh,
                 mechanism: *mechanism,
                 cohort_label: if template.needs_cohort_label { "a/b".to_owned() } else { String::new() },
+                canary_clusters: vec!["canary|checkout.shop.svc.cluster.local".to_owned()],
+                control_clusters: vec!["|checkout.shop.svc.cluster.local".to_owned()],
                 ..target(&["checkout.shop.svc.cluster.local"])
             };
             let unnamed =
@@ -170,6 +174,39 @@ fn pods_are_told_apart_by_the_label_that_prometheus_makes_of_the_targets_key() {
     for key in ["7/cohort", "a=\"b\"", "a b", "ü", "a\"} or up{b=\"", &long] {
         let refused = catalog.queries(&target(Mesh::Istio, key));
         assert!(matches!(refused, Err(QueryError::Target { field: "cohort_label", .. })), "{key}: {refused:?}");
+    }
+}
+
+#[test]
+fn clusters_tell_what_routes_do_not_count() {
+    let host = "cart.shop.svc.cluster.local";
+    let with = |canary: &[String], control: &[String]| MetricsTarget {
+        mechanism: Mechanism::Subset,
+        canary_clusters: canary.to_vec(),
+        control_clusters: control.to_vec(),
+        ..target(&[host])
+    };
+    let (twins, own) =
+        ([format!("canary|{host}"), format!("v1-canary|{host}")], [format!("|{host}"), format!("v1|{host}")]);
+    let queries = Catalog::built_in().queries(&with(&twins, &own)).expect("a good target");
+    let failures = queries.failures.expect("there are some");
+    let escaped = host.replace('.', "[.]");
+    for part in [
+        format!("cx_connect_fail{{cluster_name=~\"outbound[|][0-9]+[|](canary[|]{escaped}|v1-canary[|]{escaped})\""),
+        format!("cx_connect_fail{{cluster_name=~\"outbound[|][0-9]+[|]([|]{escaped}|v1[|]{escaped})\""),
+    ] {
+        assert!(failures.contains(&part), "{part} in {failures}");
+    }
+    let without = Catalog::built_in().queries(&with(&[], &[])).expect("a good target");
+    assert!(!without.failures.expect("denials").contains("cluster_name"), "nothing to ask for");
+    let many = vec![format!("a|{host}"); 65];
+    let wrong = |cluster: &str| vec![cluster.to_owned()];
+    for clusters in [many, wrong(host), wrong("a|*.b"), wrong("a\"|b.c"), wrong("a|"), wrong("a|b|c")] {
+        let refused = Catalog::built_in().queries(&with(&clusters, &own));
+        assert!(
+            matches!(refused, Err(QueryError::Target { field: "canary_clusters", .. })),
+            "{clusters:?}: {refused:?}"
+        );
     }
 }
 

@@ -182,6 +182,8 @@ fn ledger(mesh: Mesh, mechanism: Mechanism, canary: &str, control: &str) -> gate
         canary_series: canary.to_owned(),
         control_series: control.to_owned(),
         cohort_label: String::new(),
+        canary_clusters: Vec::new(),
+        control_clusters: Vec::new(),
     }
 }
 

@@ -49,6 +49,21 @@ fn by_envoy(text: &mut String, cluster: &str, [served, failed, unreached, trippe
     }
 }
 
+/// A service with a cluster for each version, and routes that count neither failed connections nor trips.
+fn twins(text: &mut String, host: &str) {
+    let vhost = format!("envoy_vhost_{}_80_route", host.replace('.', "_"));
+    for (series, subset, counts) in [("canary", "canary", [90, 2, 3, 1, 4]), ("stable", "", [900, 1, 0, 0, 5])] {
+        by_envoy(text, &format!("outbound|80|{subset}|{host}"), counts);
+        let [served, failed, unreached, tripped, denied] = counts;
+        let route = format!("{vhost}_{series}_upstream_rq");
+        let errors = failed + unreached + tripped;
+        steady(text, &format!("{route}_completed"), served + errors + denied);
+        steady(text, &format!("{route}{{response_code_class=\"5xx\"}}"), errors);
+        steady(text, &format!("{route}{{response_code=\"403\"}}"), denied);
+        steady(text, &format!("{route}_time_bucket{{le=\"+Inf\"}}"), served);
+    }
+}
+
 /// "both" is counted in both places, and by Envoy with other numbers; "istio" and "envoy" in one.
 fn history() -> String {
     let mut text = String::new();
@@ -64,6 +79,7 @@ fn history() -> String {
             }
         }
     }
+    twins(&mut text, "twins.bank.svc.cluster.local");
     by_envoy(&mut text, "outbound|80|v2|envoyance.bank.svc.cluster.local", [500; 5]);
     text + "# EOF\n"
 }
@@ -136,4 +152,25 @@ async fn a_service_as_a_whole_is_counted_where_nothing_tells_versions_apart() {
         (status.code(), World::fields(&status)),
         (Code::InvalidArgument, vec!["target.canary_series".to_owned()])
     );
+}
+
+/// A DestinationRule is mostly about connections and breakers, which its routes do not count.
+#[tokio::test]
+async fn failed_connections_and_trips_of_twin_subsets_are_counted_by_their_clusters() {
+    let world = World::with(Source::Prometheus(history())).await;
+    let host = "twins.bank.svc.cluster.local";
+    let routes = target("twins", Mechanism::Subset, ("canary", "stable"));
+    let clusters = gateway::MetricsTarget {
+        canary_clusters: vec![format!("canary|{host}"), format!("v1-canary|{host}")],
+        control_clusters: vec![format!("|{host}"), format!("v1|{host}")],
+        ..routes.clone()
+    };
+    let mut request = traffic("any", 20, 300);
+    request.target = Some(clusters);
+    let reply = world.traffic(request.clone()).await.expect("traffic");
+    assert_eq!((counted(reply.canary), counted(reply.control)), ([100, 6, 3, 1, 4], [906, 1, 0, 0, 5]));
+    request.target = Some(routes);
+    let reply = world.traffic(request).await.expect("traffic");
+    let canary = reply.canary.expect("set");
+    assert_eq!((canary.requests / 20, canary.connection_failures), (100, None), "nothing counts them");
 }

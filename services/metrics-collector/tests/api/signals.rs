@@ -144,6 +144,8 @@ impl Place {
             canary_series: series(self.canary),
             control_series: series(self.control),
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         }
     }
 }

@@ -299,6 +299,8 @@ pub fn target(service: &str) -> gateway::MetricsTarget {
         canary_series: "canary".to_owned(),
         control_series: "stable".to_owned(),
         cohort_label: String::new(),
+        canary_clusters: Vec::new(),
+        control_clusters: Vec::new(),
     }
 }
 

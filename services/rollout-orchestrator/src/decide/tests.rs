@@ -53,6 +53,8 @@ fn deployment() -> Deployment {
                 canary_series: "canary".into(),
                 control_series: "stable".into(),
                 cohort_label: String::new(),
+                canary_clusters: Vec::new(),
+                control_clusters: Vec::new(),
             },
         },
         state: State::Pending,

@@ -112,6 +112,13 @@ impl RolloutOrchestratorService for Steered {
         }))
     }
 
+    async fn explain_verdict(
+        &self,
+        _: Request<ExplainVerdictRequest>,
+    ) -> Result<Response<ExplainVerdictResponse>, Status> {
+        Err(Problem::unimplemented("ExplainVerdict").into())
+    }
+
     async fn rollback_deployment(
         &self,
         _: Request<RollbackDeploymentRequest>,

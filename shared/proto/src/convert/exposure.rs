@@ -130,6 +130,8 @@ impl From<model::MetricsTarget> for gateway::MetricsTarget {
             canary_series: target.canary_series,
             control_series: target.control_series,
             cohort_label: target.cohort_label,
+            canary_clusters: target.canary_clusters,
+            control_clusters: target.control_clusters,
         }
     }
 }
@@ -151,6 +153,8 @@ impl TryFrom<gateway::MetricsTarget> for model::MetricsTarget {
             canary_series: target.canary_series,
             control_series: target.control_series,
             cohort_label: target.cohort_label,
+            canary_clusters: target.canary_clusters,
+            control_clusters: target.control_clusters,
         })
     }
 }

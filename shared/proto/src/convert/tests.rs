@@ -40,6 +40,8 @@ fn the_vocabulary_survives_the_wire() {
         canary_series: "canary".into(),
         control_series: "stable".into(),
         cohort_label: "meshward.io/cohort-1".into(),
+        canary_clusters: Vec::new(),
+        control_clusters: Vec::new(),
     };
     round_trip::<_, types::Target>(target());
     round_trip::<_, gateway::Baseline>(Baseline::of(None));

@@ -112,6 +112,7 @@ fn by_subsets(question: &Question<'_>) -> Result<Planned, Unsupported> {
     let facts = json!({"ports": numbers, "helper": ways.helper});
     let related = related(&rule, &ways);
     let share = |weight| Cohort::of(weight).nominal_share();
+    let (canary_clusters, control_clusters) = policy::clusters(&stable, &canary, rule.host);
     let wording = Wording { mechanism: Mechanism::Subset, share: &share, exposed: &words::exposed };
     let plan = ExposurePlan {
         mechanism: Mechanism::Subset,
@@ -130,6 +131,8 @@ fn by_subsets(question: &Question<'_>) -> Result<Planned, Unsupported> {
             canary_series: CANARY_SERIES.to_owned(),
             control_series: STABLE_SERIES.to_owned(),
             cohort_label: String::new(),
+            canary_clusters,
+            control_clusters,
         },
     };
     Ok(Planned { plan, related, facts })

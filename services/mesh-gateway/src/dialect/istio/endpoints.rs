@@ -86,6 +86,8 @@ fn metrics_target(question: &Question<'_>, hosts: Vec<String>) -> MetricsTarget 
         canary_series: String::new(),
         control_series: String::new(),
         cohort_label: String::new(),
+        canary_clusters: Vec::new(),
+        control_clusters: Vec::new(),
     }
 }
 

@@ -100,6 +100,8 @@ pub(super) fn plan(question: &Question<'_>, scope: Scope) -> Result<Planned, Uns
             canary_series: CANARY.to_owned(),
             control_series: if has_stable_label(shape) { STABLE.to_owned() } else { String::new() },
             cohort_label: key,
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(plan.into())

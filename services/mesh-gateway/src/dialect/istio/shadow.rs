@@ -65,6 +65,8 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
             canary_series: "denied".to_owned(),
             control_series: "allowed".to_owned(),
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(Planned { facts, ..plan.into() })

@@ -174,6 +174,8 @@ fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, c
         canary_series: canary.to_owned(),
         control_series: control.to_owned(),
         cohort_label: String::new(),
+        canary_clusters: Vec::new(),
+        control_clusters: Vec::new(),
     }
 }
 

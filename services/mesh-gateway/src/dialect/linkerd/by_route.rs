@@ -116,6 +116,8 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind, mechanism: Mechanism) ->
             canary_series: String::new(),
             control_series: String::new(),
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(Planned { plan, related: around.related, facts })

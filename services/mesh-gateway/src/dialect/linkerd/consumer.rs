@@ -69,6 +69,8 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
             canary_series: if is_counted { twin_name(&question.target.name) } else { String::new() },
             control_series: if is_counted { question.target.name.clone() } else { String::new() },
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(Planned { plan, related: Vec::new(), facts })

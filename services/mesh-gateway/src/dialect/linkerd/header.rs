@@ -80,6 +80,8 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
             canary_series: twin_name(&question.target.name),
             control_series: question.target.name.clone(),
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(Planned { facts, ..plan.into() })

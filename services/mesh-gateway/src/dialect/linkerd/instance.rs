@@ -78,6 +78,8 @@ fn metrics_target(question: &Question<'_>, servers: &[String]) -> MetricsTarget 
         canary_series,
         control_series,
         cohort_label,
+        canary_clusters: Vec::new(),
+        control_clusters: Vec::new(),
     }
 }
 

@@ -109,6 +109,8 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
             canary_series: String::new(),
             control_series: String::new(),
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(Planned { plan, related, facts })

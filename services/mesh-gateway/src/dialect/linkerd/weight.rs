@@ -53,6 +53,8 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
             canary_series,
             control_series,
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(plan.into())

@@ -30,6 +30,8 @@ fn given(id: &str, deployment: &str, step: i32, second: i64) -> Explanation {
             canary_series: "canary".to_owned(),
             control_series: "stable".to_owned(),
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
         deployment_id: deployment.to_owned(),
         step,

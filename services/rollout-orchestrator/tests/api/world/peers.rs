@@ -160,6 +160,8 @@ pub fn plan() -> ExposurePlan {
             canary_series: "canary".into(),
             control_series: "control".into(),
             cohort_label: "meshward.io/cohort-1".into(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     }
 }

@@ -117,5 +117,7 @@ pub(super) fn metrics_target(rule: &Rule<'_>, mechanism: meshward_model::Mechani
         canary_series: String::new(),
         control_series: String::new(),
         cohort_label: String::new(),
+        canary_clusters: Vec::new(),
+        control_clusters: Vec::new(),
     }
 }

@@ -26,6 +26,8 @@ const REPLACED: [&str; 4] = ["connectionPool", "outlierDetection", "loadBalancer
 const INHERITED: [&str; 3] = ["tunnel", "proxyProtocol", "retryBudget"];
 /// The longest name of a subset.
 const LONGEST_NAME: usize = 63;
+/// Most clusters of an arm that metrics-collector is asked about.
+const MOST_CLUSTERS: usize = 64;
 
 /// The names of the canary's subsets: none that either version has.
 pub(super) struct Names<'a>(BTreeSet<&'a str>);
@@ -46,6 +48,16 @@ impl<'a> Names<'a> {
         let mut names = std::iter::once(base.clone()).chain(numbered);
         names.find(|name| !self.0.contains(name.as_str())).unwrap_or(base)
     }
+}
+
+/// The clusters of Envoy that requests of the canary go to, and those of the others, each as `<subset>|<host>`; none if
+/// there are more than can be asked for.
+pub(super) fn clusters(stable: &Value, canary: &Value, host: &str) -> (Vec<String>, Vec<String>) {
+    let names = Names::new(stable, canary);
+    let of = |version| std::iter::once(None).chain(subsets(version).iter().map(|subset| subset["name"].as_str()));
+    let twins: Vec<_> = of(canary).map(|subset| format!("{}|{host}", names.twin(subset))).collect();
+    let own: Vec<_> = of(stable).map(|subset| format!("{}|{host}", subset.unwrap_or_default())).collect();
+    if twins.len().max(own.len()) > MOST_CLUSTERS { (Vec::new(), Vec::new()) } else { (twins, own) }
 }
 
 /// The subsets of a version.

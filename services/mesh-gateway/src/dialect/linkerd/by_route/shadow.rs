@@ -71,6 +71,8 @@ pub(in super::super) fn plan(question: &Question<'_>) -> Result<Planned, Unsuppo
             canary_series: String::new(),
             control_series: String::new(),
             cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
         },
     };
     Ok(Planned { plan, related, facts: Value::Null })

@@ -84,6 +84,8 @@ fn what_is_referred_to_comes_first_and_goes_last() {
     let target = &planned.plan.metrics_target;
     assert_eq!((&*target.canary_series, &*target.control_series), ("canary", "stable"));
     assert_eq!(target.hosts, ["checkout.shop.svc.cluster.local"]);
+    assert_eq!(target.canary_clusters, ["canary|checkout.shop.svc.cluster.local"]);
+    assert_eq!(target.control_clusters, ["|checkout.shop.svc.cluster.local"]);
 
     let half = json!({"x-request-id": {"regex": "(?i).*[0-7]"}});
     let write = |step: usize, index: usize| &planned.plan.steps[step].writes[index].object["spec"];
