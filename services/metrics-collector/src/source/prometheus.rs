@@ -18,6 +18,7 @@ use std::{
 use async_trait::async_trait;
 use meshward_chassis::problem::chain;
 use reqwest::{Response, StatusCode, Url};
+use tokio::sync::Semaphore;
 
 pub use access::{Access, Header, ScopedFile, file_of};
 pub use tls::{IdentityFiles, Tls};
@@ -29,6 +30,10 @@ use crate::window::{Grid, Series};
 const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// How often a question is asked at most.
 const ATTEMPTS: u32 = 3;
+/// Questions at one Prometheus at once; the others wait here, within their deadlines. Prometheus works on 20 at once and
+/// lets 512 connections in (its defaults); one that has been used and is kept open stands in the way of those outside, which
+/// then wait for as long as it is kept.
+const AT_ONCE: usize = 32;
 /// Wait before the first repetition; doubled before each further one, and half of it is left to chance.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
@@ -40,6 +45,7 @@ pub struct Prometheus {
     address: String,
     access: Access,
     meter: Meter,
+    turns: Semaphore,
 }
 
 /// The address cannot be used.
@@ -61,7 +67,7 @@ impl Prometheus {
         let query_range = base.join("api/v1/query_range").map_err(|_| invalid())?;
         let clients = tls::Clients::new(access.tls.clone());
         let address = format!("Prometheus at {}", base.origin().ascii_serialization());
-        Ok(Self { clients, query_range, address, access, meter })
+        Ok(Self { clients, query_range, address, access, meter, turns: Semaphore::new(AT_ONCE) })
     }
 
     async fn ask(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
@@ -72,6 +78,9 @@ impl Prometheus {
     }
 
     async fn exchange(&self, query: &str, grid: &Grid, deadline: Instant) -> Result<Vec<Series>, SourceError> {
+        let waited = deadline.saturating_duration_since(Instant::now());
+        let turn = tokio::time::timeout(waited, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| SourceError::TimedOut { address: self.address.clone(), waited })?;
         let left = deadline.saturating_duration_since(Instant::now());
         let form = [
             ("query", query.to_owned()),

@@ -3,16 +3,17 @@
 use std::{
     collections::HashSet,
     path::Path,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join_all, stream};
 use meshward_metrics_collector::Args;
 use meshward_proto::types::v1::Verdict;
 use tonic::Request;
 
 use super::{
-    history,
+    history, scripted,
     world::{Source, World, analysis},
 };
 
@@ -26,8 +27,7 @@ async fn a_thousand_analyses_at_once_ask_each_question_once() {
         (args.server.max_concurrency, args.server.max_queue) = (1000, 1000);
         (args.server.request_timeout, args.source.query_timeout) = (Duration::from_secs(600), Duration::from_secs(500));
     };
-    // Different questions among them, each about the same service with other ticks or another history. As many as there
-    // are analyses take Prometheus about a minute.
+    // Different questions among them, each about the same service with other ticks or another history.
     let questions = std::env::var("MESHWARD_LOAD_QUESTIONS").map_or(100, |number| number.parse().expect("a number"));
     let world = World::with_args(Source::Prometheus(history::shop()), setup).await;
     let before = (world.range_queries().await, Usage::now());
@@ -62,6 +62,24 @@ async fn a_thousand_analyses_at_once_ask_each_question_once() {
         used.cpu_seconds - before.1.cpu_seconds,
         used.most_megabytes,
     );
+}
+
+/// More would wait at Prometheus's door, behind connections that are only kept open.
+#[tokio::test]
+async fn only_so_many_questions_are_at_one_prometheus_at_once() {
+    let (slow, most) = scripted::slow().await;
+    let patient = |args: &mut Args, _: &Path| args.source.query_timeout = Duration::from_secs(60);
+    let world = World::with_args(Source::Listener(slow), patient).await;
+    let asked = (3..67).map(|tick| {
+        let mut request = analysis("good");
+        request.tick = Some(prost_types::Duration { seconds: tick, nanos: 0 });
+        world.analyse(request)
+    });
+    let verdicts: HashSet<Verdict> =
+        join_all(asked).await.into_iter().map(|answer| answer.expect("an answer").verdict()).collect();
+    assert_eq!(verdicts, HashSet::from([Verdict::NoData]), "each was answered");
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=32).contains(&most), "{most} at once");
 }
 
 /// What this process has used so far.

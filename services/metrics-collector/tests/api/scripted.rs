@@ -2,7 +2,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -69,6 +73,30 @@ pub async fn server(replies: Vec<Reply>) -> Listener {
         }
     });
     Listener { addr, heard, task }
+}
+
+/// A Prometheus without data that takes its time, and the most questions that it had at once.
+pub async fn slow() -> (Listener, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("a bound socket");
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let peak = most.clone();
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (now, peak) = (now.clone(), peak.clone());
+            tokio::spawn(async move {
+                let Some(_) = read_request(&mut stream).await else { return };
+                peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                // Before the answer, after which the next one may come.
+                now.fetch_sub(1, Ordering::SeqCst);
+                let body = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            });
+        }
+    });
+    (Listener { addr, heard: Arc::default(), task }, most)
 }
 
 /// One request per connection.
