@@ -189,6 +189,24 @@ pub struct MetricsTarget {
     pub control_clusters: Vec<String>,
 }
 
+impl MetricsTarget {
+    /// Nothing tells the versions apart yet: no hosts, no names.
+    #[must_use]
+    pub fn uncounted(mesh: Mesh, mechanism: Mechanism, cluster: &str) -> Self {
+        Self {
+            mesh,
+            mechanism,
+            cluster: cluster.to_owned(),
+            hosts: Vec::new(),
+            canary_series: String::new(),
+            control_series: String::new(),
+            cohort_label: String::new(),
+            canary_clusters: Vec::new(),
+            control_clusters: Vec::new(),
+        }
+    }
+}
+
 /// How a version will be exposed; nothing is written by planning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExposurePlan {

@@ -33,15 +33,8 @@ pub(super) fn plan(question: &Question<'_>, hosts: Vec<String>) -> Result<Planne
             reason: "Needs a live version to share the traffic with, and steps below 100 %.".to_owned(),
         }],
         metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::None,
-            cluster: question.target.cluster.clone(),
             hosts,
-            canary_series: String::new(),
-            control_series: String::new(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(question.target.mesh, Mechanism::None, &question.target.cluster)
         },
     };
     Ok(plan.into())

@@ -124,15 +124,12 @@ fn by_subsets(question: &Question<'_>) -> Result<Planned, Unsupported> {
         not_covered: words::not_covered(&rule, &exposed, &ways),
         alternatives: words::alternatives(Mechanism::Subset),
         metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Subset,
-            cluster: question.target.cluster.clone(),
             hosts: measured_hosts(&rule, &ways),
             canary_series: CANARY_SERIES.to_owned(),
             control_series: STABLE_SERIES.to_owned(),
-            cohort_label: String::new(),
             canary_clusters,
             control_clusters,
+            ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Subset, &question.target.cluster)
         },
     };
     Ok(Planned { plan, related, facts })

@@ -79,15 +79,8 @@ fn alternatives(namespace: &'static str) -> Vec<Alternative> {
 
 fn metrics_target(question: &Question<'_>, hosts: Vec<String>) -> MetricsTarget {
     MetricsTarget {
-        mesh: question.target.mesh,
-        mechanism: Mechanism::Weight,
-        cluster: question.target.cluster.clone(),
         hosts,
-        canary_series: String::new(),
-        control_series: String::new(),
-        cohort_label: String::new(),
-        canary_clusters: Vec::new(),
-        control_clusters: Vec::new(),
+        ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Weight, &question.target.cluster)
     }
 }
 

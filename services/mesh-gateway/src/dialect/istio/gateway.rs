@@ -59,17 +59,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
         steps: planned(question, (&related, &Value::Null), &wording, render)?,
         not_covered: not_covered(&related),
         alternatives: alternatives(),
-        metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism,
-            cluster: question.target.cluster.clone(),
-            hosts: Vec::new(),
-            canary_series: String::new(),
-            control_series: String::new(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
-        },
+        metrics_target: MetricsTarget::uncounted(question.target.mesh, mechanism, &question.target.cluster),
     };
     Ok(Planned { related, ..plan.into() })
 }

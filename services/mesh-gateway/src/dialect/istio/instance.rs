@@ -93,15 +93,11 @@ pub(super) fn plan(question: &Question<'_>, scope: Scope) -> Result<Planned, Uns
         not_covered: not_covered(shape),
         alternatives: alternatives(scope),
         metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Instance,
-            cluster: question.target.cluster.clone(),
             hosts: pods.hosts(),
             canary_series: CANARY.to_owned(),
             control_series: if has_stable_label(shape) { STABLE.to_owned() } else { String::new() },
             cohort_label: key,
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Instance, &question.target.cluster)
         },
     };
     Ok(plan.into())

@@ -167,15 +167,10 @@ pub(super) fn older(intent: &ExposureIntent, target: &Target) -> Vec<Value> {
 
 fn metrics_target(question: &Question<'_>, mechanism: Mechanism, canary: &str, control: &str) -> MetricsTarget {
     MetricsTarget {
-        mesh: question.target.mesh,
-        mechanism,
-        cluster: question.target.cluster.clone(),
         hosts: governed(question),
         canary_series: canary.to_owned(),
         control_series: control.to_owned(),
-        cohort_label: String::new(),
-        canary_clusters: Vec::new(),
-        control_clusters: Vec::new(),
+        ..MetricsTarget::uncounted(question.target.mesh, mechanism, &question.target.cluster)
     }
 }
 

@@ -109,15 +109,8 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind, mechanism: Mechanism) ->
         not_covered,
         alternatives: alternatives::inbound(kind, mechanism),
         metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism,
-            cluster: question.target.cluster.clone(),
             hosts,
-            canary_series: String::new(),
-            control_series: String::new(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(question.target.mesh, mechanism, &question.target.cluster)
         },
     };
     Ok(Planned { plan, related: around.related, facts })

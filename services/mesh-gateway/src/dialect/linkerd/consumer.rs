@@ -62,15 +62,10 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
         not_covered: not_covered(kind, &question.target.namespace),
         alternatives: alternatives::of(kind, Mechanism::Namespace),
         metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Namespace,
-            cluster: question.target.cluster.clone(),
             hosts: super::hosts(question, kind),
             canary_series: if is_counted { twin_name(&question.target.name) } else { String::new() },
             control_series: if is_counted { question.target.name.clone() } else { String::new() },
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Namespace, &question.target.cluster)
         },
     };
     Ok(Planned { plan, related: Vec::new(), facts })

@@ -73,15 +73,10 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
         not_covered,
         alternatives: alternatives::of(kind, Mechanism::Header),
         metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Header,
-            cluster: question.target.cluster.clone(),
             hosts: super::hosts(question, kind),
             canary_series: twin_name(&question.target.name),
             control_series: question.target.name.clone(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Header, &question.target.cluster)
         },
     };
     Ok(Planned { facts, ..plan.into() })

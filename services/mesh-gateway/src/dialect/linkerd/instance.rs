@@ -71,15 +71,11 @@ fn metrics_target(question: &Question<'_>, servers: &[String]) -> MetricsTarget 
         _ => (crate::dialect::CANARY.to_owned(), String::new(), cohort_key(target)),
     };
     MetricsTarget {
-        mesh: target.mesh,
-        mechanism: Mechanism::Instance,
-        cluster: target.cluster.clone(),
         hosts: servers.iter().cloned().chain(twins).map(|name| host(&name)).collect(),
         canary_series,
         control_series,
         cohort_label,
-        canary_clusters: Vec::new(),
-        control_clusters: Vec::new(),
+        ..MetricsTarget::uncounted(target.mesh, Mechanism::Instance, &target.cluster)
     }
 }
 

@@ -101,17 +101,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
         steps: planned(question, (&related, &facts), &wording, render)?,
         not_covered,
         alternatives: alternatives::of(Kind::Server, Mechanism::Shadow),
-        metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Shadow,
-            cluster: question.target.cluster.clone(),
-            hosts: Vec::new(),
-            canary_series: String::new(),
-            control_series: String::new(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
-        },
+        metrics_target: MetricsTarget::uncounted(question.target.mesh, Mechanism::Shadow, &question.target.cluster),
     };
     Ok(Planned { plan, related, facts })
 }

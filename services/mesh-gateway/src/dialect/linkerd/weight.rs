@@ -46,15 +46,10 @@ pub(super) fn plan(question: &Question<'_>, kind: Kind) -> Result<Planned, Unsup
         not_covered,
         alternatives: alternatives::of(kind, Mechanism::Weight),
         metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Weight,
-            cluster: question.target.cluster.clone(),
             hosts: super::hosts(question, kind),
             canary_series,
             control_series,
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Weight, &question.target.cluster)
         },
     };
     Ok(plan.into())

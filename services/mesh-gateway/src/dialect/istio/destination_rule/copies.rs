@@ -110,14 +110,7 @@ pub(super) fn within(version: &Value, target: &Target, shown: &str) -> Value {
 /// Nothing tells the versions apart where requests are counted.
 pub(super) fn metrics_target(rule: &Rule<'_>, mechanism: meshward_model::Mechanism) -> MetricsTarget {
     MetricsTarget {
-        mesh: rule.target.mesh,
-        mechanism,
-        cluster: rule.target.cluster.clone(),
         hosts: vec![rule.host.to_owned()],
-        canary_series: String::new(),
-        control_series: String::new(),
-        cohort_label: String::new(),
-        canary_clusters: Vec::new(),
-        control_clusters: Vec::new(),
+        ..MetricsTarget::uncounted(rule.target.mesh, mechanism, &rule.target.cluster)
     }
 }

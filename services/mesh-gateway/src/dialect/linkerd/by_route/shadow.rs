@@ -63,17 +63,7 @@ pub(in super::super) fn plan(question: &Question<'_>) -> Result<Planned, Unsuppo
             format!("It cannot be judged against a control: {series} counts what would be denied."),
         ],
         alternatives: alternatives::inbound(Kind::AuthorizationPolicy, Mechanism::Shadow),
-        metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Shadow,
-            cluster: question.target.cluster.clone(),
-            hosts: Vec::new(),
-            canary_series: String::new(),
-            control_series: String::new(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
-        },
+        metrics_target: MetricsTarget::uncounted(question.target.mesh, Mechanism::Shadow, &question.target.cluster),
     };
     Ok(Planned { plan, related, facts: Value::Null })
 }
