@@ -112,8 +112,8 @@ impl World {
         loop {
             // Only the last one's refusal is sure to be its own: the others may let nothing in.
             let dump = self.clients[0].get(format!("{}/config_dump?resource=dynamic_listeners", self.server.admin_url));
-            let text = dump.send().await.expect("Envoy answers").text().await.expect("a text");
-            let Some(lack) = lack(&text, &path) else { return };
+            let dump = dump.send().await.expect("Envoy answers").json().await.expect("a dump");
+            let Some(lack) = lack(&dump, &path) else { return };
             if begun.elapsed() > PATIENCE {
                 let told = self.clients[0].get(format!("{}/debug/syncz", self.stack.istiod_debug_url())).send().await;
                 let told = told.expect("istiod answers").text().await.expect("a text");
@@ -227,12 +227,17 @@ impl World {
     }
 }
 
-/// What keeps an Envoy with these listeners from being asked; none if it has all.
-fn lack(listeners: &str, marker: &str) -> Option<&'static str> {
+/// What keeps an Envoy with this dump of its listeners from being asked; none if it has all.
+///
+/// A listener that only drains is of no matter: istiod may have sent listeners before it knew the server's Sidecar, they are
+/// gone since, and Envoy drains them for ten minutes.
+fn lack(dump: &Value, marker: &str) -> Option<&'static str> {
+    let listeners = dump["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let any = |is_so: &dyn Fn(&Value) -> bool| listeners.iter().any(is_so);
     [
-        (!listeners.contains(marker), "does not have the last policy yet"),
-        (listeners.contains("\"warming_state\""), "still warms a listener up"),
-        (listeners.contains("\"draining_state\""), "still drains a listener"),
+        (!any(&|one| one["active_state"].to_string().contains(marker)), "does not have the last policy yet"),
+        (any(&|one| !one["warming_state"].is_null()), "still warms a listener up"),
+        (any(&|one| !one["draining_state"].is_null() && !one["active_state"].is_null()), "still drains a listener"),
     ]
     .into_iter()
     .find_map(|(is_so, lack)| is_so.then_some(lack))
