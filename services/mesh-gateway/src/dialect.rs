@@ -14,10 +14,10 @@ mod steps;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use meshward_model::{Audience, HeaderMatch, HeaderValue};
 use meshward_model::{Baseline, ExposureIntent, ExposurePlan, Mechanism, Mesh, RelatedBaseline, Target, Weight};
 use serde_json::Value;
 
-pub use audience::{Audience, HeaderMatch, HeaderValue};
 pub use capabilities::{Capability, capabilities, table};
 pub use istio::Istio;
 pub(crate) use istio::{effective_policy, qualified};

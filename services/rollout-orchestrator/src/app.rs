@@ -8,7 +8,7 @@ use meshward_chassis::{
     ids::Ids,
     telemetry::current_traceparent,
 };
-use meshward_model::{Finding, Weight};
+use meshward_model::{Finding, Mechanism, Target, Weight};
 use meshward_store::time::stored;
 
 use crate::{
@@ -76,6 +76,9 @@ impl App {
         if !version.obstacles.is_empty() {
             return Err(Error::NotDeployable { version: version.version, obstacles: version.obstacles });
         }
+        if let Some(mechanism) = create.strategy.mechanism {
+            check_audience(&create.strategy, mechanism, &version.target)?;
+        }
         self.validate(&version).await?;
         let deployment = self.plan(caller, &create, version).await?;
         if create.validate_only {
@@ -126,9 +129,8 @@ impl App {
     }
 
     async fn plan(&self, caller: &Identity, create: &Create, version: PolicyVersion) -> Result<Deployment, Error> {
-        let weights: Vec<Weight> = create.strategy.steps.iter().map(|step| step.weight).collect();
-        let (plan, baseline) =
-            self.ports.mesh.plan(&version.target, &version.object, &weights, create.strategy.mechanism).await?;
+        let (plan, baseline) = self.ports.mesh.plan(&version.target, &version.object, &create.strategy).await?;
+        check_audience(&create.strategy, plan.mechanism, &version.target)?;
         let now = stored(self.ports.clock.now());
         let mut deployment = Deployment {
             id: self.ids.uuid(),
@@ -266,6 +268,12 @@ impl App {
             }
         }
     }
+}
+
+/// The mechanism that was asked for, before much else is; and the one that was planned, if the best one was to be chosen.
+fn check_audience(strategy: &Strategy, mechanism: Mechanism, target: &Target) -> Result<(), Error> {
+    let violations = strategy.audience_violations(mechanism, target.mesh);
+    if violations.is_empty() { Ok(()) } else { Err(Error::InvalidStrategy(violations)) }
 }
 
 fn created(deployment: &Deployment) -> Event {

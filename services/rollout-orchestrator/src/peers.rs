@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use meshward_model::{
-    AppliedObject, Baseline, Digest, ExposureIntent, ExposurePlan, Finding, JudgeOptions, Mechanism, MetricsTarget,
+    AppliedObject, Baseline, Digest, ExposureIntent, ExposurePlan, Finding, JudgeOptions, MetricsTarget,
     PropagationProof, Target, Weight, WeightPeriod,
 };
 use serde_json::Value;
 
-use crate::{decide::WriteOutcome, verdicts::Judged};
+use crate::{decide::WriteOutcome, strategy::Strategy, verdicts::Judged};
 
 /// Changes by others, as they happen; the stream ends when its time is over, or with the reason.
 pub type Drifts = BoxStream<'static, Result<Drift, PeerError>>;
@@ -114,13 +114,12 @@ pub trait Validator: Send + Sync + 'static {
 /// The mesh-gateway.
 #[async_trait]
 pub trait Mesh: Send + Sync + 'static {
-    /// How the canary would be exposed, and what stands there now.
+    /// How the strategy would expose the canary, and what stands there now.
     async fn plan(
         &self,
         target: &Target,
         canary: &Value,
-        weights: &[Weight],
-        mechanism: Option<Mechanism>,
+        strategy: &Strategy,
     ) -> Result<(ExposurePlan, Baseline), PeerError>;
     /// Makes the mesh look like the intent, up to a phase (from 0) whose predecessors were proven live. An answer that
     /// is a refusal is an outcome, not an error.

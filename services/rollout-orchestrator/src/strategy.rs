@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshward_model::{JudgeOptions, Mechanism, Weight};
+use meshward_model::{Audience, JudgeOptions, Mechanism, Mesh, Weight};
 use serde::{Deserialize, Serialize};
 
 /// A canary: weights that rise to 100 %.
@@ -25,6 +25,9 @@ pub struct Strategy {
     pub judge: JudgeOptions,
     /// Mechanism that was asked for; `None` = the best one.
     pub mechanism: Option<Mechanism>,
+    /// To whom the canary is given, where the mechanism has to be told or can be.
+    #[serde(default)]
+    pub audience: Audience,
 }
 
 /// One weight, held and judged.
@@ -74,6 +77,7 @@ impl Default for Strategy {
             on_no_data: OnNoData::Pause,
             judge: JudgeOptions::default(),
             mechanism: None,
+            audience: Audience::default(),
         }
     }
 }
@@ -126,6 +130,33 @@ impl Strategy {
         }
         found
     }
+
+    /// What is wrong with the audience for a mechanism, the one that was asked for or the one that was planned: one that
+    /// goes unheard would not be whom the canary is given to.
+    #[must_use]
+    pub fn audience_violations(&self, mechanism: Mechanism, mesh: Mesh) -> Vec<Violation> {
+        let Audience { header, namespaces } = &self.audience;
+        let takes_header = mechanism == Mechanism::Header;
+        let takes_namespaces = matches!(mechanism, Mechanism::Namespace | Mechanism::Instance);
+        let name = format!("{mechanism:?}").to_uppercase();
+        let mut found = Vec::new();
+        let mut add = |field: &str, problem: String| found.push(Violation { field: field.into(), problem });
+        if header.is_some() && !takes_header {
+            add("audience.header", format!("{name} asks for no header: leave it out, or ask for HEADER"));
+        }
+        if !namespaces.is_empty() && !takes_namespaces {
+            let problem = format!("{name} asks for no namespaces: leave them out, or ask for NAMESPACE or INSTANCE");
+            add("audience.namespaces", problem);
+        }
+        // Linkerd's HEADER has the ids of traces and of clients to go by.
+        if header.is_none() && takes_header && mesh == Mesh::Istio {
+            add(
+                "audience.header",
+                "HEADER gives the version to the requests with a header or a cookie: name it".into(),
+            );
+        }
+        found
+    }
 }
 
 fn bounded(add: &mut impl FnMut(String, String), field: String, value: Duration, (least, most): (u64, u64)) {
@@ -136,6 +167,8 @@ fn bounded(add: &mut impl FnMut(String, String), field: String, value: Duration,
 
 #[cfg(test)]
 mod tests {
+    use meshward_model::{HeaderMatch, HeaderValue};
+
     use super::*;
 
     fn bp(value: i64) -> Weight {
@@ -148,10 +181,39 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_stored_before_there_were_quorums_asks_for_every_proxy() {
+    fn one_that_was_stored_before_there_were_quorums_and_audiences_is_for_all_on_every_proxy() {
         let mut stored = serde_json::to_value(Strategy::default()).unwrap();
-        stored.as_object_mut().unwrap().remove("propagation_quorum");
+        for younger in ["propagation_quorum", "audience"] {
+            stored.as_object_mut().unwrap().remove(younger).expect(younger);
+        }
         assert_eq!(serde_json::from_value::<Strategy>(stored).unwrap(), Strategy::default());
+    }
+
+    #[test]
+    fn an_audience_goes_with_a_mechanism_that_asks_for_it() {
+        let header = HeaderMatch { name: "x-beta".into(), is_cookie: false, value: HeaderValue::Any };
+        let (header, places) = (Some(header), vec!["web".to_owned()]);
+        let (unheard, both) = (["audience.header"], ["audience.header", "audience.namespaces"]);
+        for (header, namespaces, mechanism, mesh, fields) in [
+            (&None, vec![], Mechanism::Request, Mesh::Istio, &[][..]),
+            (&header, vec![], Mechanism::Header, Mesh::Istio, &[]),
+            (&header, vec![], Mechanism::Header, Mesh::Linkerd, &[]),
+            (&None, vec![], Mechanism::Header, Mesh::Istio, &unheard),
+            (&None, vec![], Mechanism::Header, Mesh::Linkerd, &[]),
+            (&header, vec![], Mechanism::Weight, Mesh::Linkerd, &unheard),
+            (&header, vec![], Mechanism::None, Mesh::Istio, &unheard),
+            (&None, places.clone(), Mechanism::Namespace, Mesh::Istio, &[]),
+            (&None, vec![], Mechanism::Namespace, Mesh::Istio, &[]),
+            (&None, places.clone(), Mechanism::Instance, Mesh::Istio, &[]),
+            (&None, places.clone(), Mechanism::Subset, Mesh::Istio, &both[1..]),
+            (&header, places.clone(), Mechanism::Shadow, Mesh::Istio, &both),
+        ] {
+            let audience = Audience { header: header.clone(), namespaces };
+            let strategy = Strategy { audience, ..Strategy::default() };
+            let found = strategy.audience_violations(mechanism, mesh);
+            let found: Vec<_> = found.into_iter().map(|violation| violation.field).collect();
+            assert_eq!(found, fields, "{mechanism:?} on {mesh:?} for {:?}", strategy.audience);
+        }
     }
 
     #[test]

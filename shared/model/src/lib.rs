@@ -4,6 +4,7 @@
 //! each type is in `proto/`, the conversions are in `meshward-proto`.
 
 mod analysis;
+mod audience;
 mod digest;
 mod exposure;
 mod finding;
@@ -11,6 +12,7 @@ mod target;
 mod weight;
 
 pub use analysis::{Analysis, CohortTraffic, JudgeOptions, Objectives, TickSample, Verdict, WeightPeriod};
+pub use audience::{Audience, HeaderMatch, HeaderValue};
 pub use digest::{Digest, InvalidDigest, canonical_json};
 pub use exposure::{
     Alternative, AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Operation,

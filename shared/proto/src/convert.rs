@@ -3,6 +3,7 @@
 //! To the wire every conversion is `From`. From the wire it is `TryFrom` with a [`ConvertError`] that names the field.
 
 mod analysis;
+mod audience;
 mod exposure;
 mod finding;
 

@@ -1,53 +1,20 @@
-//! To whom the canary is given, where a mechanism has to be told.
-//!
-//! A share of the traffic needs no telling. But who an A/B test is for (a header, a cookie) nothing in a cluster says, and
-//! neither does it say which namespaces call: what can be found out is which ones have proxies.
+//! What the requests of an audience have, in the terms of the meshes.
 
+use meshward_model::{HeaderMatch, HeaderValue};
 use serde_json::{Value, json};
 
-/// To whom; by default nothing is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Audience {
-    /// HEADER: whose requests get the canary.
-    pub header: Option<HeaderMatch>,
-    /// NAMESPACE: namespaces of callers that may get the canary, in this order; none = those that the mesh injects.
-    /// INSTANCE, of what callers read: the one whose pods are divided; none = the object's own.
-    pub namespaces: Vec<String>,
-}
-
-/// A header or a cookie that the requests of an audience have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderMatch {
-    /// Name of the header, in small letters, or of the cookie.
-    pub name: String,
-    /// It is a cookie.
-    pub is_cookie: bool,
-    /// What its value must be.
-    pub value: HeaderValue,
-}
-
-/// What the value of a header must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeaderValue {
-    /// Anything.
-    Any,
-    /// This.
-    Exact(String),
-    /// Something that begins like this.
-    Prefix(String),
-}
-
-impl HeaderMatch {
-    /// The header that is asked for.
-    #[must_use]
-    pub fn header(&self) -> &str {
-        if self.is_cookie { "cookie" } else { &self.name }
-    }
-
+/// How a mesh asks for the header or the cookie of an audience.
+pub(super) trait Asked {
     /// What Istio holds a header against, a `StringMatch`. It never fits a header that is missing, so that a match and
     /// its opposite divide all requests.
-    #[must_use]
-    pub fn string_match(&self) -> Value {
+    fn string_match(&self) -> Value;
+
+    /// An expression for the whole value of the header; `None` = it must be a certain text.
+    fn expression(&self) -> Option<String>;
+}
+
+impl Asked for HeaderMatch {
+    fn string_match(&self) -> Value {
         if !self.is_cookie {
             return match &self.value {
                 HeaderValue::Any => json!({}),
@@ -63,26 +30,13 @@ impl HeaderMatch {
         json!({"regex": format!(r"(?:.*;\s*)?{}={value}(?:;.*)?", literal(&self.name))})
     }
 
-    /// An expression for the whole value of the header; `None` = it must be a certain text.
-    #[must_use]
-    pub fn expression(&self) -> Option<String> {
+    fn expression(&self) -> Option<String> {
         let matched = self.string_match();
         match (&self.value, matched["regex"].as_str()) {
             (_, Some(regex)) => Some(regex.to_owned()),
             (HeaderValue::Any, None) => Some(".*".to_owned()),
             (HeaderValue::Prefix(value), None) => Some(format!("{}.*", literal(value))),
             (HeaderValue::Exact(_), None) => None,
-        }
-    }
-
-    /// In words.
-    #[must_use]
-    pub fn in_words(&self) -> String {
-        let what = if self.is_cookie { "cookie" } else { "header" };
-        match &self.value {
-            HeaderValue::Any => format!("with the {what} {}", self.name),
-            HeaderValue::Exact(value) => format!("whose {what} {} is {value:?}", self.name),
-            HeaderValue::Prefix(value) => format!("whose {what} {} begins with {value:?}", self.name),
         }
     }
 }
@@ -131,13 +85,12 @@ mod tests {
     #[test]
     fn a_header_is_matched_as_istio_writes_it() {
         let of = |value| HeaderMatch { name: "x-beta".into(), is_cookie: false, value };
-        for (wanted, expected, words) in [
-            (of(HeaderValue::Any), json!({}), "with the header x-beta"),
-            (of(HeaderValue::Exact("a".into())), json!({"exact": "a"}), "whose header x-beta is \"a\""),
-            (of(HeaderValue::Prefix("a".into())), json!({"prefix": "a"}), "whose header x-beta begins with \"a\""),
+        for (wanted, expected, expression) in [
+            (of(HeaderValue::Any), json!({}), Some(".*")),
+            (of(HeaderValue::Exact("a".into())), json!({"exact": "a"}), None),
+            (of(HeaderValue::Prefix("a+".into())), json!({"prefix": "a+"}), Some(r"a\+.*")),
         ] {
-            assert_eq!((wanted.string_match(), wanted.in_words()), (expected, words.to_owned()));
-            assert_eq!(wanted.header(), "x-beta");
+            assert_eq!((wanted.string_match(), wanted.expression().as_deref()), (expected, expression));
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Requests to domain values, for what the shared conversions do not cover.
 
-mod audience;
-
 use std::time::Duration;
 
 use meshward_model::{AppliedObject, ExposureIntent, Mechanism, Target, Weight};
@@ -15,7 +13,6 @@ use crate::{
     objects,
     proof::Patience,
 };
-use audience::audience;
 
 /// Steps that a plan may have.
 const MOST_STEPS: usize = 100;
@@ -39,7 +36,8 @@ pub(super) fn plan(request: &pb::PlanExposureRequest) -> Result<Plan, ConvertErr
     let target = target(request.target.as_ref())?;
     let canary = canary(request.canary_absent, &request.canary_json)?;
     check_canary(&canary, &target)?;
-    let audience = audience(request.audience.as_ref()).map_err(|error| error.within("audience"))?;
+    let audience = request.audience.clone().unwrap_or_default().try_into();
+    let audience = audience.map_err(|error: ConvertError| error.within("audience"))?;
     let weights = weights(&request.weights_bp)?;
     Ok(Plan { target, canary, weights, wanted: request.mechanism().to_model(), audience })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meshward_chassis::problem::Problem;
-use meshward_model::Weight;
+use meshward_model::{Audience, Weight};
 use meshward_proto::{
     ConvertError, duration, from_duration,
     rollout::v1::{self as wire, DeploymentEvent, DeploymentState, OnNoData as WireOnNoData, StrategyKind},
@@ -114,6 +114,7 @@ fn canary(message: wire::Strategy) -> Result<Strategy, ConvertError> {
         on_no_data,
         judge: message.judge.unwrap_or_default().try_into().map_err(|e: ConvertError| e.within("judge"))?,
         mechanism,
+        audience: message.audience.unwrap_or_default().try_into().map_err(|e: ConvertError| e.within("audience"))?,
     })
 }
 
@@ -191,6 +192,7 @@ fn wire_strategy(strategy: &Strategy) -> wire::Strategy {
         judge: Some(strategy.judge.into()),
         mechanism: strategy.mechanism.map_or(types::Mechanism::Unspecified, Into::into).into(),
         propagation_quorum_bp: strategy.propagation_quorum.basis_points().into(),
+        audience: Some(strategy.audience.clone()).filter(|said| *said != Audience::default()).map(Into::into),
     }
 }
 
@@ -247,6 +249,7 @@ fn state(name: &str) -> DeploymentState {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use meshward_model::{HeaderMatch, HeaderValue, Mechanism};
 
     use super::*;
     use crate::deployment::{Cause, State};
@@ -280,6 +283,11 @@ mod tests {
             on_no_data: OnNoData::Rollback,
             hold_timeout: Duration::from_millis(1500),
             propagation_quorum: Weight::from_basis_points(9_500).unwrap(),
+            mechanism: Some(Mechanism::Header),
+            audience: Audience {
+                header: Some(HeaderMatch { name: "x-beta".into(), is_cookie: false, value: HeaderValue::Any }),
+                namespaces: Vec::new(),
+            },
             ..Strategy::default()
         };
         odd.steps[1].gate = true;

@@ -8,9 +8,7 @@ use meshward_chassis::{
     client::{EndpointError, PeerChannel, ServiceToken, connect_lazy, with_deadline},
     problem::{Problem, reason_of},
 };
-use meshward_model::{
-    AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, PropagationProof, Target, Weight,
-};
+use meshward_model::{AppliedObject, Baseline, ExposureIntent, ExposurePlan, MetricsTarget, PropagationProof, Target};
 use meshward_proto::{
     ConvertError, duration,
     gateway::v1::{
@@ -36,7 +34,7 @@ use tonic::{Code, Request, Response, Status};
 use super::{
     Checked, Drift, Drifts, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator,
 };
-use crate::{decide::WriteOutcome, verdicts::Judged};
+use crate::{decide::WriteOutcome, strategy::Strategy, verdicts::Judged};
 
 /// How long one question may take. A write has its own retries behind it.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -175,16 +173,15 @@ impl Mesh for Peer {
         &self,
         target: &Target,
         canary: &Value,
-        weights: &[Weight],
-        mechanism: Option<Mechanism>,
+        strategy: &Strategy,
     ) -> Result<(ExposurePlan, Baseline), PeerError> {
         let message = PlanExposureRequest {
             target: Some(target.clone().into()),
             canary_json: canary.to_string(),
             canary_absent: false,
-            weights_bp: weights.iter().map(|weight| weight.basis_points().into()).collect(),
-            mechanism: mechanism.map_or(types::Mechanism::Unspecified, Into::into).into(),
-            audience: None,
+            weights_bp: strategy.steps.iter().map(|step| step.weight.basis_points().into()).collect(),
+            mechanism: strategy.mechanism.map_or(types::Mechanism::Unspecified, Into::into).into(),
+            audience: Some(strategy.audience.clone().into()),
         };
         let request = self.request(message, DEADLINE)?;
         let answer = self.answer(self.gateway().plan_exposure(request)).await?;

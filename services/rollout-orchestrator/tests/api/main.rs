@@ -1,5 +1,6 @@
 //! The rollout-orchestrator over real gRPC and a real SQLite file, with peers that live in memory ([`world`]).
 
+mod audience;
 mod commands;
 mod create;
 mod drift;

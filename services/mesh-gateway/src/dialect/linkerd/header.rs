@@ -21,7 +21,9 @@ use super::{
 };
 use crate::{
     dialect::{
-        Desired, HeaderMatch, HeaderValue, Phase, Planned, Question, Unsupported, Wanted, direct,
+        Desired, HeaderMatch, HeaderValue, Phase, Planned, Question, Unsupported, Wanted,
+        audience::Asked as _,
+        direct,
         istio::Cohort,
         steps::{ALL_AT_ONCE, Wording, approved, baseline, planned, step},
     },

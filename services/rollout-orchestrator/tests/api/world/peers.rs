@@ -5,7 +5,7 @@ use futures::StreamExt as _;
 use meshward_chassis::problem::Problem;
 use meshward_model::{
     Analysis, AppliedObject, Baseline, CohortTraffic, ExposureIntent, ExposurePlan, Mechanism, Mesh as MeshKind,
-    MetricsTarget, PropagationProof, PropagationState, Refusal, Target, Weight,
+    MetricsTarget, PropagationProof, PropagationState, Refusal, Target,
 };
 use meshward_proto::{metrics::v1::ExplainVerdictResponse, types::v1::ErrorReason};
 use meshward_rollout_orchestrator::{
@@ -13,6 +13,7 @@ use meshward_rollout_orchestrator::{
     peers::{
         Checked, Drift, Drifts, Judge, Mesh, Outcome, Patience, PeerError, PolicyVersion, Question, Registry, Validator,
     },
+    strategy::Strategy,
     verdicts::Judged,
 };
 use prost::Message as _;
@@ -74,8 +75,7 @@ impl Mesh for World {
         &self,
         target: &Target,
         _: &Value,
-        _: &[Weight],
-        _: Option<Mechanism>,
+        strategy: &Strategy,
     ) -> Result<(ExposurePlan, Baseline), PeerError> {
         let planned = self.call(Call::Plan, |state, _| match &state.unsupported {
             Some(status) => Err(refused("mesh-gateway", status.clone())),
@@ -83,7 +83,11 @@ impl Mesh for World {
         });
         let live = planned.await??;
         let object = json!({"metadata": {"resourceVersion": live.version.to_string()}, "spec": live.spec});
-        Ok((plan(), Baseline::of(Some(object))))
+        // As the gateway: who names a header means HEADER, and the plan remembers the audience.
+        let best = if strategy.audience.header.is_some() { Mechanism::Header } else { Mechanism::Request };
+        let plan = ExposurePlan { mechanism: strategy.mechanism.unwrap_or(best), ..plan() };
+        let facts = json!({"audience": strategy.audience});
+        Ok((plan, Baseline { facts, ..Baseline::of(Some(object)) }))
     }
 
     async fn apply(&self, intent: &ExposureIntent, phase: u32) -> Result<WriteOutcome, PeerError> {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::dialect::{
     Planned, Unsupported,
+    audience::Asked as _,
     steps::{Wording, planned},
 };
 

@@ -1,8 +1,9 @@
-//! To whom a canary is given, from a request.
+//! To whom a canary is given.
 
-use meshward_proto::{ConvertError, gateway::v1 as pb};
+use meshward_model::{Audience, HeaderMatch, HeaderValue};
 
-use crate::dialect::{Audience, HeaderMatch, HeaderValue};
+use super::ConvertError;
+use crate::gateway::v1::{self as pb, header_match::Value};
 
 /// Namespaces that an audience may name.
 const MOST_NAMESPACES: usize = 100;
@@ -10,11 +11,20 @@ const MOST_NAMESPACES: usize = 100;
 /// 1024.
 const LONGEST: usize = 200;
 
-pub(super) fn audience(audience: Option<&pb::Audience>) -> Result<Audience, ConvertError> {
-    let Some(audience) = audience else { return Ok(Audience::default()) };
-    let header = audience.header.as_ref().map(header).transpose().map_err(|error| error.within("header"))?;
-    check_namespaces(&audience.namespaces)?;
-    Ok(Audience { header, namespaces: audience.namespaces.clone() })
+impl TryFrom<pb::Audience> for Audience {
+    type Error = ConvertError;
+
+    fn try_from(audience: pb::Audience) -> Result<Self, ConvertError> {
+        let header = audience.header.map(TryInto::try_into).transpose();
+        check_namespaces(&audience.namespaces)?;
+        Ok(Self { header: header.map_err(|e: ConvertError| e.within("header"))?, namespaces: audience.namespaces })
+    }
+}
+
+impl From<Audience> for pb::Audience {
+    fn from(audience: Audience) -> Self {
+        Self { header: audience.header.map(Into::into), namespaces: audience.namespaces }
+    }
 }
 
 fn check_namespaces(names: &[String]) -> Result<(), ConvertError> {
@@ -31,34 +41,47 @@ fn check_namespaces(names: &[String]) -> Result<(), ConvertError> {
     }
 }
 
-fn header(header: &pb::HeaderMatch) -> Result<HeaderMatch, ConvertError> {
-    use pb::header_match::Value;
-    // RFC 9110, which RFC 6265 follows for cookies.
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if header.name.is_empty() || header.name.len() > LONGEST || !header.name.bytes().all(is_token) {
-        let what = if header.is_cookie { "cookie" } else { "header" };
-        return Err(ConvertError::new("name", format!("is no name of a {what}: {:?}", header.name)));
+impl TryFrom<pb::HeaderMatch> for HeaderMatch {
+    type Error = ConvertError;
+
+    fn try_from(header: pb::HeaderMatch) -> Result<Self, ConvertError> {
+        // RFC 9110, which RFC 6265 follows for cookies.
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let pb::HeaderMatch { name, is_cookie, value } = header;
+        if name.is_empty() || name.len() > LONGEST || !name.bytes().all(is_token) {
+            let what = if is_cookie { "cookie" } else { "header" };
+            return Err(ConvertError::new("name", format!("is no name of a {what}: {name:?}")));
+        }
+        let value = match value {
+            None => HeaderValue::Any,
+            Some(Value::Exact(text)) => HeaderValue::Exact(checked("exact", is_cookie, text)?),
+            Some(Value::Prefix(text)) => HeaderValue::Prefix(checked("prefix", is_cookie, text)?),
+        };
+        Ok(Self { name: if is_cookie { name } else { name.to_ascii_lowercase() }, is_cookie, value })
     }
-    let (field, text) = match &header.value {
-        None => ("value", ""),
-        Some(Value::Exact(text)) => ("exact", &**text),
-        Some(Value::Prefix(text)) => ("prefix", &**text),
-    };
-    let is_visible = |byte: u8| matches!(byte, b' '..=b'~') && !(header.is_cookie && byte == b';');
+}
+
+fn checked(field: &str, is_cookie: bool, text: String) -> Result<String, ConvertError> {
+    let is_visible = |byte: u8| matches!(byte, b' '..=b'~') && !(is_cookie && byte == b';');
     if text.len() > LONGEST || text.trim() != text || !text.bytes().all(is_visible) {
         return Err(ConvertError::new(field, format!("is no value of a header: {text:?}")));
     }
-    if header.value.is_some() && text.is_empty() {
+    if text.is_empty() {
         // A request without the header would have it and have it not.
         return Err(ConvertError::new(field, "is empty; leave it out for any value"));
     }
-    let value = match &header.value {
-        None => HeaderValue::Any,
-        Some(Value::Exact(text)) => HeaderValue::Exact(text.clone()),
-        Some(Value::Prefix(text)) => HeaderValue::Prefix(text.clone()),
-    };
-    let name = if header.is_cookie { header.name.clone() } else { header.name.to_ascii_lowercase() };
-    Ok(HeaderMatch { name, is_cookie: header.is_cookie, value })
+    Ok(text)
+}
+
+impl From<HeaderMatch> for pb::HeaderMatch {
+    fn from(HeaderMatch { name, is_cookie, value }: HeaderMatch) -> Self {
+        let value = match value {
+            HeaderValue::Any => None,
+            HeaderValue::Exact(text) => Some(Value::Exact(text)),
+            HeaderValue::Prefix(text) => Some(Value::Prefix(text)),
+        };
+        Self { name, is_cookie, value }
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_is_no_audience_is_named() {
-        use pb::header_match::Value::{Exact, Prefix};
+        use Value::{Exact, Prefix};
         let of = |name: &str, is_cookie, value| pb::HeaderMatch { name: name.into(), is_cookie, value };
         for (header, namespaces, field) in [
             (Some(of("X-Beta", false, None)), vec!["shop", "web-2"], None),
@@ -84,14 +107,17 @@ mod tests {
         ] {
             let namespaces = namespaces.into_iter().map(str::to_owned).collect();
             let row = format!("{header:?} {namespaces:?}");
-            let answer = audience(Some(&pb::Audience { header, namespaces }));
+            let message = pb::Audience { header, namespaces };
+            let answer = Audience::try_from(message.clone());
             let found = answer.map_err(|error| error.within("audience").field);
             match field {
-                None => assert!(found.is_ok(), "{row}: {found:?}"),
+                None => {
+                    let mut small = message;
+                    small.header.iter_mut().for_each(|header| header.name.make_ascii_lowercase());
+                    assert_eq!(found.map(pb::Audience::from), Ok(small), "as Istio and HTTP/2 write it: {row}");
+                }
                 Some(field) => assert_eq!(found.err(), Some(field.to_owned()), "{row}"),
             }
         }
-        let header = audience(Some(&pb::Audience { header: Some(of("X-Beta", false, None)), namespaces: Vec::new() }));
-        assert_eq!(header.unwrap().header.unwrap().name, "x-beta", "as Istio and HTTP/2 write it");
     }
 }
