@@ -289,4 +289,4 @@ async fn what_is_not_built_says_so() {
 }
 
 /// Every wait of these tests ends by then, one way or the other.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@ use std::io::{BufRead, BufReader};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn shell(name: &str, script: &str) -> Program {
     Program::new(name, "/bin/sh").args(["-c", script])

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 const HOST: &str = "checkout.shop.svc.cluster.local";
 

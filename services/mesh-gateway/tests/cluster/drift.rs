@@ -1,6 +1,6 @@
 //! Drift as it happens, on a real API server.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use http::Method;
 use meshward_chassis::auth::Role;
@@ -107,7 +107,7 @@ async fn ends(world: &Alone, gateway: Gateway, server: &ApiServer, mut stream: S
     let stopping = tokio::spawn(gateway.stop());
     let end = tokio::time::timeout(PATIENCE, stream.message()).await.expect("it ends").expect_err("with the server");
     assert_eq!(end.code(), Code::Unavailable, "{end:?}");
-    tokio::time::timeout(Duration::from_secs(20), stopping).await.expect("the drain ends").expect("no panic");
+    tokio::time::timeout(PATIENCE, stopping).await.expect("the drain ends").expect("no panic");
 }
 
 /// The same as newline-delimited JSON.

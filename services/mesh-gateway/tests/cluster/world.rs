@@ -34,7 +34,9 @@ use tonic::{Request, Status};
 pub type Client = MeshGatewayServiceClient<PeerChannel>;
 
 /// Far more than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Until when a proof is waited for: within the deadline of every RPC.
+const PROOF: Duration = Duration::from_secs(20);
 
 pub struct World {
     pub stack: Stack,
@@ -264,7 +266,7 @@ impl Gateway {
         let request = self.request(pb::VerifyExposureRequest {
             intent: Some(intent.clone()),
             objects: objects.to_vec(),
-            timeout: Some(duration(PATIENCE)),
+            timeout: Some(duration(PROOF)),
             quorum_bp: 0,
         });
         let reply = self.client.clone().verify_exposure(request).await.expect("a proof is an answer");

@@ -32,7 +32,7 @@ use tonic::{Code, Request, Response, Status};
 pub type Client = PolicyRegistryServiceClient<PeerChannel>;
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the validator shall say, and what it was asked.
 #[derive(Debug, Default)]

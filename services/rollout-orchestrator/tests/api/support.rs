@@ -30,7 +30,7 @@ use crate::world::World;
 pub type Client = RolloutOrchestratorServiceClient<PeerChannel>;
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running service whose deployments move only when the test calls [`Service::tick`].
 pub struct Service {

@@ -19,7 +19,7 @@ use meshward_proto::rollout::v1::{
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Behaves as the id in the request says.
 #[derive(Default, Clone)]
