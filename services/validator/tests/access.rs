@@ -2,9 +2,10 @@
 //! makes of them what it makes in production, and thousands of random requests go through a server's sidecar. Every
 //! one must get the answer that [`access::decide`] gives. Run `deploy/local/install stack` once before.
 //!
-//! What an upstream Envoy cannot show: who the caller is, since Istio takes the identity from a filter of its own. No
-//! caller here has one, so rules on identities are tested for its absence only.
+//! Callers come in plain text, or with a certificate that says who they are, as between sidecars.
 
+#[path = "access/identity.rs"]
+mod identity;
 #[path = "access/world.rs"]
 mod world;
 
@@ -14,6 +15,7 @@ use futures::{StreamExt as _, stream};
 use meshward_validator::access::{self, Call, Policy};
 use serde_json::{Value, json};
 
+use identity::{CALLERS, SERVER_NAMES};
 use world::{CLIENTS, Dice, World};
 
 /// Sets of policies.
@@ -28,6 +30,7 @@ async fn every_request_is_decided_as_envoy_decides_it() {
     let world = World::start().await;
     let mut dice = Dice::new(3);
     let (mut compared, mut denied, mut disagreements) = (0, 0, Vec::new());
+    let (mut known, mut for_who_it_is) = (0, 0);
     for set in 0..SETS {
         let policies: Vec<_> = (0..=dice.below(4)).map(|index| world.policy(&mut dice, index)).collect();
         world.put_in_place(set, &policies).await;
@@ -39,8 +42,13 @@ async fn every_request_is_decided_as_envoy_decides_it() {
         });
         let answers: Vec<_> = answers.buffer_unordered(PARALLEL).collect().await;
         for (request, let_in) in answers {
-            let decision = access::decide(&read, "istio-system", &world.workload(), &request.as_call(&world));
+            let decide = |call: &Call| access::decide(&read, "istio-system", &world.workload(), call);
+            let call = request.as_call(&world);
+            let decision = decide(&call);
             compared += 1;
+            known += usize::from(call.principal != access::Fact::Absent);
+            let unknown = Call { principal: access::Fact::Absent, ..call };
+            for_who_it_is += usize::from(decide(&unknown).lets_in() != decision.lets_in());
             denied += usize::from(!let_in);
             if decision.lets_in() != Some(let_in) {
                 disagreements.push(format!("{request:?}: Envoy {let_in}, we {decision:?}, {}", json!(policies)));
@@ -48,7 +56,10 @@ async fn every_request_is_decided_as_envoy_decides_it() {
         }
     }
     world.stop().await;
-    println!("{compared} requests compared, {denied} denied, {} disagreements", disagreements.len());
+    println!(
+        "{compared} requests compared, {denied} denied, {known} with an identity, which decided {for_who_it_is}; {} disagreements",
+        disagreements.len()
+    );
     assert!(
         disagreements.is_empty(),
         "{} of {compared}:\n{}",
@@ -57,12 +68,15 @@ async fn every_request_is_decided_as_envoy_decides_it() {
     );
     assert_eq!(compared, SETS * REQUESTS);
     assert!(denied > compared / 5 && denied < compared * 4 / 5, "{denied} of {compared} denied: the test sees both");
+    assert!(known > compared / 2 && for_who_it_is > known / 20, "{for_who_it_is} of {known} decided by who calls");
 }
 
 /// A request as it is sent.
 #[derive(Clone, Debug)]
 pub struct Request {
     client: usize,
+    caller: usize,
+    server_name: Option<&'static str>,
     method: &'static str,
     path: &'static str,
     query: &'static str,
@@ -86,6 +100,8 @@ impl Request {
         });
         Self {
             client: dice.below(CLIENTS.len()),
+            caller: dice.below(CALLERS.len()),
+            server_name: dice.maybe(2).then(|| dice.pick(&SERVER_NAMES)),
             method: dice.pick(&["GET", "POST", "PUT"]),
             path: dice.pick(&["/", "/a", "/a/b", "/a/b/c", "/admin", "/admin/x", "/A", "/items/7/notes"]),
             query: dice.pick(&["", "", "?q=/a"]),
@@ -99,14 +115,18 @@ impl Request {
     fn as_call(&self, world: &World) -> Call {
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         let source = address(CLIENTS[self.client]);
+        let principal = CALLERS[self.caller];
+        // Without TLS there is no handshake.
+        let server_name = principal.and(self.server_name);
+        let fact = |text: Option<&str>| text.map_or(access::Fact::Absent, |text| text.to_owned().into());
         let headers = self.team.map(|team| ("x-team".to_owned(), team.to_owned()));
         Call {
-            principal: access::Fact::Absent,
+            principal: fact(principal),
             source_ip: source.into(),
             remote_ip: self.forwarded_for.map_or(source, address).into(),
             destination_ip: world.address().ip().into(),
             port: world.address().port().into(),
-            sni: access::Fact::Absent,
+            sni: fact(server_name),
             host: self.host.to_owned().into(),
             method: self.method.to_owned().into(),
             path: self.path.to_owned().into(),

@@ -17,7 +17,10 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Request;
+use super::{
+    Request,
+    identity::{ASKS_FOR_CERTIFICATES, Authority, CALLERS, SERVER_NAMES, origin},
+};
 
 /// Addresses from which requests come.
 pub const CLIENTS: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.9.9.9"];
@@ -33,7 +36,8 @@ pub struct World {
     stack: Stack,
     server: Server,
     upstream: Upstream,
-    clients: Vec<reqwest::Client>,
+    /// By address, then by caller.
+    clients: Vec<Vec<reqwest::Client>>,
     _dir: TempDir,
 }
 
@@ -47,20 +51,36 @@ impl World {
         let stack = Stack::start(StackOptions { dir: dir.path().to_owned(), tools, upstreams }).await.expect("a stack");
         let upstream = Upstream::start(UpstreamConfig::new("server")).await.expect("a server");
         let server = stack.start_server(upstream.address()).await.expect("its sidecar");
-        let client = |address: &&str| {
+        let authority = Authority::new(dir.path(), server.ingress.ip());
+        let client = |address: &str, caller: Option<&str>| {
             let local = address.parse().expect("an address");
             // Each request on a connection of its own: one that is open keeps the policies it began with.
-            let builder = reqwest::Client::builder().no_proxy().local_address(Some(local)).pool_max_idle_per_host(0);
+            let mut builder =
+                reqwest::Client::builder().no_proxy().local_address(Some(local)).pool_max_idle_per_host(0);
+            for name in SERVER_NAMES {
+                builder = builder.resolve(name, server.ingress);
+            }
+            if let Some(principal) = caller {
+                builder = builder.tls_backend_preconfigured(authority.caller(principal));
+            }
             builder.timeout(PATIENCE).build().expect("a client")
         };
-        let clients = CLIENTS.iter().map(client).collect();
+        let clients = CLIENTS.iter().map(|address| CALLERS.iter().map(|caller| client(address, *caller)).collect());
+        let clients = clients.collect();
         let world = Self { stack, server, upstream, clients, _dir: dir };
         let keys = json!({"keys": [{"kty": "oct", "kid": "a", "alg": "HS256", "k": SECRET_BASE64}]}).to_string();
         let issuer = |issuer: &str| json!({"issuer": issuer, "jwks": keys});
         let rules = json!([issuer("https://a.example"), issuer("https://b.example/x")]);
         let authentication =
             object("RequestAuthentication", "tokens", json!({"selector": selector(), "jwtRules": rules}));
-        world.apply(&authentication).await;
+        let labels = json!({"app": Server::APP});
+        let mut certificate = object("EnvoyFilter", "certificate", authority.server_certificate(&labels));
+        certificate["apiVersion"] = json!("networking.istio.io/v1alpha3");
+        // Both kinds of callers come in.
+        let mutual = json!({"selector": selector(), "mtls": {"mode": "PERMISSIVE"}});
+        for set_up in [authentication, certificate, object("PeerAuthentication", "mutual", mutual)] {
+            world.apply(&set_up).await;
+        }
         world
     }
 
@@ -79,23 +99,24 @@ impl World {
         Workload { namespace: NAMESPACE.to_owned(), labels }
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("security.istio.io", "v1", kind));
+    fn api(&self, group_version: &str, kind: &str) -> Api<DynamicObject> {
+        let (group, version) = group_version.split_once('/').expect("a group and a version");
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         Api::namespaced_with(self.stack.client().clone(), NAMESPACE, &resource)
     }
 
     async fn apply(&self, object: &Value) {
-        let (kind, name) =
-            (object["kind"].as_str().expect("a kind"), object["metadata"]["name"].as_str().expect("a name"));
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).expect("a text");
+        let api = self.api(text("/apiVersion"), text("/kind"));
         let parameters = PatchParams::apply("test").force();
-        let applied = self.api(kind).patch(name, &parameters, &Patch::Apply(object)).await;
+        let applied = api.patch(text("/metadata/name"), &parameters, &Patch::Apply(object)).await;
         applied.unwrap_or_else(|error| panic!("{error}: {object:#}"));
     }
 
     /// Makes these the only policies, and waits until Envoy has them: a last one refuses a path of its own. It is the
     /// newest, so that who has it has the others.
     pub async fn put_in_place(&self, set: usize, policies: &[Value]) {
-        let api = self.api("AuthorizationPolicy");
+        let api = self.api("security.istio.io/v1", "AuthorizationPolicy");
         for policy in api.list(&Default::default()).await.expect("a list") {
             api.delete(policy.metadata.name.as_deref().expect("a name"), &DeleteParams::default())
                 .await
@@ -111,22 +132,27 @@ impl World {
         let begun = std::time::Instant::now();
         loop {
             // Only the last one's refusal is sure to be its own: the others may let nothing in.
-            let dump = self.clients[0].get(format!("{}/config_dump?resource=dynamic_listeners", self.server.admin_url));
-            let dump = dump.send().await.expect("Envoy answers").json().await.expect("a dump");
+            let dump = self.ask(format!("{}/config_dump?resource=dynamic_listeners", self.server.admin_url)).await;
+            let dump = dump.json().await.expect("a dump");
             let Some(lack) = lack(&dump, &path) else { return };
             if begun.elapsed() > PATIENCE {
-                let told = self.clients[0].get(format!("{}/debug/syncz", self.stack.istiod_debug_url())).send().await;
-                let told = told.expect("istiod answers").text().await.expect("a text");
+                let told = self.ask(format!("{}/debug/syncz", self.stack.istiod_debug_url())).await;
+                let told = told.text().await.expect("a text");
                 panic!("set {set} is not in place after {PATIENCE:?}: Envoy {lack}; istiod has sent {told}");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
+    async fn ask(&self, url: String) -> reqwest::Response {
+        self.clients[0][0].get(url).send().await.expect("it answers")
+    }
+
     pub async fn is_let_in(&self, request: &Request) -> bool {
         let method = Method::from_bytes(request.method.as_bytes()).expect("a method");
-        let url = format!("http://{}{}{}", self.address(), request.path, request.query);
-        let mut sent = self.clients[request.client].request(method, url).header("host", request.host);
+        let origin = origin(request.caller, request.server_name, self.address());
+        let url = format!("{origin}{}{}", request.path, request.query);
+        let mut sent = self.clients[request.client][request.caller].request(method, url).header("host", request.host);
         if let Some(address) = request.forwarded_for {
             sent = sent.header("x-forwarded-for", address);
         }
@@ -165,11 +191,11 @@ impl World {
 
     fn rule(&self, dice: &mut Dice) -> Value {
         let mut rule = json!({});
-        if dice.maybe(2) {
+        if dice.maybe(3) {
             rule["to"] = (0..=dice.below(2)).map(|_| json!({"operation": self.operation(dice)})).collect();
         }
-        if dice.maybe(3) {
-            rule["from"] = json!([{"source": self.source(dice)}]);
+        if dice.maybe(2) {
+            rule["from"] = json!([{"source": Self::source(dice)}]);
         }
         if dice.maybe(3) {
             rule["when"] = json!([self.condition(dice)]);
@@ -192,23 +218,35 @@ impl World {
         operation
     }
 
-    fn source(&self, dice: &mut Dice) -> Value {
-        let (field, values) = match dice.below(6) {
-            0 => ("ipBlocks", dice.some(&["127.0.0.1", "127.0.0.0/24", "127.9.0.0/16", "10.0.0.0/8"])),
-            1 => ("remoteIpBlocks", dice.some(&["203.0.113.0/24", "127.0.0.0/8", "198.51.100.1"])),
-            2 => ("principals", dice.some(&["cluster.local/ns/a/sa/b", "*"])),
-            3 => ("namespaces", dice.some(&["shop", "web"])),
-            _ => (
-                "requestPrincipals",
-                dice.some(&["*", "https://a.example/ann", "https://a.example/*", "*/bob", "https://b.example/x/*"]),
-            ),
-        };
-        json!({negated(dice, field): values})
+    fn source(dice: &mut Dice) -> Value {
+        let mut source = json!({});
+        let with_identity = !dice.maybe(4);
+        if with_identity {
+            let (field, values) = [principals, namespaces, service_accounts, trust_domains][dice.below(4)](dice);
+            source[negated(dice, field)] = values;
+            // Istio takes service accounts alone, or the two others.
+            if field != "serviceAccounts" && dice.maybe(3) {
+                let (field, values) = [principals, namespaces][dice.below(2)](dice);
+                source[negated(dice, field)] = values;
+            }
+        }
+        if !with_identity || dice.maybe(6) {
+            let (field, values) = match dice.below(4) {
+                0 => ("ipBlocks", dice.some(&["127.0.0.1", "127.0.0.0/24", "127.9.0.0/16", "10.0.0.0/8"])),
+                1 => ("remoteIpBlocks", dice.some(&["203.0.113.0/24", "127.0.0.0/8", "198.51.100.1"])),
+                _ => (
+                    "requestPrincipals",
+                    dice.some(&["*", "https://a.example/ann", "https://a.example/*", "*/bob", "https://b.example/x/*"]),
+                ),
+            };
+            source[negated(dice, field)] = values;
+        }
+        source
     }
 
     fn condition(&self, dice: &mut Dice) -> Value {
         let address = self.address();
-        let (key, values) = match dice.below(10) {
+        let (key, values) = match dice.below(15) {
             0 => ("request.headers[X-Team]", dice.some(&["red", "green*", "*ish", "*"])),
             1 => ("source.ip", dice.some(&["127.0.0.0/24", "127.9.9.9"])),
             2 => ("remote.ip", dice.some(&["203.0.113.9", "127.0.0.0/8"])),
@@ -221,6 +259,11 @@ impl World {
             6 => ("request.auth.presenter", dice.some(&["app", "c*"])),
             7 => ("request.auth.claims[scope]", dice.some(&["read", "write", "*"])),
             8 => ("request.auth.claims[role]", dice.some(&["admin", "user", "*user"])),
+            9 => ("source.principal", principals(dice).1),
+            10 => ("source.namespace", namespaces(dice).1),
+            11 => ("source.serviceAccount", service_accounts(dice).1),
+            12 => ("source.trustDomain", trust_domains(dice).1),
+            13 => ("connection.sni", dice.some(&["ledger.shop", "*.example", "ledger*", "*"])),
             _ => ("request.auth.claims[realm][groups]", dice.some(&["red", "b*", "*"])),
         };
         json!({"key": key, if dice.maybe(3) { "notValues" } else { "values" }: values})
@@ -229,18 +272,52 @@ impl World {
 
 /// What keeps an Envoy with this dump of its listeners from being asked; none if it has all.
 ///
-/// A listener that only drains is of no matter: istiod may have sent listeners before it knew the server's Sidecar, they are
-/// gone since, and Envoy drains them for ten minutes.
+/// A listener that drains is of no matter. It takes no new connection from then on, and Envoy lists it for ten minutes more:
+/// one that istiod sent before it knew the server's Sidecar, and the one without TLS that was there before this test began.
 fn lack(dump: &Value, marker: &str) -> Option<&'static str> {
     let listeners = dump["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
     let any = |is_so: &dyn Fn(&Value) -> bool| listeners.iter().any(is_so);
     [
         (!any(&|one| one["active_state"].to_string().contains(marker)), "does not have the last policy yet"),
+        (
+            !any(&|one| one["active_state"].to_string().contains(ASKS_FOR_CERTIFICATES)),
+            "does not ask for certificates yet",
+        ),
         (any(&|one| !one["warming_state"].is_null()), "still warms a listener up"),
-        (any(&|one| !one["draining_state"].is_null() && !one["active_state"].is_null()), "still drains a listener"),
     ]
     .into_iter()
     .find_map(|(is_so, lack)| is_so.then_some(lack))
+}
+
+/// A field on identities and values of it.
+type Field = (&'static str, Value);
+
+fn principals(dice: &mut Dice) -> Field {
+    let exact = CALLERS[1 + dice.below(CALLERS.len() - 1)].expect("only the first has none");
+    let pattern = dice.pick(&[
+        "*",
+        "cluster.local/*",
+        "cluster.local/ns/web/*",
+        "cluster.local/ns/web/sa/fro*",
+        "*/sa/front",
+        "*/ns/web/sa/admin",
+        "*front",
+        "*.local/ns/web/sa/front",
+        "cluster.local/ns/nobody/sa/none",
+    ]);
+    ("principals", dice.some(&[exact, pattern]))
+}
+
+fn namespaces(dice: &mut Dice) -> Field {
+    ("namespaces", dice.some(&["web", "shop", "shop-eu", "sh*", "*eb", "s*p", "*", "we"]))
+}
+
+fn service_accounts(dice: &mut Dice) -> Field {
+    ("serviceAccounts", dice.some(&["front", "web/front", "web/admin", "shop/front", "shop-eu/front", "shop-eu/one"]))
+}
+
+fn trust_domains(dice: &mut Dice) -> Field {
+    ("trustDomains", dice.some(&["cluster.local", "other.example", "*.local", "other*", "*", "local"]))
 }
 
 fn negated(dice: &mut Dice, field: &str) -> String {
