@@ -16,9 +16,10 @@
 //! finishes the second.
 //!
 //! A step that takes several objects comes in phases ([`dialect::Phase`]): what is referred to is written, and proven
-//! live by the caller, before it is referred to. A call names the phase that it wants; the phases before are looked at
-//! again and written only where something is missing. An object that stands already as a later phase wants it is left,
-//! so that a repeated call never goes back.
+//! live by the caller, before it is referred to. Phases of many objects are written in parts ([`parts`]), which are the
+//! phases that a caller sees. A call names the one that it wants; those before are looked at again and written only
+//! where something is missing. An object that stands already as a later phase wants it is left, so that a repeated call
+//! never goes back.
 //!
 //! Pods are divided into cohorts by labels ([`pods`]). The object that the deployment is about is the fence for them as
 //! well: before pods are labelled it carries the generation of who does it. Labels are no objects of their own, so what
@@ -41,7 +42,10 @@ use serde_json::Value;
 
 use crate::{
     cluster::{Cluster, ClusterError, Mode},
-    dialect::{self, Desired, Phase, Wanted},
+    dialect::{
+        self, Desired, Phase, Wanted,
+        parts::{self, Part, Work},
+    },
     error::Error,
     object,
 };
@@ -100,7 +104,7 @@ impl<'a> Case<'a> {
 pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
     let intent = as_stored(intent);
     let phases = dialect::of(intent.target.mesh).render(&intent)?;
-    walk(cluster, &intent, &phases, phase).await
+    walk(cluster, &intent, &phases, &parts::there(&intent, &phases), phase).await
 }
 
 /// Puts back what stood there before the deployment, up to a phase.
@@ -110,7 +114,7 @@ pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) 
 pub async fn restore(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
     let intent = as_stored(intent);
     let phases = dialect::of(intent.target.mesh).undo(&intent)?;
-    walk(cluster, &intent, &phases, phase).await
+    walk(cluster, &intent, &phases, &parts::back(&intent, &phases), phase).await
 }
 
 /// The intent with its version in the form in which it is stored and read again.
@@ -120,13 +124,19 @@ pub fn as_stored(intent: &ExposureIntent) -> ExposureIntent {
     ExposureIntent { canary, ..intent.clone() }
 }
 
-async fn walk(cluster: &dyn Cluster, intent: &ExposureIntent, phases: &[Phase], last: u32) -> Result<Outcome, Error> {
-    let last = usize::try_from(last).unwrap_or(usize::MAX).min(phases.len().saturating_sub(1));
-    let mut outcome = Outcome { more: last + 1 < phases.len(), ..Outcome::default() };
-    for (index, phase) in phases.iter().enumerate().take(last + 1) {
+async fn walk(
+    cluster: &dyn Cluster,
+    intent: &ExposureIntent,
+    phases: &[Phase],
+    parts: &[Part<'_>],
+    last: u32,
+) -> Result<Outcome, Error> {
+    let last = usize::try_from(last).unwrap_or(usize::MAX).min(parts.len().saturating_sub(1));
+    let mut outcome = Outcome { more: last + 1 < parts.len(), ..Outcome::default() };
+    for &Part { phase: index, work } in parts.iter().take(last + 1) {
         let later = &phases[index + 1..];
-        match phase {
-            Phase::Objects(objects) => {
+        match work {
+            Work::Objects(objects) => {
                 if objects.iter().any(|desired| matches!(desired.wanted, Wanted::Helper(_))) {
                     check_target(cluster, intent, phases, index).await?;
                 }
@@ -136,7 +146,7 @@ async fn walk(cluster: &dyn Cluster, intent: &ExposureIntent, phases: &[Phase], 
                     outcome.objects.push(applied);
                 }
             }
-            Phase::Pods(cohorts) => {
+            Work::Pods(cohorts) => {
                 let fence = Fence { cluster, intent, phases, index };
                 if !fence.is_overtaken().await? {
                     pods::settle(&fence, cohorts, &mut outcome).await?;

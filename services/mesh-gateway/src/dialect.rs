@@ -10,6 +10,7 @@ mod capabilities;
 mod direct;
 mod istio;
 mod linkerd;
+pub(crate) mod parts;
 mod steps;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -22,6 +23,7 @@ pub use capabilities::{Capability, capabilities, table};
 pub use istio::Istio;
 pub(crate) use istio::{effective_policy, qualified};
 pub use linkerd::Linkerd;
+pub use parts::MOST_WRITES;
 
 /// What a plan is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -168,10 +170,16 @@ impl Desired {
         }
     }
 
-    /// It is the end of the deployment for this object.
+    /// It is the approved version, without marks.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self.wanted, Wanted::Final(_))
+    }
+
+    /// It is the end of the deployment for this object: the approved version, or that it is gone.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.is_final() || self.wanted == Wanted::Removed
     }
 }
 
@@ -207,7 +215,8 @@ pub const CANARY: &str = "canary";
 /// Value of a cohort's label.
 pub const STABLE: &str = "stable";
 
-/// What is written together. It is proven live before the next phase is begun.
+/// What may be written in one go, though it is written a few objects at a time ([`parts`]). It is proven live before the
+/// next phase is begun.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
     /// Objects, in the order of writing.

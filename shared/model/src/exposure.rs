@@ -138,6 +138,35 @@ pub struct PlannedCohort {
     pub share: Option<Weight>,
 }
 
+/// What a phase of a step is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// What the step needs is made; nobody gets the canary by it.
+    Prepare,
+    /// The step's share gets the canary.
+    Expose,
+    /// The canary is taken away from everybody.
+    Withdraw,
+    /// Everybody gets the canary, which stands there as it was approved.
+    Promote,
+    /// What was only for the deployment is taken away.
+    Cleanup,
+}
+
+/// One phase of a step: what is written, and then proven live before the next is begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedPhase {
+    /// Which, from 0.
+    pub phase: u32,
+    /// What for.
+    pub purpose: Purpose,
+    /// Writes to objects that it takes at most, other than labels of pods.
+    pub most_writes: u32,
+    /// Who gets the canary as soon as it is live, in one sentence.
+    pub exposed: String,
+}
+
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedStep {
@@ -150,6 +179,9 @@ pub struct PlannedStep {
     /// Pods that change their cohort.
     #[serde(default)]
     pub cohorts: Vec<PlannedCohort>,
+    /// In their order.
+    #[serde(default)]
+    pub phases: Vec<PlannedPhase>,
     /// Who gets the canary, in one sentence.
     pub exposed: String,
 }

@@ -16,7 +16,8 @@ pub use audience::{Audience, HeaderMatch, HeaderValue};
 pub use digest::{Digest, InvalidDigest, canonical_json};
 pub use exposure::{
     Alternative, AppliedObject, Baseline, ExposureIntent, ExposurePlan, Mechanism, MetricsTarget, Operation,
-    PlannedCohort, PlannedStep, PlannedWrite, PropagationProof, PropagationState, Refusal, RelatedBaseline,
+    PlannedCohort, PlannedPhase, PlannedStep, PlannedWrite, PropagationProof, PropagationState, Purpose, Refusal,
+    RelatedBaseline,
 };
 pub use finding::{Confidence, Details, Finding, Impact, ObjectRef, Related, Severity, SourceRange, Suppression};
 pub use target::{InvalidTarget, Mesh, Target};

@@ -1,12 +1,15 @@
 //! The steps of a plan, whatever the mesh and the mechanism: what [`super::Dialect::render`] would write at each weight.
 
 use meshward_model::{
-    Baseline, Digest, ExposureIntent, Mechanism, Operation, PlannedCohort, PlannedStep, PlannedWrite, RelatedBaseline,
-    Target, Weight,
+    Baseline, Digest, ExposureIntent, Mechanism, Operation, PlannedCohort, PlannedPhase, PlannedStep, PlannedWrite,
+    Purpose, RelatedBaseline, Target, Weight,
 };
 use serde_json::{Value, json};
 
-use super::{Desired, Phase, PodCohorts, Question, Unsupported, Wanted};
+use super::{
+    Desired, Phase, PodCohorts, Question, Unsupported, Wanted,
+    parts::{self, Part, Work},
+};
 use crate::object;
 
 /// Ends the name of a helper.
@@ -46,19 +49,22 @@ pub(super) fn planned(
             weight,
         };
         let phases = render(&intent)?;
+        let parts = parts::there(&intent, &phases);
+        let exposed = match weight {
+            Weight::ZERO => "Nobody.".to_owned(),
+            Weight::FULL => "Everybody; what stands there is the approved version alone.".to_owned(),
+            weight => (wording.exposed)(weight),
+        };
         Ok(PlannedStep {
             weight,
             nominal_share: match weight {
                 Weight::ZERO | Weight::FULL => weight,
                 weight => (wording.share)(weight),
             },
-            writes: writes(&intent, &phases),
-            cohorts: cohorts(&phases),
-            exposed: match weight {
-                Weight::ZERO => "Nobody.".to_owned(),
-                Weight::FULL => "Everybody; what stands there is the approved version alone.".to_owned(),
-                weight => (wording.exposed)(weight),
-            },
+            writes: writes(&intent, &parts),
+            cohorts: cohorts(&parts),
+            phases: told(&intent, &phases, &parts, &exposed),
+            exposed,
         })
     };
     question.weights.iter().copied().map(step).collect()
@@ -68,13 +74,53 @@ fn number(phase: usize) -> u32 {
     u32::try_from(phase).unwrap_or(u32::MAX)
 }
 
-fn writes(intent: &ExposureIntent, phases: &[Phase]) -> Vec<PlannedWrite> {
+fn writes(intent: &ExposureIntent, parts: &[Part<'_>]) -> Vec<PlannedWrite> {
     let mut writes = Vec::new();
-    for (index, phase) in phases.iter().enumerate() {
-        let Phase::Objects(objects) = phase else { continue };
+    for (index, part) in parts.iter().enumerate() {
+        let Work::Objects(objects) = part.work else { continue };
         writes.extend(objects.iter().map(|desired| write(intent, number(index), desired)));
     }
     writes
+}
+
+/// What each part is there for.
+fn told(intent: &ExposureIntent, phases: &[Phase], parts: &[Part<'_>], exposed: &str) -> Vec<PlannedPhase> {
+    let purposes: Vec<_> = parts.iter().map(|part| purpose(intent, phases, part.phase)).collect();
+    let phase = |(index, part): (usize, &Part<'_>)| {
+        let purpose = purposes[index];
+        let is_through = !purposes[index + 1..].contains(&purpose);
+        PlannedPhase {
+            phase: number(index),
+            purpose,
+            most_writes: number(parts::most_writes(intent, *part)),
+            exposed: match purpose {
+                Purpose::Prepare => "Who has it already.".to_owned(),
+                Purpose::Cleanup => "Everybody.".to_owned(),
+                _ if is_through => exposed.to_owned(),
+                Purpose::Withdraw => "Some of those who have it already.".to_owned(),
+                Purpose::Expose | Purpose::Promote => "Who has it already, and some more.".to_owned(),
+            },
+        }
+    };
+    parts.iter().enumerate().map(phase).collect()
+}
+
+fn purpose(intent: &ExposureIntent, phases: &[Phase], phase: usize) -> Purpose {
+    match intent.weight {
+        Weight::ZERO => Purpose::Withdraw,
+        Weight::FULL => {
+            let is_end = |desired: &Desired| intent.is_about(&desired.target) && desired.is_end();
+            let has_end = |phase: &Phase| matches!(phase, Phase::Objects(objects) if objects.iter().any(is_end));
+            let end = phases.iter().position(has_end).unwrap_or(phases.len());
+            if phase <= end { Purpose::Promote } else { Purpose::Cleanup }
+        }
+        // What comes before the last phase is what that one refers to; but pods may be moved in several phases.
+        _ => {
+            let moves = |phase: &Phase| matches!(phase, Phase::Pods(pods) if pods.share.is_some_and(|share| share != Weight::ZERO));
+            let is_exposing = phase + 1 == phases.len() || moves(&phases[phase]);
+            if is_exposing { Purpose::Expose } else { Purpose::Prepare }
+        }
+    }
 }
 
 fn write(intent: &ExposureIntent, phase: u32, desired: &Desired) -> PlannedWrite {
@@ -93,10 +139,10 @@ fn write(intent: &ExposureIntent, phase: u32, desired: &Desired) -> PlannedWrite
     PlannedWrite { target, operation, object, phase }
 }
 
-fn cohorts(phases: &[Phase]) -> Vec<PlannedCohort> {
+fn cohorts(parts: &[Part<'_>]) -> Vec<PlannedCohort> {
     let mut cohorts = Vec::new();
-    for (index, phase) in phases.iter().enumerate() {
-        let Phase::Pods(PodCohorts { namespace, labels, key, share, .. }) = phase else { continue };
+    for (index, part) in parts.iter().enumerate() {
+        let Work::Pods(PodCohorts { namespace, labels, key, share, .. }) = part.work else { continue };
         let selector = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
         cohorts.push(PlannedCohort {
             phase: number(index),

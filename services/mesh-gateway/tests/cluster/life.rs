@@ -17,11 +17,12 @@ use meshward_mesh_gateway::{
     apply::Outcome,
     cluster::ClusterError,
     clusters::{Clusters, Member},
+    dialect::MOST_WRITES,
     error::Error,
     object,
     proof::{Expected, Look, Plane},
 };
-use meshward_model::{Baseline, ExposureIntent, Mechanism, Weight};
+use meshward_model::{Baseline, ExposureIntent, Mechanism, PlannedStep, Weight};
 use serde_json::{Value, json};
 
 use super::{
@@ -51,6 +52,11 @@ impl Plane for Unasked {
     }
 }
 
+/// Writes to objects, phase by phase.
+type Writes = Vec<u32>;
+/// The same of each step.
+type Steps = Vec<(&'static str, Writes)>;
+
 /// All objects of some kinds, by kind and name.
 type Everything = BTreeMap<String, Value>;
 
@@ -62,6 +68,7 @@ struct Life<'a> {
     way: &'a Way,
     before: Everything,
     baseline: Baseline,
+    planned: Vec<PlannedStep>,
 }
 
 /// The direction of a walk.
@@ -83,17 +90,19 @@ impl<'a> Life<'a> {
         clusters.put(Member::new("", Arc::clone(&losing) as _, Arc::new(Unasked)));
         let gateway = Gateway::new(Arc::new(clusters), Arc::new(SystemClock));
         let before = everything(backend, way).await;
-        let mut life = Self { backend, losing, gateway, way, before, baseline: Baseline::of(None) };
+        let baseline = Baseline::of(None);
+        let mut life = Self { backend, losing, gateway, way, before, baseline, planned: Vec::new() };
         let weights = if way.mechanism == Mechanism::None { &[10_000][..] } else { &[1000, 5000, 10_000] };
-        life.baseline = life.plan(weights).await;
+        (life.planned, life.baseline) = life.plan(weights).await;
         life
     }
 
-    async fn plan(&self, weights: &[i64]) -> Baseline {
+    async fn plan(&self, weights: &[i64]) -> (Vec<PlannedStep>, Baseline) {
         let weights: Vec<_> = weights.iter().map(|bp| Weight::from_basis_points(*bp).expect("a weight")).collect();
         let Way { name, target, canary, mechanism, audience, .. } = self.way;
         let planned = self.gateway.plan_for(audience, target, canary, &weights, Some(*mechanism)).await;
-        planned.unwrap_or_else(|error| panic!("{name} by {mechanism:?}: {error}")).1
+        let (plan, baseline) = planned.unwrap_or_else(|error| panic!("{name} by {mechanism:?}: {error}"));
+        (plan.steps, baseline)
     }
 
     fn at(&self, generation: u64, bp: i64) -> ExposureIntent {
@@ -120,16 +129,16 @@ impl<'a> Life<'a> {
     }
 
     /// The phases up to the one that is named; what was lost is asked again, as a worker does after a crash. How many
-    /// writes to objects it took, and whether there are more phases.
-    async fn until(&self, walk: Walk, intent: &ExposureIntent, last: u32) -> Result<(u32, bool), Error> {
-        let mut writes = 0;
+    /// writes to objects each took, and whether there are more phases.
+    async fn until(&self, walk: Walk, intent: &ExposureIntent, last: u32) -> Result<(Writes, bool), Error> {
+        let mut writes = Writes::new();
         for phase in 0..=last {
             let answer = match self.ask(walk, intent, phase).await {
                 Err(Error::Cluster(ClusterError::Unreachable(_))) => self.ask(walk, intent, phase).await,
                 answer => answer,
             };
             let outcome = answer?;
-            writes += outcome.writes;
+            writes.push(outcome.writes);
             if !outcome.more {
                 return Ok((writes, false));
             }
@@ -138,12 +147,12 @@ impl<'a> Life<'a> {
     }
 
     /// All phases.
-    async fn walk(&self, walk: Walk, intent: &ExposureIntent) -> Result<u32, Error> {
+    async fn walk(&self, walk: Walk, intent: &ExposureIntent) -> Result<Writes, Error> {
         self.until(walk, intent, u32::MAX).await.map(|(writes, _)| writes)
     }
 
     /// All phases, and then once more, which writes nothing.
-    async fn done(&self, walk: Walk, intent: &ExposureIntent) -> u32 {
+    async fn done(&self, walk: Walk, intent: &ExposureIntent) -> Writes {
         let Way { name, mechanism, .. } = self.way;
         let (weight, lost) = (intent.weight, self.losing.lost);
         let what = || format!("{name} by {mechanism:?} at {weight}, generation {}, lost {lost}", intent.generation);
@@ -153,9 +162,13 @@ impl<'a> Life<'a> {
         self.walk(walk, intent).await.unwrap_or_else(|error| panic!("{} again: {error}", what()));
         assert_same(&everything(self.backend, self.way).await, &now, &format!("{}, once more", what()));
         if let Some(before) = audited.filter(|_| lost == usize::MAX) {
-            let counted = || async { self.backend.audited_writes().filter(|now| *now >= before + writes) };
+            let told: u32 = writes.iter().sum();
+            let counted = || async { self.backend.audited_writes().filter(|now| *now >= before + told) };
             let now = eventually("the writes are in the audit log", counted).await;
-            assert_eq!(now - before, writes, "{}: the audit log counts others", what());
+            assert_eq!(now - before, told, "{}: the audit log counts others", what());
+        }
+        if let (Walk::On, Some(step)) = (walk, self.planned.iter().find(|step| step.weight == intent.weight)) {
+            is_as_planned(step, &writes, lost == usize::MAX).unwrap_or_else(|why| panic!("{}: {why}", what()));
         }
         writes
     }
@@ -194,6 +207,19 @@ impl<'a> Life<'a> {
             assert_eq!(of(live.as_ref()), of(version), "{what}: {field}");
         }
     }
+}
+
+/// The phases of a step are those of the plan, and none takes more writes than that one says.
+fn is_as_planned(step: &PlannedStep, writes: &Writes, is_counted: bool) -> Result<(), String> {
+    let most: Vec<_> = step.phases.iter().map(|phase| phase.most_writes).collect();
+    let has_phase = |phase: u32| (phase as usize) < most.len();
+    let belongs = step.writes.iter().all(|write| has_phase(write.phase))
+        && step.cohorts.iter().all(|cohort| has_phase(cohort.phase));
+    let is_within = !is_counted || writes.iter().zip(&most).all(|(writes, most)| writes <= most);
+    if most.len() == writes.len() && belongs && is_within {
+        return Ok(());
+    }
+    Err(format!("{writes:?} writes phase by phase, and at most {most:?} are planned"))
 }
 
 fn key_of(kind: &str, namespace: &str, name: &str) -> String {
@@ -276,7 +302,10 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
     for caller in CALLERS.map(caller) {
         backend.apply_as("kubectl", &caller).await;
     }
-    println!("life of a deployment, way by way (of a step: writes to objects, labels of pods aside):");
+    println!(
+        "life of a deployment, way by way (of a step: writes to objects, in brackets phase by phase, each of which is \
+         proven live before the next; labels of pods aside):"
+    );
     // For work on some of them.
     let only = std::env::var("MESHWARD_LIVES").unwrap_or_default();
     for way in ways().into_iter().filter(|way| way.name.contains(&only)) {
@@ -284,7 +313,7 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
         let (mut steps, there) = aborted(backend, &way, usize::MAX).await;
         let (more, promoted_writes) = promoted(backend, &way, usize::MAX).await;
         steps.extend(more);
-        let is_too_many = |(_, writes): &(&str, u32)| *writes > way.most_writes;
+        let is_too_many = |(_, writes): &(&str, Writes)| writes.iter().any(|writes| *writes as usize > MOST_WRITES);
         assert!(!steps.iter().any(is_too_many), "{} by {:?}: {steps:?}", way.name, way.mechanism);
         let mut lost = 0;
         for number in spread(there, most) {
@@ -299,7 +328,7 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
         changed_by_others(backend, &way).await;
         from_nothing(backend, &way).await;
         clear(backend, &way).await;
-        let steps: Vec<_> = steps.iter().map(|(step, writes)| format!("{step} {writes}")).collect();
+        let steps: Vec<_> = steps.iter().map(|(step, writes)| format!("{step} {}", in_words(writes))).collect();
         let (mechanism, cluster) = (format!("{:?}", way.mechanism), backend.name());
         println!(
             "{:<42} {mechanism:<9} {cluster:<14} passed, {lost:>2} answers lost, {stops:>2} stops; writes: {} ({:.1?})",
@@ -310,13 +339,20 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
     }
 }
 
+/// "3", or "4 (1+3)" for what takes several phases with writes.
+fn in_words(writes: &Writes) -> String {
+    let some: Vec<_> = writes.iter().filter(|writes| **writes > 0).map(u32::to_string).collect();
+    let all: u32 = writes.iter().sum();
+    if some.len() < 2 { all.to_string() } else { format!("{all} ({})", some.join("+")) }
+}
+
 /// So many of the numbers below `all`, evenly spread.
 fn spread(all: usize, most: usize) -> impl Iterator<Item = usize> {
     (0..all).step_by(all.div_ceil(most.min(all).max(1)).max(1))
 }
 
 /// Rising steps, down, up again and back: the writes of each step, and of all with labels of pods.
-async fn aborted(backend: &dyn Backend, way: &Way, lost: usize) -> (Vec<(&'static str, u32)>, usize) {
+async fn aborted(backend: &dyn Backend, way: &Way, lost: usize) -> (Steps, usize) {
     let life = Life::begin(backend, way, lost).await;
     let mut writes = Vec::new();
     for (generation, bp, name) in [(1, 1000, "10 %"), (2, 5000, "50 %"), (3, 0, "0 %"), (4, 5000, "50 %")] {
@@ -351,7 +387,7 @@ async fn after_the_end(life: &Life<'_>, late: &[ExposureIntent]) {
 }
 
 /// To the end, and back from there.
-async fn promoted(backend: &dyn Backend, way: &Way, lost: usize) -> (Vec<(&'static str, u32)>, usize) {
+async fn promoted(backend: &dyn Backend, way: &Way, lost: usize) -> (Steps, usize) {
     let life = Life::begin(backend, way, lost).await;
     life.done(Walk::On, &life.at(1, 5000)).await;
     let end = ("100 %", life.done(Walk::On, &life.at(2, 10_000)).await);

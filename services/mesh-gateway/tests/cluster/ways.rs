@@ -28,8 +28,6 @@ pub struct Way {
     pub theirs: Value,
     /// To whom the canary is given.
     pub audience: Audience,
-    /// Writes to objects that any of its steps takes at most; labels of pods are one write a pod and counted apart.
-    pub most_writes: u32,
     /// What else must be there.
     pub around: Vec<Value>,
 }
@@ -47,7 +45,6 @@ impl Way {
             before,
             theirs: canary.clone(),
             canary,
-            most_writes: 3,
             audience: Audience::default(),
             around: Vec::new(),
         }
@@ -60,11 +57,6 @@ impl Way {
 
     fn given_to(self, audience: Audience) -> Self {
         Self { audience, ..self }
-    }
-
-    /// A way that takes more writes than others.
-    fn within(self, most_writes: u32) -> Self {
-        Self { most_writes, ..self }
     }
 
     fn among(mut self, around: impl IntoIterator<Item = Value>) -> Self {
@@ -204,10 +196,8 @@ fn pod_by_pod() -> Vec<Way> {
         way("Istio AuthorizationPolicy", [get(), post()]),
         Way::removed("Istio AuthorizationPolicy, removed", Mechanism::Instance, get(), post()),
         way("Istio PeerAuthentication", of_pods),
-        // A pod must never have it twice: the label of each pod is changed in between, under a fence of its own.
-        way("Istio EnvoyFilter", [filter("1s"), filter("2s")]).within(4),
-        // What is bound to it is changed as well, and put back in two writes.
-        way("Istio Gateway", [gateway(80), gateway(8080)]).among([bound]).within(6),
+        way("Istio EnvoyFilter", [filter("1s"), filter("2s")]),
+        way("Istio Gateway", [gateway(80), gateway(8080)]).among([bound]),
     ];
     divided.into_iter().chain([beside]).collect()
 }
@@ -230,10 +220,9 @@ fn rules() -> Vec<Way> {
     vec![
         copied("Istio DestinationRule", Mechanism::Instance),
         // Two copies for each namespace of callers.
-        copied("Istio DestinationRule, callers elsewhere", Mechanism::Instance).given_to(elsewhere).within(4),
+        copied("Istio DestinationRule, callers elsewhere", Mechanism::Instance).given_to(elsewhere),
         copied("Istio DestinationRule", Mechanism::Namespace).given_to(callers_named()),
-        // Two objects of others, and Kubernetes wants a second write for the owners of each.
-        way("Istio DestinationRule, with routes", rule(10), rule(20)).among([routes]).within(4),
+        way("Istio DestinationRule, with routes", rule(10), rule(20)).among([routes]),
         way("Istio DestinationRule, without routes", rule(10), rule(20)),
         way("Istio DestinationRule, a first one", Value::Null, bare()),
         Way::removed("Istio DestinationRule, removed", Mechanism::Subset, bare(), rule(20)).among([service()]),
@@ -276,15 +265,12 @@ fn linkerd_by_pods() -> Vec<Way> {
     let others = || callers("others", "front");
     vec![
         way("Linkerd Server", denying(), server("deny", "HTTP/2")).among([others()]),
-        // One write for the Server, one for its twin, and one for the twin of each object that hangs on it.
-        way("Linkerd AuthorizationPolicy", front(), back()).among([denying(), others()]).within(5),
-        way("Linkerd AuthorizationPolicy, a first one", Value::Null, back()).among([denying(), others()]).within(5),
+        way("Linkerd AuthorizationPolicy", front(), back()).among([denying(), others()]),
+        way("Linkerd AuthorizationPolicy, a first one", Value::Null, back()).among([denying(), others()]),
         Way::removed("Linkerd AuthorizationPolicy, removed", Mechanism::Instance, front(), back())
-            .among([denying(), others()])
-            .within(4),
+            .among([denying(), others()]),
         Way::new("Linkerd Server", Mechanism::Shadow, server("all-unauthenticated", "HTTP/1"), denying())
-            .among([others()])
-            .within(4),
+            .among([others()]),
     ]
 }
 
@@ -312,18 +298,17 @@ fn linkerd_by_requests() -> Vec<Way> {
         };
     let (front, back) = (about_route("life", "front"), about_route("life", "back"));
     vec![
-        // Two routes, two policies and a second write for the owners of the live one, and the callers' route; no phase
-        // has more than three of them.
-        way(Mechanism::Header).within(5),
-        way(Mechanism::Weight).within(6),
-        Way::new("Linkerd AuthorizationPolicy, of a route", Mechanism::Header, front, back)
-            .among([denying(), route("1"), about_route("others", "front")])
-            .within(4),
+        way(Mechanism::Header),
+        way(Mechanism::Weight),
+        Way::new("Linkerd AuthorizationPolicy, of a route", Mechanism::Header, front, back).among([
+            denying(),
+            route("1"),
+            about_route("others", "front"),
+        ]),
         Way::new("Linkerd HTTPRoute, of a Server", Mechanism::Header, route("1"), route("2"))
             .among([denying(), about_route("others", "front")]),
         Way::new("Linkerd AuthorizationPolicy", Mechanism::Shadow, open, callers("life", "back"))
-            .among([denying(), others()])
-            .within(4),
+            .among([denying(), others()]),
     ]
 }
 

@@ -224,6 +224,45 @@ fn count(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
+impl From<model::PlannedPhase> for gateway::PlannedPhase {
+    fn from(phase: model::PlannedPhase) -> Self {
+        let purpose = match phase.purpose {
+            model::Purpose::Prepare => gateway::PhasePurpose::Prepare,
+            model::Purpose::Expose => gateway::PhasePurpose::Expose,
+            model::Purpose::Withdraw => gateway::PhasePurpose::Withdraw,
+            model::Purpose::Promote => gateway::PhasePurpose::Promote,
+            model::Purpose::Cleanup => gateway::PhasePurpose::CleanUp,
+        };
+        Self {
+            phase: count(phase.phase),
+            purpose: purpose.into(),
+            most_writes: count(phase.most_writes),
+            exposed: phase.exposed,
+        }
+    }
+}
+
+impl TryFrom<gateway::PlannedPhase> for model::PlannedPhase {
+    type Error = ConvertError;
+
+    fn try_from(phase: gateway::PlannedPhase) -> Result<Self, ConvertError> {
+        let purpose = match phase.purpose() {
+            gateway::PhasePurpose::Prepare => model::Purpose::Prepare,
+            gateway::PhasePurpose::Expose => model::Purpose::Expose,
+            gateway::PhasePurpose::Withdraw => model::Purpose::Withdraw,
+            gateway::PhasePurpose::Promote => model::Purpose::Promote,
+            gateway::PhasePurpose::CleanUp => model::Purpose::Cleanup,
+            gateway::PhasePurpose::Unspecified => return Err(ConvertError::new("purpose", "is not known")),
+        };
+        Ok(Self {
+            phase: u32::try_from(phase.phase).unwrap_or(0),
+            purpose,
+            most_writes: u32::try_from(phase.most_writes).unwrap_or(0),
+            exposed: phase.exposed,
+        })
+    }
+}
+
 impl From<model::PlannedStep> for gateway::PlannedStep {
     fn from(step: model::PlannedStep) -> Self {
         Self {
@@ -232,6 +271,7 @@ impl From<model::PlannedStep> for gateway::PlannedStep {
             writes: step.writes.into_iter().map(Into::into).collect(),
             exposed: step.exposed,
             cohorts: step.cohorts.into_iter().map(Into::into).collect(),
+            phases: step.phases.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -246,6 +286,7 @@ impl TryFrom<gateway::PlannedStep> for model::PlannedStep {
             writes: step.writes.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             exposed: step.exposed,
             cohorts: step.cohorts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            phases: step.phases.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -3,8 +3,8 @@
 use meshward_model::{
     Alternative, Analysis, AppliedObject, Baseline, CohortTraffic, Confidence, Details, ExposureIntent, ExposurePlan,
     Finding, Impact, JudgeOptions, Mechanism, Mesh, MetricsTarget, ObjectRef, Objectives, Operation, PlannedCohort,
-    PlannedStep, PlannedWrite, PropagationProof, PropagationState, Refusal, Related, RelatedBaseline, Severity,
-    SourceRange, Suppression, Target, TickSample, Verdict, Weight, WeightPeriod,
+    PlannedPhase, PlannedStep, PlannedWrite, PropagationProof, PropagationState, Purpose, Refusal, Related,
+    RelatedBaseline, Severity, SourceRange, Suppression, Target, TickSample, Verdict, Weight, WeightPeriod,
 };
 use serde_json::json;
 
@@ -85,6 +85,9 @@ fn the_vocabulary_survives_the_wire() {
                     share: None,
                 },
             ],
+            phases: [Purpose::Prepare, Purpose::Expose, Purpose::Withdraw, Purpose::Promote, Purpose::Cleanup]
+                .map(|purpose| PlannedPhase { phase: 2, purpose, most_writes: 3, exposed: "some".into() })
+                .into(),
         }],
         not_covered: vec!["callers without a sidecar".into()],
         alternatives: vec![Alternative { mechanism: Mechanism::Weight, reason: "not sticky".into() }],

@@ -202,9 +202,8 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
     Ok(vec![Phase::Objects(std::iter::once(step(&intent.target, audited)).chain(helpers).collect())])
 }
 
-/// The way back.
+/// The way back: the live version first, which denies nobody anything.
 pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
-    let mut objects = gone(intent);
-    objects.push(baseline(&intent.target));
-    vec![Phase::Objects(objects)]
+    let phases = [vec![baseline(&intent.target)], gone(intent)];
+    phases.into_iter().filter(|objects| !objects.is_empty()).map(Phase::Objects).collect()
 }

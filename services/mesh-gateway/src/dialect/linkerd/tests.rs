@@ -6,11 +6,11 @@ mod hanging;
 mod outbound;
 mod servers;
 
-use meshward_model::{Baseline, Weight};
+use meshward_model::{Baseline, PlannedStep, Purpose, Weight};
 use serde_json::json;
 
 use super::*;
-use crate::dialect::{Audience, Desired, HeaderMatch, HeaderValue, Neighbours, Wanted};
+use crate::dialect::{Audience, Desired, HeaderMatch, HeaderValue, Neighbours, Wanted, parts};
 
 /// An object of the namespace `shop`.
 fn object(api_version: &str, kind: &str, name: &str, spec: &Value) -> Value {

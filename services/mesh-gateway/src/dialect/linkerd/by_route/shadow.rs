@@ -128,9 +128,7 @@ fn away(intent: &ExposureIntent) -> Vec<Desired> {
     gone(objects(intent).into_iter().rev().collect())
 }
 
-/// The way back.
+/// The way back: the live version first, which denies nobody whom it let in before.
 pub(in super::super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
-    let mut objects = away(intent);
-    objects.push(baseline(&intent.target));
-    vec![Phase::Objects(objects)]
+    [vec![baseline(&intent.target)], away(intent)].map(Phase::Objects).into()
 }

@@ -70,6 +70,31 @@ fn a_policy_is_exposed_on_a_second_server_that_the_live_one_does_not_cover() {
 }
 
 #[test]
+fn however_much_hangs_on_a_server_a_phase_of_the_plan_is_three_writes() {
+    let policy = |account_name: &str| authorization("callers", "Server", "web", &account(account_name));
+    let more = ["a", "b", "c", "d"].map(|name| authorization(name, "Server", "web", &account("other")));
+    let answer = case(Some(policy("front")), policy("back")).among(more).ask().unwrap();
+    let [ten, .., full] = &answer.planned.plan.steps[..] else { panic!("steps") };
+    let told = |step: &PlannedStep| -> Vec<_> {
+        step.phases.iter().map(|phase| (phase.purpose, phase.most_writes, phase.exposed.clone())).collect()
+    };
+    let prepare = (Purpose::Prepare, 3, "Who has it already.".to_owned());
+    let expose = (Purpose::Expose, 1, ten.exposed.clone());
+    assert_eq!(told(ten), [prepare.clone(), prepare.clone(), prepare, expose]);
+    assert_eq!(ten.writes.iter().map(|write| write.phase).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+    assert_eq!((ten.writes.len(), ten.cohorts[0].phase), (9, 3));
+    let clean_up = |most_writes| (Purpose::Cleanup, most_writes, "Everybody.".to_owned());
+    assert_eq!(
+        told(full),
+        [(Purpose::Promote, 1, full.exposed.clone()), clean_up(2), clean_up(1), clean_up(3), clean_up(3), clean_up(1)]
+    );
+    let intent = answer.intent(0);
+    let back = Linkerd.undo(&intent).unwrap();
+    let parts = parts::back(&intent, &back).len();
+    assert_eq!(parts, 5, "at once what was there before, then seven helpers, then the labels");
+}
+
+#[test]
 fn a_first_policy_and_one_that_goes_are_exposed_as_well() {
     let policy = || authorization("callers", "Server", "web", &account("front"));
     let first = case(None, policy()).ask().unwrap();
