@@ -21,11 +21,12 @@
 //! label for the route, so it cannot tell these cohorts apart.
 //!
 //! **Everything else** asks for each arm by itself and marks what comes back ([`templates`]): Istio's own proxy by the
-//! pods' cohort or by the version of a destination, Envoy by its clusters where Istio's proxy does not tell, Linkerd's
+//! pods' cohort or by a destination's host or version, Envoy by its clusters where Istio's proxy does not tell, Linkerd's
 //! outbound proxies by backend, its inbound ones by Server or by the pods' cohort.
 //!
 //! One query brings requests and errors of both arms, so that all of them are of the same moment.
 
+mod clusters;
 mod fill;
 pub mod promql;
 pub mod templates;
@@ -35,7 +36,7 @@ use std::{collections::HashSet, sync::Mutex};
 use meshward_model::{Mechanism, Mesh, MetricsTarget};
 
 use crate::{judge::counts::Kind, window::Series};
-use promql::{InvalidQuery, MAX_QUERY_BYTES};
+use promql::{InvalidQuery, MAX_SENT_BYTES};
 use templates::{Failures, InvalidTemplates, Template};
 
 /// Labels that mark what a series counts, where its own labels do not say so for every template alike.
@@ -158,7 +159,7 @@ impl Catalog {
         check(target, template.as_ref().ok().copied())?;
         let mut queries = Queries::fill(template?, target)?;
         // Names of many hosts may fit into one query and not into the longer one, which nothing depends on.
-        queries.failures.take_if(|query| query.len() > MAX_QUERY_BYTES);
+        queries.failures.take_if(|query| query.len() > MAX_SENT_BYTES);
         queries.texts().into_iter().try_for_each(|query| self.check(query))?;
         Ok(queries)
     }
@@ -353,29 +354,7 @@ fn check(target: &MetricsTarget, template: Option<&Template>) -> Result<(), Quer
     if !is_label_key(&target.cohort_label) {
         return wrong("cohort_label", format!("{:?} is no key of a pod's label", target.cohort_label));
     }
-    for (field, clusters) in
-        [("canary_clusters", &target.canary_clusters), ("control_clusters", &target.control_clusters)]
-    {
-        if clusters.len() > MAX_CLUSTERS {
-            return wrong(field, format!("{} clusters, {MAX_CLUSTERS} are allowed", clusters.len()));
-        }
-        if let Some(cluster) = clusters.iter().find(|cluster| !is_cluster(cluster)) {
-            return wrong(field, format!("{cluster:?} is not <subset>|<host>"));
-        }
-    }
-    Ok(())
-}
-
-/// Most clusters of an arm.
-const MAX_CLUSTERS: usize = 64;
-
-/// A subset, or none, and a host without stars.
-fn is_cluster(cluster: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let parts = cluster.split_once('|');
-    parts.is_some_and(|(subset, host)| {
-        subset.len() <= 63 && subset.bytes().all(is_allowed) && !host.contains('*') && is_host(host)
-    })
+    clusters::wrong(target).map_or(Ok(()), |(field, problem)| wrong(field, problem))
 }
 
 /// A key as Kubernetes has it, that begins as Prometheus' labels must; or none.
@@ -394,11 +373,11 @@ fn is_host(host: &str) -> bool {
 }
 
 fn sendable(query: &str) -> Result<(), QueryError> {
-    if query.len() > MAX_QUERY_BYTES {
-        let problem = format!("their query has {} bytes, {MAX_QUERY_BYTES} are allowed; name fewer hosts", query.len());
+    if query.len() > MAX_SENT_BYTES {
+        let problem = format!("their query has {} bytes, {MAX_SENT_BYTES} are allowed; name fewer hosts", query.len());
         return Err(QueryError::Target { field: "hosts", problem });
     }
-    promql::check(query).map_err(|error| QueryError::Filled { error, query: query.to_owned() })
+    promql::check_form(query).map_err(|error| QueryError::Filled { error, query: query.to_owned() })
 }
 
 #[cfg(test)]

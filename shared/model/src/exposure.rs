@@ -213,7 +213,8 @@ pub struct MetricsTarget {
     /// Key of the pods' label whose values the two names are; empty = the series carry them otherwise.
     #[serde(default)]
     pub cohort_label: String,
-    /// The canary's clusters of Envoy as `<subset>|<host>`, where versions are destinations of their own.
+    /// The canary's clusters of Envoy as `<subset>|<host>` or `<port>|<subset>|<host>`, where versions are destinations of
+    /// their own.
     #[serde(default)]
     pub canary_clusters: Vec<String>,
     /// The control's.

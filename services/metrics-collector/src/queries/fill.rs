@@ -3,7 +3,7 @@
 use meshward_model::MetricsTarget;
 
 use super::{
-    Place, QueryError,
+    Place, QueryError, clusters,
     templates::{ByArm, ByName, Failures, Layout, Template},
 };
 
@@ -67,8 +67,7 @@ fn by_arm(parts: &[Part<'_>], whole: bool, target: &MetricsTarget) -> Result<Str
     let mut marked = Vec::new();
     for (arm, series, clusters) in arms.into_iter().skip(usize::from(whole)) {
         for Part { counts, template, place } in parts {
-            let template = template.replace("$CLUSTERS", &alternatives(clusters.iter().map(String::as_str)));
-            let query = one_arm(&template, series, target)?;
+            let query = one_arm(&by_clusters(template, clusters), series, target)?;
             let query = mark(&mark(&query, super::ARM_LABEL, arm), super::COUNTS_LABEL, counts);
             marked.push(match place {
                 Some(place) => mark(&query, super::PLACE_LABEL, place.mark()),
@@ -108,6 +107,14 @@ fn one_arm(template: &str, series: &str, target: &MetricsTarget) -> Result<Strin
         query = query.replace("$SERVICES", &alternatives(services)).replace("$NAMESPACES", &alternatives(namespaces));
     }
     Ok(query)
+}
+
+/// With the arm's clusters and their hosts.
+fn by_clusters(template: &str, clusters: &[String]) -> String {
+    let ends: Vec<String> = clusters::ends(clusters).collect();
+    template
+        .replace("$CLUSTERS", &alternatives(ends.iter().map(String::as_str)))
+        .replace("$DESTINATIONS", &alternatives(clusters::hosts(clusters)))
 }
 
 /// Service and namespace of a host of the cluster.

@@ -8,8 +8,10 @@ use promql_parser::{
     util::{ExprVisitor, walk_expr},
 };
 
-/// Longest query that is sent, bytes.
+/// Longest query that a template may have, bytes.
 pub const MAX_QUERY_BYTES: usize = 4096;
+/// Longest query that is sent, bytes: what templates become with a target's names.
+pub const MAX_SENT_BYTES: usize = 4 * MAX_QUERY_BYTES;
 /// Deepest nesting of brackets. The parsed tree is walked and freed by recursion.
 const MAX_DEPTH: usize = 50;
 /// Functions that turn counters into rates. The reader wants the counters: it knows restarts, gaps and whole requests.
@@ -49,6 +51,14 @@ pub fn check(query: &str) -> Result<(), InvalidQuery> {
         let reason = format!("the query has {} bytes, {MAX_QUERY_BYTES} are allowed", query.len());
         return Err(InvalidQuery::at(query, MAX_QUERY_BYTES, reason));
     }
+    check_form(query)
+}
+
+/// The same for a query of any length.
+///
+/// # Errors
+/// With the position of the first thing that is wrong.
+pub fn check_form(query: &str) -> Result<(), InvalidQuery> {
     let brackets = Brackets::scan(query);
     if let Some(byte) = brackets.too_deep {
         return Err(InvalidQuery::at(query, byte, format!("more than {MAX_DEPTH} brackets within each other")));

@@ -6,13 +6,14 @@
 //!   sent once for each arm, and what each brings is marked with a label, so a query may give any series. Placeholders:
 //!   `$SERIES`, the arm's name (required; letters, digits, `_`, `.`, `-`); `$HOSTS`, `$SERVICES` and `$NAMESPACES`, the
 //!   target's hosts, their first parts and their namespaces as regular expressions (so for `=~`). `COHORT_LABEL` in place of
-//!   a label's name is the pods' label that the target names, as Prometheus' `labelmap` writes it.
+//!   a label's name is the pods' label that the target names, as Prometheus' `labelmap` writes it. For templates with
+//!   `needs_clusters` also `$CLUSTERS`, the arm's clusters of Envoy as `<port>|<subset>|<host>`, and `$DESTINATIONS`, their
+//!   hosts, both as regular expressions; they may stand in place of `$SERIES`.
 //! - `by_name`: the arm is a part of the series' *name*, as Envoy has it for routes. Placeholders: `$VHOST`, the virtual
 //!   host in the name; `$FIRST`, its first part as a label; `$SERIES`, the alternatives of both arms.
 //!
 //! Beside either form, `failures` may say where connection failures, circuit breaker trips and denials **of one arm** are
-//! counted, as in `by_arm`; `$CLUSTERS` are the arm's clusters of Envoy as a regular expression, for templates with
-//! `needs_clusters`; `$VHOSTS` are the alternatives of all virtual hosts as they stand in a name, and `$VHOST` and
+//! counted, as in `by_arm`; `$VHOSTS` are the alternatives of all virtual hosts as they stand in a name, and `$VHOST` and
 //! `$FIRST` make one copy of the query per host. They are sent together in a query of their own: the judge can do without
 //! it.
 //!
@@ -29,7 +30,10 @@
 use meshward_model::{Mechanism, Mesh, MetricsTarget};
 use serde::Deserialize;
 
-use super::promql::{self, InvalidQuery, selectors::dropped};
+use super::{
+    clusters,
+    promql::{self, InvalidQuery, selectors::dropped},
+};
 use crate::judge::counts::Kind;
 
 /// Longest file, bytes.
@@ -51,6 +55,9 @@ pub struct Template {
     /// Only for targets that name clusters of both arms.
     #[serde(default)]
     pub needs_clusters: bool,
+    /// Only where no host has clusters of both arms.
+    #[serde(default)]
+    pub needs_hosts_apart: bool,
     /// The arm is in the series' names.
     #[serde(default)]
     pub by_name: Option<ByName>,
@@ -86,7 +93,12 @@ impl Template {
         let is_told_apart = !self.needs_cohort_label || !target.cohort_label.is_empty();
         let has_clusters =
             !self.needs_clusters || !target.canary_clusters.is_empty() && !target.control_clusters.is_empty();
-        self.mesh == target.mesh && self.mechanisms.contains(&target.mechanism) && is_told_apart && has_clusters
+        let are_apart = || !self.needs_hosts_apart || clusters::are_of_different_hosts(target);
+        self.mesh == target.mesh
+            && self.mechanisms.contains(&target.mechanism)
+            && is_told_apart
+            && has_clusters
+            && are_apart()
     }
 
     /// The queries for requests, which find something wherever there is traffic, each with its place in the template.
@@ -282,12 +294,17 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
         return form("mechanisms: name at least one");
     }
     let wrong = |key: String, error| InvalidTemplates::Query { index, key, error };
-    let required: &[&str] = if template.whole_service { &[] } else { &["SERIES"] };
+    // Clusters and their hosts tell the arms apart as well as a name does.
+    let by_clusters = |query: &str| {
+        template.needs_clusters && placeholders(query).any(|(_, name)| ["CLUSTERS", "DESTINATIONS"].contains(&name))
+    };
+    let required =
+        |query: &str| -> &[&str] { if template.whole_service || by_clusters(query) { &[] } else { &["SERIES"] } };
+    let of_clusters: &[&str] = if template.needs_clusters { &["CLUSTERS", "DESTINATIONS"] } else { &[] };
+    let known = |more: &[&'static str]| [&["SERIES"], of_clusters, &["HOSTS", "SERVICES", "NAMESPACES"], more].concat();
     for (key, query) in template.others() {
-        let known = ["SERIES", "CLUSTERS", "HOSTS", "SERVICES", "NAMESPACES", "VHOSTS", "VHOST", "FIRST"];
-        // Clusters tell the arms apart as well as a name does.
-        let by_clusters = template.needs_clusters && placeholders(query).any(|(_, name)| name == "CLUSTERS");
-        check_query(query, &known, if by_clusters { &[] } else { required }, &[]).map_err(|error| wrong(key, error))?;
+        let known = known(&["VHOSTS", "VHOST", "FIRST"]);
+        check_query(query, &known, required(query), &[]).map_err(|error| wrong(key, error))?;
     }
     let layouts = match (&template.by_name, &template.by_arm) {
         (Some(by_name), None) if template.otherwise.is_none() && !template.whole_service => &by_name.layouts[..],
@@ -313,7 +330,7 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
             ("latency", &by_arm.latency, &["le"]),
         ];
         for (key, query, kept) in all {
-            check_query(query, &["SERIES", "HOSTS", "SERVICES", "NAMESPACES"], required, kept)
+            check_query(query, &known(&[]), required(query), kept)
                 .map_err(|error| wrong(format!("{place}by_arm.{key}"), error))?;
         }
     }
@@ -369,21 +386,21 @@ mod tests {
         let templates = built_in();
         let mut pairs = Vec::new();
         for one in &templates {
-            pairs.extend(
-                one.mechanisms
-                    .iter()
-                    .map(|mechanism| (one.mesh, *mechanism, one.needs_cohort_label || one.needs_clusters)),
-            );
+            pairs.extend(one.mechanisms.iter().map(|mechanism| {
+                (one.mesh, *mechanism, one.needs_cohort_label || one.needs_clusters, one.needs_hosts_apart)
+            }));
         }
         let distinct: std::collections::HashSet<_> = pairs.iter().collect();
         assert_eq!(distinct.len(), pairs.len());
-        assert!(pairs.contains(&(Mesh::Linkerd, Mechanism::Weight, false)));
-        assert!(pairs.contains(&(Mesh::Istio, Mechanism::Request, false)));
+        assert!(pairs.contains(&(Mesh::Linkerd, Mechanism::Weight, false, false)));
+        assert!(pairs.contains(&(Mesh::Istio, Mechanism::Request, false, false)));
     }
 
     #[test]
     fn a_file_is_read_with_what_is_wrong_and_where() {
         assert_eq!(parse(&by_arm("a{c=\"$SERIES\",d=~\"$HOSTS|e$\"}")).expect("good").len(), 1);
+        let by_cluster = by_arm("a{c=~\"$CLUSTERS\"}").replace("by_arm:", "needs_clusters: true\n  by_arm:");
+        assert_eq!(parse(&by_cluster).expect("good").len(), 1);
         let cases = [
             (by_arm("a{c=\"$SERIES\""), "templates[0].by_arm.requests: line 1, column 14: "),
             (by_arm("rate(a{c=\"$SERIES\"}[1m])"), "templates[0].by_arm.requests: line 1, column 1: rate()"),
@@ -392,6 +409,7 @@ mod tests {
                 "line 1, column 18: $HOST is no placeholder here; known are $SERIES",
             ),
             (by_arm("a{c=\"d\"}"), "line 1, column 1: $SERIES is missing"),
+            (by_arm("a{c=\"$CLUSTERS\"}"), "line 1, column 6: $CLUSTERS is no placeholder here"),
             (
                 by_arm("a{c=\"$SERIES\"}").replace("d{c=\"$SERIES\"}", "a or sum by (c) (d{c=\"$SERIES\"})"),
                 "templates[0].by_arm.latency: line 1, column 6: drops the label le, which must stay",

@@ -39,7 +39,7 @@ fn the_queries_for_a_host() {
 
 #[test]
 fn what_cannot_be_asked_is_refused_by_field() {
-    let many: Vec<String> = (0..40).map(|index| format!("service-{index}.namespace.svc.cluster.local")).collect();
+    let many: Vec<String> = (0..160).map(|index| format!("service-{index}.namespace.svc.cluster.local")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for hosts in
         [vec![], vec![""], vec!["a..b"], vec!["a\"}"], vec!["a.*"], vec!["a b"], vec!["a:80"], vec!["ü.de"], many]
@@ -192,8 +192,10 @@ fn clusters_tell_what_routes_do_not_count() {
     let failures = queries.failures.expect("there are some");
     let escaped = host.replace('.', "[.]");
     for part in [
-        format!("cx_connect_fail{{cluster_name=~\"outbound[|][0-9]+[|](canary[|]{escaped}|v1-canary[|]{escaped})\""),
-        format!("cx_connect_fail{{cluster_name=~\"outbound[|][0-9]+[|]([|]{escaped}|v1[|]{escaped})\""),
+        format!(
+            "cx_connect_fail{{cluster_name=~\"outbound[|]([0-9]+[|]canary[|]{escaped}|[0-9]+[|]v1-canary[|]{escaped})\""
+        ),
+        format!("cx_connect_fail{{cluster_name=~\"outbound[|]([0-9]+[|][|]{escaped}|[0-9]+[|]v1[|]{escaped})\""),
     ] {
         assert!(failures.contains(&part), "{part} in {failures}");
     }
@@ -201,13 +203,91 @@ fn clusters_tell_what_routes_do_not_count() {
     assert!(!without.failures.expect("denials").contains("cluster_name"), "nothing to ask for");
     let many = vec![format!("a|{host}"); 65];
     let wrong = |cluster: &str| vec![cluster.to_owned()];
-    for clusters in [many, wrong(host), wrong("a|*.b"), wrong("a\"|b.c"), wrong("a|"), wrong("a|b|c")] {
+    for clusters in [
+        many,
+        wrong(host),
+        wrong("a|*.b"),
+        wrong("a\"|b.c"),
+        wrong("a|"),
+        wrong("a|b|c"),
+        wrong("080||b.c"),
+        wrong("70000||b.c"),
+        wrong("80|a|b|c"),
+    ] {
         let refused = Catalog::built_in().queries(&with(&clusters, &own));
         assert!(
             matches!(refused, Err(QueryError::Target { field: "canary_clusters", .. })),
             "{clusters:?}: {refused:?}"
         );
     }
+}
+
+/// By host where no host is both versions', else by cluster; by subset where no clusters are named.
+#[test]
+fn destinations_by_weight_are_counted_where_that_is_exact() {
+    let by_weight = |canary: &[&str], control: &[&str]| MetricsTarget {
+        mechanism: Mechanism::Weight,
+        canary_clusters: canary.iter().map(ToString::to_string).collect(),
+        control_clusters: control.iter().map(ToString::to_string).collect(),
+        ..target(&["cart.shop.svc.cluster.local"])
+    };
+    let by_host = "istio_requests_total{reporter=\"source\",destination_service=~\"next[.]shop\"}";
+    let by_version = "destination_version=\"canary\"";
+    let cluster = |ends: &str| format!("rq_completed{{cluster_name=~\"outbound[|]({ends})\"}}");
+    for (canary, control, has, has_not) in [
+        (
+            &["|next.shop"][..],
+            &["|cart.shop", "v1|cart.shop"][..],
+            vec![
+                by_host.to_owned(),
+                cluster("[0-9]+[|][|]next[.]shop"),
+                cluster("[0-9]+[|][|]cart[.]shop|[0-9]+[|]v1[|]cart[.]shop"),
+            ],
+            by_version,
+        ),
+        (
+            &["v2|cart.shop", "|next.shop"],
+            &["|cart.shop"],
+            vec![cluster("[0-9]+[|][|]next[.]shop|[0-9]+[|]v2[|]cart[.]shop"), cluster("[0-9]+[|][|]cart[.]shop")],
+            "istio_requests",
+        ),
+        (
+            &["8080||cart.shop"],
+            &["80||cart.shop"],
+            vec![cluster("8080[|][|]cart[.]shop"), cluster("80[|][|]cart[.]shop")],
+            "istio_requests",
+        ),
+        (&[], &[], vec![by_version.to_owned()], "outbound[|]("),
+    ] {
+        let queries = Catalog::built_in().queries(&by_weight(canary, control)).expect("a good target");
+        for part in has {
+            assert!(queries.traffic.contains(&part), "{part} in {}", queries.traffic);
+        }
+        for query in queries.texts() {
+            assert!(!query.contains(has_not), "{has_not} in {query}");
+        }
+    }
+    for control in ["|cart.shop", "80||cart.shop"] {
+        let refused = Catalog::built_in().queries(&by_weight(&["|cart.shop"], &["|other.shop", control]));
+        assert!(matches!(refused, Err(QueryError::Target { field: "control_clusters", .. })), "{refused:?}");
+    }
+}
+
+/// mesh-gateway names up to 16 clusters of 800 bytes for each version.
+#[test]
+fn as_many_clusters_as_a_plan_names_fit_into_a_query() {
+    let of = |letter: char| {
+        (10..26).map(|index| format!("|{letter}{index}-{}.shop.svc.cluster.local", "x".repeat(22))).collect()
+    };
+    let target = MetricsTarget {
+        mechanism: Mechanism::Weight,
+        canary_clusters: of('a'),
+        control_clusters: of('b'),
+        ..target(&["cart.shop.svc.cluster.local"])
+    };
+    assert_eq!(target.canary_clusters.iter().map(String::len).sum::<usize>(), 800);
+    let queries = Catalog::built_in().queries(&target).expect("short enough");
+    assert!(queries.failures.is_some(), "the longest of them");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use meshward_chassis::clock::{Clock, SystemClock};
 use meshward_local::{
-    stack::{NAMESPACE, Stack, StackOptions, Upstreams},
+    stack::{NAMESPACE, SERVICE_PORT, Stack, StackOptions, Upstreams},
     tools::Tools,
     upstream::{Behaviour, UPSTREAM_HEADER, Upstream, UpstreamConfig},
 };
@@ -193,7 +193,20 @@ async fn what_is_read_of_a_running_envoy_is_what_its_client_got() {
         (all == expected && failed == Some(0)).then_some(())
     })
     .await;
+    // The same clusters, those of each destination by itself, as a release by weight has them.
+    let read = world.traffic(by_destinations()).await.expect("traffic");
+    let expected = (canary, (300 + earlier.get(), 7));
+    assert_eq!((counted(read.canary.as_ref()), counted(read.control.as_ref())), expected);
     stack.stop().await;
+}
+
+/// What goes to each destination, whatever route sent it there.
+fn by_destinations() -> proto::GetTrafficMetricsRequest {
+    let mut target = target("checkout");
+    target.mechanism = Mechanism::Weight.into();
+    target.canary_clusters = vec!["|checkout-next.shop.svc.cluster.local".to_owned()];
+    target.control_clusters = vec![format!("{SERVICE_PORT}||{HOST}")];
+    proto::GetTrafficMetricsRequest { target: Some(target), ..whole_services() }
 }
 
 /// Both destinations of the route.

@@ -80,8 +80,22 @@ fn history() -> String {
         }
     }
     twins(&mut text, "twins.bank.svc.cluster.local");
+    destinations(&mut text);
     by_envoy(&mut text, "outbound|80|v2|envoyance.bank.svc.cluster.local", [500; 5]);
     text + "# EOF\n"
+}
+
+/// The canary's "cart-next" beside the control's "cart", whose port 9090 is nobody's, in the places that they name.
+fn destinations(text: &mut String) {
+    let counts = [("cart-next", 80, [90, 2, 3, 1, 4]), ("cart", 80, [900, 1, 0, 0, 5]), ("cart", 9090, [7000; 5])];
+    for (service, port, counts) in counts {
+        by_envoy(text, &format!("outbound|{port}||{service}.envoy.svc.cluster.local"), counts);
+    }
+    for (service, _, counts) in &counts[..2] {
+        let labels = format!("reporter=\"source\",destination_service=\"{service}.istio.svc.cluster.local\"");
+        by_istio(text, &labels, *counts);
+        by_envoy(text, &format!("outbound|80||{service}.istio.svc.cluster.local"), counts.map(|count| 7 * count));
+    }
 }
 
 fn target(service: &str, mechanism: Mechanism, (canary, control): (&str, &str)) -> gateway::MetricsTarget {
@@ -152,6 +166,42 @@ async fn a_service_as_a_whole_is_counted_where_nothing_tells_versions_apart() {
         (status.code(), World::fields(&status)),
         (Code::InvalidArgument, vec!["target.canary_series".to_owned()])
     );
+}
+
+/// A release by weight from one host to another: each has counters of its own.
+#[tokio::test]
+async fn a_release_from_host_to_host_is_counted_by_its_destinations() {
+    let world = World::with(Source::Prometheus(history())).await;
+    let by_weight = |canary: String, control: String| gateway::MetricsTarget {
+        canary_clusters: vec![canary],
+        control_clusters: vec![control],
+        ..target("any", Mechanism::Weight, ("canary", "stable"))
+    };
+    for (name, target) in [
+        (
+            "Istio's proxy before Envoy",
+            by_weight("|cart-next.istio.svc.cluster.local".to_owned(), "|cart.istio.svc.cluster.local".to_owned()),
+        ),
+        (
+            "a port",
+            by_weight("|cart-next.envoy.svc.cluster.local".to_owned(), "80||cart.envoy.svc.cluster.local".to_owned()),
+        ),
+        (
+            "subsets",
+            by_weight("v2|envoy.bank.svc.cluster.local".to_owned(), "v1|envoy.bank.svc.cluster.local".to_owned()),
+        ),
+    ] {
+        let mut request = traffic("any", 20, 300);
+        request.target = Some(target.clone());
+        let reply = world.traffic(request).await.expect(name);
+        let found = (counted(reply.canary), counted(reply.control));
+        assert_eq!(found, ([100, 6, 3, 1, 4], [906, 1, 0, 0, 5]), "{name}");
+
+        let mut request = analysis("any");
+        request.target = Some(target);
+        let judged = world.analyse(request).await.expect(name);
+        assert_eq!(judged.verdict(), Verdict::Regression, "{name}: {}", judged.explanation);
+    }
 }
 
 /// A DestinationRule is mostly about connections and breakers, which its routes do not count.

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::dialect::{Audience, Dialect as _, Istio, Neighbours, only_object};
 
+mod counted;
 mod whom;
 
 fn target() -> Target {
@@ -191,29 +192,6 @@ fn weights_are_blended_per_destination() {
         assert_eq!(plan.steps[1].writes[0].object["spec"], spec(half));
         assert_eq!((&*plan.metrics_target.canary_series, &*plan.metrics_target.control_series), ("", ""));
         assert!(plan.not_covered.join("\n").contains("Open connections stay"));
-    }
-}
-
-#[test]
-fn weights_are_counted_by_destination_where_each_version_has_its_own() {
-    let to = |host: &str, subset: &str| json!({"destination": {"host": host, "subset": subset}});
-    let spec = |routes: &[Value]| {
-        let route =
-            |(index, to): (usize, &Value)| json!({"match": [{"uri": {"prefix": format!("/{index}")}}], "route": [to]});
-        json!({"hosts": ["a"], "http": routes.iter().enumerate().map(route).collect::<Vec<_>>()})
-    };
-    let (v1, v2) = (to("a", "v1"), to("a", "v2"));
-    let bare = json!({"destination": {"host": "a"}});
-    for (stable, canary, expected) in [
-        ([v1.clone(), to("b", "v1")], [v2.clone(), v2.clone()], ("v2", "v1", vec!["a", "b"])),
-        ([v1.clone(), v1.clone()], [v2.clone(), v1.clone()], ("", "", vec!["a"])),
-        ([v1.clone(), v2.clone()], [v2.clone(), v2.clone()], ("", "", vec!["a"])),
-        ([bare.clone(), bare.clone()], [v2.clone(), v2], ("", "", vec!["a"])),
-    ] {
-        let metrics = ask(&spec(&stable), &spec(&canary), Some(Mechanism::Weight), &[]).unwrap().metrics_target;
-        let hosts: Vec<String> = expected.2.iter().map(|host| format!("{host}.shop.svc.cluster.local")).collect();
-        let found = (&*metrics.canary_series, &*metrics.control_series, metrics.hosts);
-        assert_eq!(found, (expected.0, expected.1, hosts), "{stable:?} to {canary:?}");
     }
 }
 

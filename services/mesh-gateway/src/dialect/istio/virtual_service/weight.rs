@@ -4,12 +4,12 @@
 //! can get different versions; of tcp and tls it is connections that are drawn, and open ones stay where they are. It
 //! is the only way to share tcp and tls traffic.
 
-use std::collections::BTreeSet;
+mod counted;
 
-use meshward_model::{ExposurePlan, Mechanism, MetricsTarget, Weight};
+use meshward_model::{ExposurePlan, Mechanism, Weight};
 use serde_json::{Value, json};
 
-use super::{ALL_AT_ONCE, Pair, alternatives, differing_fields, metrics_target, qualified, routes};
+use super::{ALL_AT_ONCE, Pair, alternatives, differing_fields, routes};
 use crate::dialect::{
     Planned, Unsupported,
     steps::{Wording, planned},
@@ -23,45 +23,16 @@ pub(super) fn plan(pair: &Pair<'_>) -> Result<Planned, Unsupported> {
     let mechanism = Mechanism::Weight;
     let wording = Wording { mechanism, share: &|weight| weight, exposed: &exposed };
     let facts = pair.roots();
+    let (metrics_target, told) = counted::counted(pair);
     let plan = ExposurePlan {
         mechanism,
         reason: "By blended weights: the versions differ only in where their routes send and how much.".to_owned(),
         steps: planned(pair.question, (&[], &facts), &wording, super::render)?,
-        not_covered: not_covered(pair.stable, pair.canary),
+        not_covered: not_covered(pair.stable, pair.canary, told),
         alternatives: alternatives(pair, mechanism),
-        metrics_target: metrics_of(pair),
+        metrics_target,
     };
     Ok(Planned { facts, ..plan.into() })
-}
-
-/// Both versions share their routes, so Envoy's route statistics cannot tell them apart. Where each version sends all that
-/// it routes to one subset of its own, the counters of the destinations can.
-fn metrics_of(pair: &Pair<'_>) -> MetricsTarget {
-    let namespace = &pair.question.target.namespace;
-    let of = |canary: &str, control: &str| metrics_target(pair.question, Mechanism::Weight, canary, control);
-    match (only_subset(pair.canary, namespace), only_subset(pair.stable, namespace)) {
-        (Some((canary, hosts)), Some((control, others))) if canary != control => {
-            let hosts: BTreeSet<String> = hosts.into_iter().chain(others).collect();
-            MetricsTarget { hosts: hosts.into_iter().collect(), ..of(&canary, &control) }
-        }
-        _ => of("", ""),
-    }
-}
-
-/// The one subset that every request is sent to, and the hosts that it is of.
-fn only_subset(spec: &Value, namespace: &str) -> Option<(String, Vec<String>)> {
-    if PROTOCOLS.iter().any(|protocol| *protocol != "http" && !routes(spec, protocol).is_empty()) {
-        return None;
-    }
-    let destinations: Vec<&Value> =
-        routes(spec, "http").iter().flat_map(|route| route["route"].as_array().into_iter().flatten()).collect();
-    let subset = destinations.first()?["destination"]["subset"].as_str()?;
-    let host = |entry: &&Value| {
-        let destination = &entry["destination"];
-        let host = destination["host"].as_str().filter(|_| destination["subset"] == subset)?;
-        Some(qualified(host, namespace))
-    };
-    Some((subset.to_owned(), destinations.iter().map(host).collect::<Option<_>>()?))
 }
 
 /// Whether destinations are all that differs.
@@ -144,15 +115,10 @@ fn fractions(destinations: &Value) -> Vec<(Value, f64)> {
     destinations.iter().map(split).collect()
 }
 
-/// What a plan must admit.
-fn not_covered(stable: &Value, canary: &Value) -> Vec<String> {
-    let mut sentences = vec![
-        "It is not sticky: every request or connection is drawn anew.".to_owned(),
-        "It cannot be judged by Envoy's route statistics: both versions share their routes. It can be where each version \
-         has one subset of its own: by istio_requests_total, if the pods' label `version` is the subset's name, or by \
-         Envoy's cluster statistics, if the proxies keep them (sidecar.istio.io/statsInclusionPrefixes)."
-            .to_owned(),
-    ];
+/// What a plan must admit; `counted` is how its requests are told apart.
+fn not_covered(stable: &Value, canary: &Value, counted: Vec<String>) -> Vec<String> {
+    let mut sentences = vec!["It is not sticky: every request or connection is drawn anew.".to_owned()];
+    sentences.extend(counted);
     if ["tcp", "tls"].iter().any(|protocol| stable[*protocol] != canary[*protocol]) {
         sentences.push("Open connections stay with their destination; only new ones are shared.".to_owned());
     }
