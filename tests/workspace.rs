@@ -56,6 +56,12 @@ fn what_decides_knows_no_transport_no_database_and_no_clock() {
         "services/validator/src/rules",
         "services/validator/src/explain.rs",
         "services/validator/src/explain",
+        "services/validator/src/access.rs",
+        "services/validator/src/access",
+        "services/validator/src/impact.rs",
+        "services/validator/src/impact",
+        "services/validator/src/routing.rs",
+        "services/validator/src/routing",
     ];
     let foreign = ["tonic", "sqlx", "kube", "tokio", "reqwest", "axum", "meshward_proto", "meshward_chassis"];
     for path in pure.iter().flat_map(|path| rust_files(&root().join(path))) {

@@ -19,6 +19,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde_json::Value;
 
 pub use policy::{Action, Invalid, Policy};
+pub(crate) use rule::{any, every};
 
 /// Something about a request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,7 +35,7 @@ pub enum Fact<T> {
 
 impl<T> Fact<T> {
     /// What a test of the value says: `None` = it cannot be told. What is absent fails every test.
-    fn test(&self, test: impl FnOnce(&T) -> bool) -> Option<bool> {
+    pub(crate) fn test(&self, test: impl FnOnce(&T) -> bool) -> Option<bool> {
         match self {
             Self::Known(value) => Some(test(value)),
             Self::Absent => Some(false),

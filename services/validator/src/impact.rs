@@ -1,13 +1,19 @@
 //! What a change of policies would mean for traffic that was seen. Pure.
 //!
 //! Each edge is decided twice ([`access`]): by the policies as they are and as they shall be. What differs is the impact;
-//! what cannot be told on either side, and is not the same on both, is undecided and never guessed.
+//! what cannot be told on either side, and is not the same on both, is undecided and never guessed. [`routes`] does the same
+//! for the routes that they take.
+
+pub mod routes;
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::access::{self, Call, Decision, Policy, Workload};
+use crate::{
+    access::{self, Call, Decision, Policy, Workload},
+    routing::Request,
+};
 
 /// What is said of so many edges, those with the most traffic first.
 pub const MOST_AFFECTED: usize = 1000;
@@ -21,6 +27,10 @@ pub struct Edge {
     pub service: String,
     /// What is known of the requests.
     pub call: Call,
+    /// What is known of them where they begin: which route they take is decided there.
+    pub request: Request,
+    /// The host of `request` is what they asked for; else it is only where they were seen.
+    pub asked: bool,
     /// How many there are, per second.
     pub rate: f64,
 }
@@ -58,8 +68,18 @@ pub struct Sum {
 
 impl Sum {
     fn add(&mut self, edge: &Edge) {
+        self.add_share(edge, 1.0);
+    }
+
+    fn add_share(&mut self, edge: &Edge, share: f64) {
         self.edges += 1;
-        self.rate += edge.rate;
+        self.rate += edge.rate * share;
+    }
+
+    /// "1.8 % of requests".
+    fn of(&self, all: Self) -> String {
+        let share = if all.rate > 0.0 { 100.0 * self.rate / all.rate } else { 0.0 };
+        format!("{share:.1} % of requests")
     }
 }
 
@@ -91,10 +111,10 @@ impl Impact {
             (self.allowed, "would be let in"),
             (self.undecided, "cannot be decided"),
         ];
-        let said = parts.iter().filter(|(sum, _)| sum.edges > 0).map(|(sum, what)| {
-            let share = if self.all.rate > 0.0 { 100.0 * sum.rate / self.all.rate } else { 0.0 };
-            format!("{} of {} edges {what}, {share:.1} % of requests", sum.edges, self.all.edges)
-        });
+        let said = parts
+            .iter()
+            .filter(|(sum, _)| sum.edges > 0)
+            .map(|(sum, what)| format!("{} of {} edges {what}, {}", sum.edges, self.all.edges, sum.of(self.all)));
         let said: Vec<_> = said.collect();
         match (said.is_empty(), self.all.edges) {
             (_, 0) => "No traffic was given.".to_owned(),
@@ -104,17 +124,17 @@ impl Impact {
     }
 }
 
-/// The AuthorizationPolicies of Istio among objects.
-pub fn policies<'a>(objects: impl Iterator<Item = &'a Value>) -> impl Iterator<Item = &'a Value> {
-    objects.filter(|object| is_policy(object))
-}
-
-/// Whether an object is one whose impact is told.
+/// Whether an object is an AuthorizationPolicy of Istio.
 #[must_use]
 pub fn is_policy(object: &Value) -> bool {
-    let group =
-        object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
-    object["kind"] == "AuthorizationPolicy" && group == "security.istio.io"
+    is_of(object, "security.istio.io", "AuthorizationPolicy")
+}
+
+/// Whether an object is of a kind, in any version of its group.
+#[must_use]
+pub fn is_of(object: &Value, group: &str, kind: &str) -> bool {
+    let own = object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
+    object["kind"] == kind && own == group
 }
 
 /// The impact of one set of policies in place of another on the edges.
@@ -183,6 +203,8 @@ mod tests {
                 path: Fact::Unknown,
                 ..Call::default()
             },
+            request: Request::default(),
+            asked: false,
             rate,
         }
     }

@@ -28,6 +28,7 @@ mod parallel;
 pub mod path;
 pub mod ports;
 pub mod report;
+pub mod routing;
 pub mod rules;
 pub mod schema;
 pub mod sessions;

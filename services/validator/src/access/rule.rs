@@ -43,7 +43,7 @@ pub(super) struct Rule {
 }
 
 /// True if any is, else unknown if any is.
-pub(super) fn any(all: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+pub(crate) fn any(all: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     let mut known = Some(false);
     for one in all {
         match one {
@@ -55,7 +55,8 @@ pub(super) fn any(all: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     known
 }
 
-fn every(all: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+/// False if any is, else unknown if any is.
+pub(crate) fn every(all: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     any(all.map(|one| one.map(|value| !value))).map(|value| !value)
 }
 

@@ -1,18 +1,21 @@
 //! AnalyzeImpact: texts and edges in, what would change out.
 
+mod edge;
+
 use meshward_model::Finding;
 use meshward_proto::validator::v1::{
-    AnalyzeImpactRequest, AnalyzeImpactResponse, EdgeImpact, TrafficEdge, TrafficEffect,
+    AnalyzeImpactRequest, AnalyzeImpactResponse, EdgeImpact, EffectSum, RouteImpact, TrafficEdge, TrafficEffect,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    access::{Call, Fact, Policy, Workload},
+    access::Policy,
     app,
     error::Error,
-    impact::{self, Edge, Effect},
+    impact::{self, Edge, routes},
     live::View,
     report::Findings,
+    routing::{self, VirtualService},
     schema::Catalogue,
     text,
 };
@@ -21,6 +24,8 @@ const MOST_EDGES: usize = 10_000;
 const MOST_TEXTS: usize = 100;
 /// Where policies for the whole mesh lie, unless the mesh was set up otherwise.
 const ROOT_NAMESPACE: &str = "istio-system";
+/// When an object that is not there yet will have been made: after all others.
+const LAST: &str = "9999-12-31T23:59:59Z";
 
 /// Refuses what is too much or has no meaning.
 pub(super) fn check(request: &AnalyzeImpactRequest) -> Result<(), Error> {
@@ -34,17 +39,29 @@ pub(super) fn check(request: &AnalyzeImpactRequest) -> Result<(), Error> {
             return Err(Error::Request { field, problem: format!("{count}, and at most {most} are taken") });
         }
     }
-    let bad_port = |edge: &&TrafficEdge| u16::try_from(edge.destination_port).is_err();
-    if let Some(edge) = request.edges.iter().find(bad_port) {
-        let problem = format!("{} is no port (1 to 65535; 0 = not known)", edge.destination_port);
-        return Err(Error::Request { field: "edges.destination_port", problem });
+    request.edges.iter().try_for_each(edge::check)
+}
+
+/// Objects as they are, or as they shall be.
+#[derive(Default)]
+struct Objects(Vec<Value>);
+
+impl Objects {
+    fn policies(&self, skipped: &mut Vec<String>) -> Vec<Policy> {
+        let mut read = Vec::new();
+        for object in self.0.iter().filter(|object| impact::is_policy(object)) {
+            match Policy::new(object) {
+                Ok(policy) => read.push(policy),
+                Err(invalid) if skipped.contains(&invalid.to_string()) => {}
+                Err(invalid) => skipped.push(invalid.to_string()),
+            }
+        }
+        read
     }
-    let bad_rate = |edge: &&TrafficEdge| !edge.requests_per_second.is_finite() || edge.requests_per_second < 0.0;
-    if let Some(edge) = request.edges.iter().find(bad_rate) {
-        let problem = format!("{} is no rate", edge.requests_per_second);
-        return Err(Error::Request { field: "edges.requests_per_second", problem });
+
+    fn find(&self, other: &Value) -> Option<&Value> {
+        self.0.iter().find(|object| is_same(object, other))
     }
-    Ok(())
 }
 
 /// What the change means. Pure.
@@ -55,109 +72,157 @@ pub(super) fn analyze(
 ) -> AnalyzeImpactResponse {
     let mut skipped: Vec<String> = view.iter().flat_map(|view| view.gaps.iter().cloned()).collect();
     let mut findings: Vec<Finding> = Vec::new();
-    let mut after = Vec::new();
+    let mut changed = Objects::default();
     if !request.yaml.is_empty() {
         let report = app::validate(request.yaml.as_bytes(), &request.cluster, catalogue);
         findings.extend(report.findings);
         for object in report.objects {
-            match impact::is_policy(&object.value) {
-                true => after.push(object.value),
-                false => skipped.push(format!("{}: only AuthorizationPolicies of Istio are evaluated", object.target)),
+            match is_told(&object.value) {
+                true => changed.0.push(object.value),
+                false => skipped.push(format!(
+                    "{}: only AuthorizationPolicies and VirtualServices of Istio are evaluated",
+                    object.target
+                )),
             }
         }
     }
-    let mut before = in_force(request.context.iter().flat_map(|context| &context.yaml), &mut findings);
-    let live = view.iter().flat_map(|view| view.objects.iter()).filter(|object| impact::is_policy(object));
-    let live: Vec<_> = live.filter(|object| !before.iter().any(|sent| is_same(sent, object))).cloned().collect();
-    before.extend(live);
-    let is_replaced = |object: &Value| {
-        let is_removed = request.removed.iter().any(|removed| {
-            removed.kind == "AuthorizationPolicy"
-                && object["metadata"]["namespace"] == *removed.namespace
-                && object["metadata"]["name"] == *removed.name
-        });
-        after.iter().any(|other| is_same(other, object)) || is_removed
-    };
-    let kept: Vec<_> = before.iter().filter(|object| !is_replaced(object)).cloned().collect();
-    after.extend(kept);
-    let before = policies(&before, &mut skipped);
-    let after = policies(&after, &mut skipped);
+    let before = in_force(&request, view, &mut findings);
+    let after = after(&request, &before, changed);
+    let edges: Vec<_> = request.edges.iter().map(edge::read).collect();
     let root = if request.root_namespace.is_empty() { ROOT_NAMESPACE } else { &request.root_namespace };
-    let edges: Vec<_> = request.edges.iter().map(edge).collect();
-    let impact = impact::analyze(&before, &after, root, &edges);
-    let count = |sum: impact::Sum| i32::try_from(sum.edges).unwrap_or(i32::MAX);
+    let access = impact::analyze(&before.policies(&mut skipped), &after.policies(&mut skipped), root, &edges);
+    let routes = changed_routes(&before, &after, &edges);
+    let is_access = routes.is_none() || differ(&before, &after, impact::is_policy);
+    let summaries =
+        is_access.then(|| access.summary()).into_iter().chain(routes.as_ref().map(routes::RouteImpact::summary));
+    let (mut services, mut namespaces) = (access.services, access.namespaces);
+    if let Some(impact) = &routes {
+        services.extend(impact.services.iter().cloned());
+        namespaces.extend(impact.namespaces.iter().cloned());
+    }
     AnalyzeImpactResponse {
         findings: findings.into_iter().map(Into::into).collect(),
-        summary: impact.summary(),
-        denied: count(impact.denied),
-        allowed: count(impact.allowed),
-        undecided: count(impact.undecided),
-        requests_per_second: impact.all.rate,
-        denied_requests_per_second: impact.denied.rate,
-        allowed_requests_per_second: impact.allowed.rate,
-        undecided_requests_per_second: impact.undecided.rate,
-        services: impact.services.into_iter().collect(),
-        namespaces: impact.namespaces.into_iter().collect(),
-        affected: impact.affected.into_iter().map(|affected| told(affected, &request.edges)).collect(),
+        summary: summaries.collect::<Vec<_>>().join(" "),
+        denied: count(access.denied),
+        allowed: count(access.allowed),
+        undecided: count(access.undecided),
+        requests_per_second: access.all.rate,
+        denied_requests_per_second: access.denied.rate,
+        allowed_requests_per_second: access.allowed.rate,
+        undecided_requests_per_second: access.undecided.rate,
+        services: services.into_iter().collect(),
+        namespaces: namespaces.into_iter().collect(),
+        affected: access.affected.into_iter().map(|affected| of_access(affected, &request.edges)).collect(),
         skipped,
+        routes: routes.map(|routes| of_routes(routes, &request.edges)),
     }
 }
 
-/// Whether two policies are one object.
-fn is_same(one: &Value, other: &Value) -> bool {
-    ["namespace", "name"].iter().all(|field| one["metadata"][*field] == other["metadata"][*field])
+fn count(sum: impact::Sum) -> i32 {
+    i32::try_from(sum.edges).unwrap_or(i32::MAX)
 }
 
-/// The policies of a context; what keeps its texts from being read is told.
-fn in_force<'a>(texts: impl Iterator<Item = &'a String>, findings: &mut Vec<Finding>) -> Vec<Value> {
-    let mut objects = Vec::new();
-    for text in texts {
+/// Whether the impact of an object is told.
+fn is_told(object: &Value) -> bool {
+    impact::is_policy(object) || routing::is_virtual_service(object)
+}
+
+/// Whether two objects are one.
+fn is_same(one: &Value, other: &Value) -> bool {
+    one["kind"] == other["kind"]
+        && ["namespace", "name"].iter().all(|field| one["metadata"][*field] == other["metadata"][*field])
+}
+
+/// The objects of a context and those that are live; what keeps texts from being read is told.
+fn in_force(request: &AnalyzeImpactRequest, view: Option<View>, findings: &mut Vec<Finding>) -> Objects {
+    let mut objects = Objects::default();
+    for text in request.context.iter().flat_map(|context| &context.yaml) {
         let mut of_text = Findings::default();
         let documents = text::load(text.as_bytes(), &mut of_text);
-        objects.extend(documents.into_iter().map(|document| document.value).filter(impact::is_policy));
+        objects.0.extend(documents.into_iter().map(|document| document.value).filter(is_told));
         findings.extend(of_text.into_sorted());
     }
+    let live = view.iter().flat_map(|view| view.objects.iter()).filter(|object| is_told(object));
+    let live: Vec<_> = live.filter(|object| objects.find(object).is_none()).cloned().collect();
+    objects.0.extend(live);
     objects
 }
 
-fn policies(objects: &[Value], skipped: &mut Vec<String>) -> Vec<Policy> {
-    let mut read = Vec::new();
-    for object in objects {
-        match Policy::new(object) {
-            Ok(policy) => read.push(policy),
-            Err(invalid) if skipped.contains(&invalid.to_string()) => {}
-            Err(invalid) => skipped.push(invalid.to_string()),
-        }
-    }
-    read
-}
-
-fn edge(edge: &TrafficEdge) -> Edge {
-    let known = |text: &String| if text.is_empty() { Fact::Unknown } else { Fact::Known(text.clone()) };
-    let labels = edge.destination_labels.iter().map(|(key, value)| (key.clone(), value.clone()));
-    Edge {
-        workload: Workload { namespace: edge.destination_namespace.clone(), labels: labels.collect() },
-        service: edge.destination_service.clone(),
-        call: Call {
-            principal: if edge.source_principal == "-" { Fact::Absent } else { known(&edge.source_principal) },
-            port: match u16::try_from(edge.destination_port) {
-                Ok(port) if port > 0 => Fact::Known(port),
-                _ => Fact::Unknown,
-            },
-            method: known(&edge.method),
-            path: known(&edge.path),
-            host: known(&edge.host),
-            ..Call::default()
-        },
-        rate: edge.requests_per_second,
-    }
-}
-
-fn told(affected: impact::Affected, edges: &[TrafficEdge]) -> EdgeImpact {
-    let effect = match affected.effect {
-        Effect::Denied => TrafficEffect::Denied,
-        Effect::Allowed => TrafficEffect::Allowed,
-        Effect::Undecided => TrafficEffect::Undecided,
+/// The objects when the change is made.
+fn after(request: &AnalyzeImpactRequest, before: &Objects, changed: Objects) -> Objects {
+    let is_removed = |object: &Value| {
+        request.removed.iter().any(|removed| {
+            object["kind"] == *removed.kind
+                && object["metadata"]["namespace"] == *removed.namespace
+                && object["metadata"]["name"] == *removed.name
+        })
     };
-    EdgeImpact { edge: edges.get(affected.edge).cloned(), effect: effect.into(), reason: affected.reason }
+    let kept = before.0.iter().filter(|object| changed.find(object).is_none() && !is_removed(object));
+    let kept: Vec<_> = kept.cloned().collect();
+    let mut after = changed;
+    for object in &mut after.0 {
+        // A change keeps the age of what it changes; what is new is the youngest.
+        let created =
+            before.find(object).map_or_else(|| json!(LAST), |old| old["metadata"]["creationTimestamp"].clone());
+        object["metadata"]["creationTimestamp"] = created;
+    }
+    after.0.extend(kept);
+    after
+}
+
+/// Whether objects of a kind are not the same before and after.
+fn differ(before: &Objects, after: &Objects, is_kind: fn(&Value) -> bool) -> bool {
+    let lack = |one: &Objects, other: &Objects| {
+        one.0.iter().any(|object| is_kind(object) && other.find(object) != Some(object))
+    };
+    lack(before, after) || lack(after, before)
+}
+
+/// What happens to routes; none if no VirtualService changes.
+fn changed_routes(before: &Objects, after: &Objects, edges: &[Edge]) -> Option<routes::RouteImpact> {
+    differ(before, after, routing::is_virtual_service)
+        .then(|| routes::analyze(&VirtualService::all(&before.0), &VirtualService::all(&after.0), edges))
+}
+
+fn of_access(affected: impact::Affected, edges: &[TrafficEdge]) -> EdgeImpact {
+    let effect = match affected.effect {
+        impact::Effect::Denied => TrafficEffect::Denied,
+        impact::Effect::Allowed => TrafficEffect::Allowed,
+        impact::Effect::Undecided => TrafficEffect::Undecided,
+    };
+    let edge = edges.get(affected.edge).cloned();
+    EdgeImpact { edge, effect: effect.into(), reason: affected.reason, share: 1.0 }
+}
+
+fn of_routes(impact: routes::RouteImpact, edges: &[TrafficEdge]) -> RouteImpact {
+    let affected = impact.affected.into_iter().map(|one| EdgeImpact {
+        edge: edges.get(one.edge).cloned(),
+        effect: route_effect(one.change.effect).into(),
+        reason: one.reason,
+        share: one.change.share,
+    });
+    let effects = impact.effects.iter().map(|(effect, sum)| EffectSum {
+        effect: route_effect(*effect).into(),
+        edges: count(*sum),
+        requests_per_second: sum.rate,
+    });
+    RouteImpact {
+        affected: affected.collect(),
+        changed: count(impact.changed),
+        changed_requests_per_second: impact.changed.rate,
+        effects: effects.collect(),
+    }
+}
+
+fn route_effect(effect: routing::Effect) -> TrafficEffect {
+    match effect {
+        routing::Effect::NoRoute => TrafficEffect::NoRoute,
+        routing::Effect::Aborted => TrafficEffect::Aborted,
+        routing::Effect::Answered => TrafficEffect::Answered,
+        routing::Effect::Redirected => TrafficEffect::Redirected,
+        routing::Effect::Undecided => TrafficEffect::Undecided,
+        routing::Effect::Moved => TrafficEffect::Moved,
+        routing::Effect::Restored => TrafficEffect::Restored,
+        routing::Effect::Settings => TrafficEffect::Settings,
+    }
 }

@@ -19,7 +19,7 @@ pub(super) mod common;
 mod header;
 mod http;
 mod listener;
-mod regexp;
+pub(crate) mod regexp;
 pub(super) mod route_order;
 mod selector;
 mod server_tls;

@@ -51,3 +51,79 @@ async fn a_change_of_policies_is_told_by_the_requests_that_it_affects() {
     assert_eq!(told[2].0, TrafficEffect::Allowed);
     assert_eq!((impact.services, impact.namespaces), (vec!["shop/cart".to_owned()], vec!["shop".to_owned()]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_routes_is_told_by_what_is_lost() {
+    let service = |http: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: cart, namespace: shop}}\n\
+             spec: {{hosts: [cart], http: [{http}]}}\n"
+        )
+    };
+    let edge = |method: &str, requests_per_second: f64| TrafficEdge {
+        destination_namespace: "shop".to_owned(),
+        destination_service: "cart.shop.svc.cluster.local".to_owned(),
+        host: "cart.shop:8080".to_owned(),
+        method: method.to_owned(),
+        requests_per_second,
+        ..Default::default()
+    };
+    let world = World::new(None).await;
+    let now = service("{route: [{destination: {host: cart}}]}");
+    let gets = service("{match: [{method: {exact: GET}}], route: [{destination: {host: next}}]}");
+    let request = AnalyzeImpactRequest {
+        yaml: gets,
+        context: Some(Context { yaml: vec![now], ..Default::default() }),
+        edges: vec![edge("GET", 97.0), edge("PUT", 2.0), edge("", 1.0)],
+        ..Default::default()
+    };
+    let impact = world.client().analyze_impact(world.signed(request)).await.unwrap().into_inner();
+    assert_eq!(
+        impact.summary,
+        "2 of 3 edges change route, 99.0 % of requests: 1 get no route (404), 1 go elsewhere; \
+         the route of 1 of 3 edges cannot be decided, 1.0 % of requests."
+    );
+    assert_eq!((impact.denied, impact.skipped.len(), impact.services.len()), (0, 0, 1));
+    let routes = impact.routes.unwrap();
+    let told: Vec<_> =
+        routes.affected.iter().map(|one| (one.effect(), one.edge.as_ref().unwrap().method.as_str())).collect();
+    let (lost, open, moved) = (TrafficEffect::NoRoute, TrafficEffect::Undecided, TrafficEffect::Moved);
+    assert_eq!(told, [(lost, "PUT"), (open, ""), (moved, "GET")]);
+    assert_eq!((routes.changed, routes.changed_requests_per_second), (2, 99.0));
+    let sums: Vec<_> = routes.effects.iter().map(|sum| (sum.effect(), sum.edges, sum.requests_per_second)).collect();
+    assert_eq!(sums, [(lost, 1, 2.0), (open, 1, 1.0), (moved, 1, 97.0)]);
+
+    // A new object is the youngest, so the one that is there keeps the host; without the object there is no route to miss.
+    let second = service("{route: [{destination: {host: next}}]}").replace("name: cart", "name: second");
+    let now = service("{route: [{destination: {host: cart}}]}")
+        .replace("name: cart", "name: cart, creationTimestamp: 2026-01-01T00:00:00Z");
+    let removed = ObjectRef {
+        kind: "VirtualService".into(),
+        namespace: "shop".into(),
+        name: "cart".into(),
+        ..Default::default()
+    };
+    for (removed, summary) in [
+        (vec![], "None of 1 edges changes route."),
+        (vec![removed], "1 of 1 edges change route, 100.0 % of requests: 1 go elsewhere."),
+    ] {
+        let request = AnalyzeImpactRequest {
+            yaml: second.clone(),
+            context: Some(Context { yaml: vec![now.clone()], ..Default::default() }),
+            removed,
+            edges: vec![edge("GET", 1.0)],
+            ..Default::default()
+        };
+        let impact = world.client().analyze_impact(world.signed(request)).await.unwrap().into_inner();
+        assert_eq!(impact.summary, summary);
+    }
+    for (wrong, field) in [
+        (TrafficEdge { service_port: 70_000, ..edge("", 1.0) }, "edges.service_port"),
+        (TrafficEdge { gateway: "edge".into(), ..edge("", 1.0) }, "edges.gateway"),
+        (TrafficEdge { protocol: 9, ..edge("", 1.0) }, "edges.protocol"),
+    ] {
+        let request = AnalyzeImpactRequest { edges: vec![wrong], ..Default::default() };
+        let status = world.client().analyze_impact(world.signed(request)).await.unwrap_err();
+        assert!(status.message().contains(field), "{status}");
+    }
+}

@@ -61,6 +61,14 @@ pub(super) fn problem(text: &str) -> Option<String> {
     }
 }
 
+/// An expression that has to match a whole text, as Envoy's do. None if it is malformed or needs more memory than `most` bytes.
+pub(crate) fn whole(text: &str, most: usize) -> Option<Regex> {
+    if text.len() > LONGEST || problem(text).is_some() {
+        return None;
+    }
+    RegexBuilder::new(&format!("^(?:{})$", translate(text))).size_limit(most).build().ok()
+}
+
 /// Whether one repetition follows another, as in `a**`. RE2 refuses that, but for the `?` that makes a repetition lazy.
 fn has_stacked_repetition(text: &str) -> bool {
     let (mut rest, mut class, mut repeated, mut opened) = (text, None, false, false);
