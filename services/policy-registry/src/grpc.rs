@@ -52,7 +52,7 @@ impl PolicyRegistryService for Registry {
         let message = request.get_ref();
         let call = call(&request, "CreatePolicy", &message.request_id, message.validate_only)?;
         let proto::CreatePolicyRequest { name, description, yaml, cluster, change_note, .. } = request.into_inner();
-        let new = NewPolicy { name, description, cluster, first: NewVersion { yaml, change_note } };
+        let new = NewPolicy { name, description, cluster, first: NewVersion { yaml, change_note, deletion: false } };
         let (policy, version, _) = convert::answer(self.app.create(&call, &new).await?);
         Ok(Response::new(proto::CreatePolicyResponse { policy: Some(policy), version: Some(version) }))
     }
@@ -84,10 +84,10 @@ impl PolicyRegistryService for Registry {
     ) -> Answered<proto::UpdatePolicyResponse> {
         let message = request.get_ref();
         let call = call(&request, "UpdatePolicy", &message.request_id, message.validate_only)?;
-        let proto::UpdatePolicyRequest { id, yaml, change_note, etag, .. } = request.into_inner();
+        let proto::UpdatePolicyRequest { id, yaml, change_note, etag, deletion, .. } = request.into_inner();
         let at = At { id: &id, version: 0, etag: &etag };
-        let (policy, version, _) =
-            convert::answer(self.app.update(&call, at, &NewVersion { yaml, change_note }).await?);
+        let new = NewVersion { yaml, change_note, deletion };
+        let (policy, version, _) = convert::answer(self.app.update(&call, at, &new).await?);
         Ok(Response::new(proto::UpdatePolicyResponse { policy: Some(policy), version: Some(version) }))
     }
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use meshward_model::{Digest, Finding, Target};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::lifecycle::VersionState;
@@ -63,11 +64,11 @@ pub struct Version {
     pub policy_id: String,
     /// From 1, without gaps.
     pub number: i64,
-    /// Over the canonical JSON.
+    /// Over the canonical JSON; see [`digest_of_deletion`].
     pub digest: Digest,
     /// As it was sent.
     pub yaml: String,
-    /// What is deployed.
+    /// What is deployed; empty = the version is that the object is gone.
     pub canonical_json: String,
     /// Where it is in its life.
     pub state: VersionState,
@@ -85,6 +86,21 @@ pub struct Version {
     pub created: Timestamp,
     /// When its state changed last.
     pub updated: Timestamp,
+}
+
+impl Version {
+    /// The version is that the object is gone.
+    #[must_use]
+    pub fn is_deletion(&self) -> bool {
+        self.canonical_json.is_empty()
+    }
+}
+
+/// What an approval of a deletion is bound to.
+#[must_use]
+pub fn digest_of_deletion(target: &Target) -> Digest {
+    let Target { api_version, kind, namespace, name, .. } = target;
+    Digest::of(&json!({"deletion": {"apiVersion": api_version, "kind": kind, "namespace": namespace, "name": name}}))
 }
 
 /// One approval, bound to the content.

@@ -14,6 +14,9 @@ pub trait Validator: Send + Sync + 'static {
 
     /// The same, then a dry run on the target cluster.
     async fn dry_run(&self, text: &Text, caller: &Bearer) -> Result<Report, PeerError>;
+
+    /// What other objects in the cluster would lack without this one.
+    async fn removal(&self, target: &Target, caller: &Bearer) -> Result<Vec<Finding>, PeerError>;
 }
 
 /// A text to be looked at.

@@ -120,8 +120,12 @@ impl App {
         Ok(deployment)
     }
 
-    /// The version was valid when it was submitted; the cluster may have changed since.
+    /// The version was valid when it was submitted; the cluster may have changed since. Of a deletion nothing can be
+    /// invalid: what others would lack without the object was told to its approvers.
     async fn validate(&self, version: &PolicyVersion) -> Result<(), Error> {
+        if version.object.is_null() {
+            return Ok(());
+        }
         let checked = self.ports.validator.dry_run(&version.yaml, &version.target.cluster).await?;
         let errors = checked.findings.iter().filter(|finding| finding.blocks());
         let findings: Vec<_> = errors.map(sentence).collect();
@@ -282,8 +286,11 @@ fn created(deployment: &Deployment) -> Event {
         time: deployment.create_time,
         kind: "deployment.created".into(),
         message: format!(
-            "version {} of {} is released: {}",
-            deployment.version, deployment.target, deployment.plan.reason
+            "version {} of {}{} is released: {}",
+            deployment.version,
+            deployment.target,
+            if deployment.canary.is_null() { ", that it is gone," } else { "" },
+            deployment.plan.reason
         ),
         state: deployment.state.name().into(),
         step: 0,

@@ -31,7 +31,7 @@ pub struct Deployment {
     pub digest: Digest,
     /// Object that the policy governs.
     pub target: Target,
-    /// The canary: the version's object.
+    /// The canary: the version's object; null = the version is that it is gone.
     pub canary: Value,
     /// What stood in the cluster before.
     pub baseline: Baseline,

@@ -62,9 +62,9 @@ pub struct PolicyVersion {
     pub digest: Digest,
     /// Object that it governs.
     pub target: Target,
-    /// The object as it was sent.
+    /// The object as it was sent; empty if it shall be gone.
     pub yaml: String,
-    /// The object.
+    /// The object; null = the version is that it is gone.
     pub object: Value,
     /// Why it may not be deployed; empty = it may.
     pub obstacles: Vec<String>,

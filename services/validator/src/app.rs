@@ -55,6 +55,13 @@ pub fn validate_among(
     report
 }
 
+/// What others lack when these objects are gone.
+#[must_use]
+pub fn removal(removed: &[ObjectRef], surroundings: &mut Warm) -> Report {
+    let findings = surroundings.findings.iter().cloned().chain(cross::removal(removed, &mut surroundings.set));
+    Report { findings: findings.collect(), ..Report::default() }
+}
+
 /// Judges every object of a text for a cluster (empty = the default one).
 #[must_use]
 pub fn validate(text: &[u8], cluster: &str, catalogue: &Catalogue) -> Report {

@@ -155,8 +155,8 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         request: Request<DetectConflictsRequest>,
     ) -> Result<Response<DetectConflictsResponse>, Status> {
         let caller = caller(&request)?;
-        let DetectConflictsRequest { yaml, cluster, context, accepted } = request.into_inner();
-        let around = convert::Around::of(Some(context.unwrap_or_default()), accepted)?;
+        let DetectConflictsRequest { yaml, cluster, context, accepted, removed } = request.into_inner();
+        let around = convert::Around::of(Some(context.unwrap_or_default()), accepted)?.without(&yaml, removed)?;
         let report = self.report_among(&caller, yaml, cluster, around).await?;
         Ok(Response::new(convert::conflicts(report)))
     }

@@ -19,7 +19,7 @@ use meshward_chassis::{
 };
 use meshward_proto::{
     gateway::v1::{DryRunApplyResponse, mesh_gateway_service_server::MeshGatewayServiceServer},
-    types::v1::{ErrorReason, Finding, Severity},
+    types::v1::{ErrorReason, Finding, ObjectRef, Severity},
     validator::v1::{
         AcceptedFinding, AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, DryRunResponse,
         ExplainPolicyRequest, TrafficEdge, ValidateBatchRequest, ValidateRequest, ValidateResponse,
@@ -275,6 +275,12 @@ async fn calls_that_cannot_be_answered_say_why() {
     let context = Context { yaml: vec![String::new(); 101], ..Context::default() };
     let many = DetectConflictsRequest { context: Some(context), ..Default::default() };
     assert_eq!(client.detect_conflicts(world.signed(many)).await.unwrap_err().code(), Code::InvalidArgument);
+    for (yaml, count) in [(yaml.clone(), 1), (String::new(), 101)] {
+        let removed = vec![ObjectRef::default(); count];
+        let status =
+            client.detect_conflicts(world.signed(DetectConflictsRequest { yaml, removed, ..Default::default() }));
+        assert_eq!(status.await.unwrap_err().code(), Code::InvalidArgument, "{count}");
+    }
     let unknown = WhatIfRequest { session: "sha256:0".to_owned(), yaml };
     let status = client.what_if(world.signed(unknown)).await.unwrap_err();
     assert_eq!((status.code(), reason_of(&status)), (Code::NotFound, Some(ErrorReason::SessionUnknown)));

@@ -2,6 +2,7 @@
 
 use meshward_model::Target;
 
+use super::NewVersion;
 use crate::{
     error::Error,
     policy::{MAX_OBJECT_BYTES, MAX_YAML_BYTES, is_dns_label},
@@ -83,6 +84,15 @@ pub(super) fn yaml(text: &str) -> Result<(), Error> {
         return Err(Error::field("yaml", "is required"));
     }
     Ok(())
+}
+
+/// What a version is made of: a text, or that there is none.
+pub(super) fn content(new: &NewVersion) -> Result<(), Error> {
+    match (new.deletion, new.yaml.is_empty()) {
+        (false, _) => yaml(&new.yaml),
+        (true, true) => Ok(()),
+        (true, false) => Err(Error::field("yaml", "contradicts deletion; leave one of them out")),
+    }
 }
 
 /// Line and column, from 1, of a byte; columns count characters.

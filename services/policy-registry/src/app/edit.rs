@@ -14,7 +14,7 @@ use crate::{
     audit::Action,
     error::Error,
     lifecycle::VersionState,
-    policy::{Policy, Version, default_name, errors, is_dns_label},
+    policy::{Policy, Version, default_name, digest_of_deletion, errors, is_dns_label},
     ports::{CheckedObject, Report, Text},
     store::{Change, Write},
 };
@@ -35,8 +35,10 @@ pub struct NewPolicy {
 /// What a version is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewVersion {
-    /// One document with one object.
+    /// One document with one object; empty with `deletion`.
     pub yaml: String,
+    /// It is that the object is gone.
+    pub deletion: bool,
     /// Why it is made.
     pub change_note: String,
 }
@@ -122,13 +124,17 @@ impl App {
     /// As [`App::create`], and if the text is of another object, or the etag is not the current one.
     pub async fn update(&self, call: &Call, at: At<'_>, new: &NewVersion) -> Result<Answer, Error> {
         check::Fields::default().text("change_note", &new.change_note).done()?;
-        check::yaml(&new.yaml)?;
+        check::content(new)?;
         if let Some(answer) = self.earlier(call).await? {
             return Ok(answer);
         }
         let (policy, _) = self.find(&call.who, Role::Developer, at.id, 0).await?;
         check_etag(&policy, at.etag)?;
-        let (object, findings) = self.validate(call, &new.yaml, &policy.target.cluster).await?;
+        let (object, findings) = if new.deletion {
+            (gone(&policy.target), Vec::new())
+        } else {
+            self.validate(call, &new.yaml, &policy.target.cluster).await?
+        };
         same_object(&policy.target, &object.target)?;
         let decide = |policy: &Policy, newest: &Version, now: Timestamp| {
             if newest.digest == object.digest {
@@ -144,14 +150,17 @@ impl App {
         self.change(call, Role::Developer, At { version: 0, ..at }, decide).await
     }
 
-    /// Deletes a policy that has no active version, with all its versions. The audit trail stays.
+    /// Deletes a policy of which nothing is live, with all its versions. The audit trail stays.
     ///
     /// # Errors
     /// If the caller is no admin, a version is active, or the etag is not the current one.
     pub async fn delete(&self, call: &Call, at: At<'_>) -> Result<(), Error> {
         let (policy, newest) = self.find(&call.who, Role::Admin, at.id, 0).await?;
         check_etag(&policy, at.etag)?;
-        if policy.active_version != 0 {
+        // A newer active version would be another revision, on which the commit would not come about.
+        if policy.active_version != 0
+            && !self.find(&call.who, Role::Admin, at.id, policy.active_version).await?.1.is_deletion()
+        {
             return Err(Error::StillActive { id: policy.id, active: policy.active_version });
         }
         let now = self.now();
@@ -205,6 +214,11 @@ fn draft(
         created: now,
         updated: now,
     }
+}
+
+/// What a deletion is made of: no content. What it does is told when it is submitted, among what is live then.
+fn gone(target: &Target) -> CheckedObject {
+    CheckedObject { target: target.clone(), canonical_json: String::new(), digest: digest_of_deletion(target) }
 }
 
 fn same_object(kept: &Target, sent: &Target) -> Result<(), Error> {

@@ -33,8 +33,12 @@ impl App {
             return Ok(self.answer(policy, version));
         }
         after(&version, Move::Submit)?;
-        let text = Text { yaml: version.yaml.clone(), cluster: policy.target.cluster.clone() };
-        let findings = self.validator.dry_run(&text, &call.bearer).await?.findings;
+        let findings = if version.is_deletion() {
+            self.validator.removal(&policy.target, &call.bearer).await?
+        } else {
+            let text = Text { yaml: version.yaml.clone(), cluster: policy.target.cluster.clone() };
+            self.validator.dry_run(&text, &call.bearer).await?.findings
+        };
         if errors(&findings).next().is_some() {
             return Err(Error::VersionInvalid { version: version_name(at.id, version.number), findings });
         }

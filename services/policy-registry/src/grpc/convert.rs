@@ -52,6 +52,7 @@ impl From<Policy> for proto::Policy {
 
 fn version(version: Version, deploy_obstacles: Vec<String>) -> proto::PolicyVersion {
     proto::PolicyVersion {
+        deletion: version.is_deletion(),
         policy_id: version.policy_id,
         version: version.number,
         digest: version.digest.into(),

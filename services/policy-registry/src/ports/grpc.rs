@@ -11,7 +11,8 @@ use meshward_model::{Confidence, Digest, Finding, ObjectRef, Severity, Target};
 use meshward_proto::{
     types::v1::{self as types, ErrorReason},
     validator::v1::{
-        Context, DryRunRequest, ValidateRequest, ValidatedObject, validator_service_client::ValidatorServiceClient,
+        Context, DetectConflictsRequest, DryRunRequest, ValidateRequest, ValidatedObject,
+        validator_service_client::ValidatorServiceClient,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -57,6 +58,16 @@ impl Validator for GrpcValidator {
         let request = prepare(message, caller, DRY_RUN_WITHIN)?;
         let answer = self.client.clone().dry_run(request).await.map_err(of_status)?.into_inner();
         report(answer.findings, answer.objects, answer.skipped)
+    }
+
+    async fn removal(&self, target: &Target, caller: &Bearer) -> Result<Vec<Finding>, PeerError> {
+        let Target { cluster, api_version, kind, namespace, name, .. } = target.clone();
+        let removed = vec![types::ObjectRef { api_version, kind, namespace, name }];
+        let context = Some(Context { live: true, ..Context::default() });
+        let message = DetectConflictsRequest { cluster, context, removed, ..Default::default() };
+        let request = prepare(message, caller, DRY_RUN_WITHIN)?;
+        let answer = self.client.clone().detect_conflicts(request).await.map_err(of_status)?.into_inner();
+        report(answer.findings, Vec::new(), answer.skipped).map(|report| report.findings)
     }
 }
 

@@ -39,8 +39,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Script {
     pub findings: Vec<Finding>,
     pub dry_run_findings: Vec<Finding>,
+    pub removal_findings: Vec<Finding>,
     pub skipped: Vec<String>,
     pub refuse_with: Option<Code>,
+    /// Kind and name of each object that was asked away.
+    pub removed: Vec<String>,
     /// (method, subject) of each call.
     pub asked: Vec<(&'static str, String)>,
 }
@@ -95,11 +98,19 @@ impl ValidatorService for Scripted {
         Ok(Response::new(DryRunResponse { valid, findings, objects, skipped }))
     }
 
+    /// Of what is removed; what stays is judged by dry runs.
     async fn detect_conflicts(
         &self,
-        _: Request<DetectConflictsRequest>,
+        request: Request<DetectConflictsRequest>,
     ) -> Result<Response<DetectConflictsResponse>, Status> {
-        Err(Problem::unimplemented("DetectConflicts").into())
+        let who = Identity::of(&request)?.subject.clone();
+        let DetectConflictsRequest { removed, context, yaml, .. } = request.into_inner();
+        assert!(context.is_some_and(|context| context.live) && yaml.is_empty(), "among what is live");
+        let mut script = self.0.lock().unwrap();
+        script.asked.push(("removal", who));
+        script.removed.extend(removed.into_iter().map(|object| format!("{} {}", object.kind, object.name)));
+        let (findings, skipped) = (script.removal_findings.clone(), script.skipped.clone());
+        Ok(Response::new(DetectConflictsResponse { findings, skipped }))
     }
 
     async fn analyze_impact(

@@ -156,6 +156,7 @@ pub fn summary(deployment: &Deployment) -> wire::Deployment {
         update_time: Some(timestamp(deployment.update_time)),
         end_time: deployment.end_time().map(timestamp),
         etag: deployment.etag(),
+        deletion: deployment.canary.is_null(),
     }
 }
 

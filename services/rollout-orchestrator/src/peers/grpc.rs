@@ -115,12 +115,16 @@ impl Registry for Peer {
         };
         let target = policy.target.ok_or_else(|| self.unavailable(&"the policy has no target"))?;
         let nonsense = |what: &str| self.unavailable(&format!("the version has no usable {what}"));
+        let object = match &*found.canonical_json {
+            "" if found.deletion => Value::Null,
+            json => serde_json::from_str(json).ok().filter(Value::is_object).ok_or_else(|| nonsense("object"))?,
+        };
         Ok(PolicyVersion {
             policy_id: found.policy_id,
             version: found.version,
             digest: found.digest.try_into().map_err(|_| nonsense("digest"))?,
             target: self.converted(target.try_into())?,
-            object: serde_json::from_str(&found.canonical_json).map_err(|_| nonsense("object"))?,
+            object,
             yaml: found.yaml,
             obstacles: found.deploy_obstacles,
         })
@@ -177,8 +181,8 @@ impl Mesh for Peer {
     ) -> Result<(ExposurePlan, Baseline), PeerError> {
         let message = PlanExposureRequest {
             target: Some(target.clone().into()),
-            canary_json: canary.to_string(),
-            canary_absent: false,
+            canary_json: if canary.is_null() { String::new() } else { canary.to_string() },
+            canary_absent: canary.is_null(),
             weights_bp: strategy.steps.iter().map(|step| step.weight.basis_points().into()).collect(),
             mechanism: strategy.mechanism.map_or(types::Mechanism::Unspecified, Into::into).into(),
             audience: Some(strategy.audience.clone().into()),

@@ -3,6 +3,7 @@
 mod audience;
 mod commands;
 mod create;
+mod deletion;
 mod drift;
 mod http_json;
 mod propagation;

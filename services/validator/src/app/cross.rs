@@ -107,6 +107,17 @@ pub(crate) fn judge_change(
     (skipped, mended.into_sorted(), outcome.judged)
 }
 
+/// What others lack without these objects, which the set goes on having.
+pub(crate) fn removal(removed: &[ObjectRef], context: &mut Set) -> Vec<Finding> {
+    let identity = |head: &ObjectRef| Some((Kind::of(head)?, head.namespace.clone(), head.name.clone()));
+    let gone: Vec<_> = removed.iter().filter_map(identity).collect();
+    let mut findings = Findings::default();
+    for (entry, hit) in context.without(&gone).broken {
+        findings.hit_in(hit, &entry.head, &entry.places, &entry.source);
+    }
+    findings.into_sorted()
+}
+
 fn identity(entry: &Entry) -> (Kind, &str, &str) {
     (entry.kind, &entry.head.namespace, &entry.head.name)
 }

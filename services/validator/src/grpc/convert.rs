@@ -1,9 +1,9 @@
 //! Reports on the wire.
 
 use jiff::civil::Date;
-use meshward_model::{Digest, canonical_json};
+use meshward_model::{Digest, ObjectRef, canonical_json};
 use meshward_proto::{
-    types::v1::Finding,
+    types::v1::{self as types, Finding},
     validator::v1::{
         AcceptedFinding, Context, DetectConflictsResponse, DryRunResponse, ValidateResponse, ValidatedObject,
     },
@@ -25,6 +25,7 @@ pub(super) struct Around {
     context: Option<Context>,
     accepted: Vec<Suppressed>,
     view: Option<View>,
+    removed: Vec<ObjectRef>,
 }
 
 impl Around {
@@ -37,7 +38,37 @@ impl Around {
                 return Err(Error::Request { field, problem: format!("{count}, and at most {MOST} are taken") });
             }
         }
-        Ok(Self { context, accepted: accepted.into_iter().map(suppressed).collect(), view: None })
+        Ok(Self { context, accepted: accepted.into_iter().map(suppressed).collect(), view: None, removed: Vec::new() })
+    }
+
+    /// The same, to tell what others lack without these objects.
+    ///
+    /// # Errors
+    /// If there are too many, or a text beside them.
+    pub(super) fn without(self, yaml: &str, removed: Vec<types::ObjectRef>) -> Result<Self, Error> {
+        let wrong = |problem: String| Err(Error::Request { field: "removed", problem });
+        match removed.len() {
+            0 => Ok(self),
+            count if count > MOST => wrong(format!("{count}, and at most {MOST} are taken")),
+            _ if !yaml.is_empty() => wrong("stands instead of yaml; leave one of them out".to_owned()),
+            _ => Ok(Self { removed: removed.into_iter().map(Into::into).collect(), ..self }),
+        }
+    }
+
+    /// What there is to say among these objects.
+    fn say(
+        &self,
+        text: &[u8],
+        cluster: &str,
+        warm: &mut Warm,
+        accepted: &Accepted<'_>,
+        catalogue: &Catalogue,
+    ) -> Report {
+        if self.removed.is_empty() {
+            app::validate_among(text, cluster, warm, accepted, catalogue)
+        } else {
+            app::removal(&self.removed, warm)
+        }
     }
 
     /// Whether what is live is wanted too; and whether the request calls it complete.
@@ -63,10 +94,10 @@ impl Around {
                 // A set whose last user panicked may be half changed.
                 let warm = view.warm.lock().ok();
                 match warm {
-                    Some(mut warm) => app::validate_among(text, cluster, &mut warm, &accepted, catalogue),
+                    Some(mut warm) => self.say(text, cluster, &mut warm, &accepted, catalogue),
                     None => {
                         let mut warm = Warm::among(&view.objects, &[], view.complete);
-                        app::validate_among(text, cluster, &mut warm, &accepted, catalogue)
+                        self.say(text, cluster, &mut warm, &accepted, catalogue)
                     }
                 }
             }
@@ -77,7 +108,7 @@ impl Around {
                 let live = view.as_ref().map(|view| view.objects.as_slice()).unwrap_or_default();
                 let complete = view.as_ref().map_or(context.complete, |view| view.complete);
                 let mut warm = Warm::among(live, &inputs, complete);
-                app::validate_among(text, cluster, &mut warm, &accepted, catalogue)
+                self.say(text, cluster, &mut warm, &accepted, catalogue)
             }
         };
         report.skipped.extend(self.view.iter().flat_map(|view| view.gaps.iter().cloned()));

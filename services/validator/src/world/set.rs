@@ -174,6 +174,18 @@ impl Set {
         outcome
     }
 
+    /// What would be without these objects. The set is afterwards as it was, but for the order of its objects.
+    pub fn without(&mut self, gone: &[(Kind, String, String)]) -> Outcome {
+        self.settle();
+        let gone: Vec<Entry> =
+            gone.iter().filter_map(|(kind, namespace, name)| self.remove(*kind, namespace, name)).collect();
+        let judged = self.settle();
+        let outcome = self.outcome(&[], &judged);
+        self.extend(gone);
+        self.settle();
+        outcome
+    }
+
     fn outcome(&self, changed: &[Id], judged: &BTreeMap<Id, Option<Judgement>>) -> Outcome {
         let mut outcome = Outcome { judged: judged.len(), ..Outcome::default() };
         outcome.changed = changed.iter().map(|id| self.judgements.get(id).cloned().unwrap_or_default()).collect();

@@ -1,8 +1,11 @@
 //! What is live in a cluster as context.
 
 use meshward_chassis::{auth::Role, client, testing::Grant};
-use meshward_proto::validator::v1::{
-    AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, TrafficEdge, ValidateRequest,
+use meshward_proto::{
+    types::v1::ObjectRef,
+    validator::v1::{
+        AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, TrafficEdge, ValidateRequest,
+    },
 };
 use serde_json::{Value, json};
 use tonic::Request;
@@ -76,10 +79,32 @@ async fn conflicts_dry_runs_and_impact_see_what_is_live_too() {
         json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "a", "namespace": "shop"},
                "spec": {"rules": [{"from": [{"source": {"namespaces": [namespace]}}]}]}})
     };
-    world.gateway.holds([service("checkout", "shop"), virtual_service("older"), policy("web")]);
+    world.gateway.holds([
+        service("checkout", "shop"),
+        service("cart", "shop"),
+        virtual_service("older"),
+        policy("web"),
+    ]);
     let ask = DetectConflictsRequest { yaml: GOOD.to_owned(), context: live(false), ..Default::default() };
     let answer = world.client().detect_conflicts(world.signed(ask)).await.unwrap().into_inner();
     assert!(ids(&answer.findings).contains(&"MW5101"), "{answer:?}");
+
+    // Without the service the route leads nowhere; what was wrong before is not told again.
+    let service = ObjectRef {
+        api_version: "v1".to_owned(),
+        kind: "Service".to_owned(),
+        namespace: "shop".to_owned(),
+        name: "checkout".to_owned(),
+    };
+    let nobody = ObjectRef { name: "nobody".to_owned(), ..service.clone() };
+    for (removed, expected) in
+        [(vec![service.clone()], &["MW4102"][..]), (vec![nobody], &[]), (vec![service], &["MW4102"])]
+    {
+        let ask = DetectConflictsRequest { removed, context: live(true), ..Default::default() };
+        let answer = world.client().detect_conflicts(world.signed(ask)).await.unwrap().into_inner();
+        assert_eq!(ids(&answer.findings), expected, "{answer:?}");
+        assert!(answer.findings.iter().all(|finding| finding.source == "cluster"), "{answer:?}");
+    }
 
     world.answers(Ok(DryRunApplyResponse { admitted: true, ..Default::default() }));
     let ask = DryRunRequest { yaml: GOOD.to_owned(), context: live(false), ..Default::default() };

@@ -11,7 +11,7 @@ use super::State;
 pub struct Live {
     /// resourceVersion.
     pub version: u64,
-    /// `{"v": 1}` is the baseline, `{"v": 2}` the canary, `{"v": 1, "weight": 1000}` a mixture.
+    /// `{"v": 1}` is the baseline, `{"v": 2}` or null (it is gone) the canary, `{"v": 1, "weight": 1000}` a mixture.
     pub spec: Value,
     pub marks: Option<Marks>,
 }
@@ -27,7 +27,7 @@ pub struct Marks {
 impl Live {
     /// Share of the canary, basis points.
     pub fn weight(&self) -> u16 {
-        if self.spec["v"] == json!(2) {
+        if self.spec.is_null() || self.spec["v"] == json!(2) {
             return Weight::FULL.basis_points();
         }
         self.spec["weight"].as_u64().and_then(|weight| weight.try_into().ok()).unwrap_or_default()
@@ -159,7 +159,7 @@ fn done(intent: &ExposureIntent, live: &Live, writes: u32) -> WriteOutcome {
         target: intent.target.clone(),
         resource_version: live.version.to_string(),
         object_generation: 1,
-        absent: false,
+        absent: live.spec.is_null(),
     };
     WriteOutcome::Done { writes, objects: vec![object], more: false }
 }
