@@ -3,9 +3,13 @@
 //! one must get the answer that [`access::decide`] gives. Run `deploy/local/install stack` once before.
 //!
 //! Callers come in plain text, or with a certificate that says who they are, as between sidecars.
+//!
+//! The same for the routes of VirtualServices ([`routes`]), on the same stack, through the sidecars of two callers.
 
 #[path = "access/identity.rs"]
 mod identity;
+#[path = "access/routes.rs"]
+mod routes;
 #[path = "access/world.rs"]
 mod world;
 
@@ -55,6 +59,7 @@ async fn every_request_is_decided_as_envoy_decides_it() {
             }
         }
     }
+    let (routed, misrouted) = routes::compare(world.stack(), &mut dice).await;
     world.stop().await;
     println!(
         "{compared} requests compared, {denied} denied, {known} with an identity, which decided {for_who_it_is}; {} disagreements",
@@ -66,6 +71,7 @@ async fn every_request_is_decided_as_envoy_decides_it() {
         disagreements.len(),
         disagreements[..1.min(disagreements.len())].join("\n")
     );
+    assert!(misrouted.is_empty(), "{} of {routed}:\n{}", misrouted.len(), misrouted[0]);
     assert_eq!(compared, SETS * REQUESTS);
     assert!(denied > compared / 5 && denied < compared * 4 / 5, "{denied} of {compared} denied: the test sees both");
     assert!(known > compared / 2 && for_who_it_is > known / 20, "{for_who_it_is} of {known} decided by who calls");

@@ -30,12 +30,14 @@ const SECRET: &[u8] = b"a secret of this test alone, 32 b";
 const SECRET_BASE64: &str = "YSBzZWNyZXQgb2YgdGhpcyB0ZXN0IGFsb25lLCAzMiBi";
 /// Far more than anything here takes, also where another stack and a build share two cores: the two share no port, address or
 /// memory region of Envoy, so that time is all that they can take from each other.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     stack: Stack,
     server: Server,
     upstream: Upstream,
+    /// What both callers of the stack may call.
+    catalog: Upstream,
     /// By address, then by caller.
     clients: Vec<Vec<reqwest::Client>>,
     _dir: TempDir,
@@ -44,9 +46,10 @@ pub struct World {
 impl World {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        // Nothing listens there: the callers of this stack are not used.
+        // Nothing listens there: nobody of this stack calls it.
         let nowhere = "127.0.0.1:9".parse().expect("an address");
-        let upstreams = Upstreams { checkout: nowhere, checkout_next: nowhere, catalog: nowhere };
+        let catalog = Upstream::start(UpstreamConfig::new("catalog")).await.expect("a server");
+        let upstreams = Upstreams { checkout: nowhere, checkout_next: nowhere, catalog: catalog.address() };
         let tools = Tools::locate().expect("the tools");
         let stack = Stack::start(StackOptions { dir: dir.path().to_owned(), tools, upstreams }).await.expect("a stack");
         let upstream = Upstream::start(UpstreamConfig::new("server")).await.expect("a server");
@@ -67,7 +70,7 @@ impl World {
         };
         let clients = CLIENTS.iter().map(|address| CALLERS.iter().map(|caller| client(address, *caller)).collect());
         let clients = clients.collect();
-        let world = Self { stack, server, upstream, clients, _dir: dir };
+        let world = Self { stack, server, upstream, catalog, clients, _dir: dir };
         let keys = json!({"keys": [{"kty": "oct", "kid": "a", "alg": "HS256", "k": SECRET_BASE64}]}).to_string();
         let issuer = |issuer: &str| json!({"issuer": issuer, "jwks": keys});
         let rules = json!([issuer("https://a.example"), issuer("https://b.example/x")]);
@@ -87,7 +90,12 @@ impl World {
     pub async fn stop(self) {
         self.server.stop().await;
         self.upstream.stop().await;
+        self.catalog.stop().await;
         self.stack.stop().await;
+    }
+
+    pub fn stack(&self) -> &Stack {
+        &self.stack
     }
 
     pub fn address(&self) -> SocketAddr {
