@@ -10,6 +10,7 @@
 //! newest may still grow by a scrape that was on its way.
 
 pub mod analyse;
+pub mod edges;
 pub mod explain;
 pub mod kept;
 pub mod preflight;

@@ -1,6 +1,7 @@
 //! The RPCs: parse and check, ask [`Collector`], encode. Verdicts get their ids here, and are kept.
 
 mod convert;
+mod edges;
 mod explain;
 mod recorded;
 mod watch;
@@ -151,6 +152,17 @@ impl MetricsCollectorService for Api {
         self.collector.accepts(&wanted.target).map_err(Problem::from)?;
         let watcher = watch::Watcher::new(self.collector.clone(), self.clock.clone(), wanted, self.shutdown.clone());
         Ok(Response::new(watcher.into_stream()))
+    }
+
+    async fn list_traffic_edges(
+        &self,
+        request: Request<proto::ListTrafficEdgesRequest>,
+    ) -> Answer<proto::ListTrafficEdgesResponse> {
+        let identity = Identity::of(&request)?.clone();
+        let wanted = edges::request(request.into_inner(), self.clock.now())?;
+        wanted.namespaces.iter().try_for_each(|namespace| identity.require(Role::Viewer, namespace))?;
+        let report = self.collector.edges(&wanted).await.map_err(Problem::from)?;
+        Ok(Response::new(edges::response(report, wanted.window)))
     }
 
     async fn replay_analysis(

@@ -27,6 +27,7 @@
 //! One query brings requests and errors of both arms, so that all of them are of the same moment.
 
 mod clusters;
+pub mod edges;
 mod fill;
 pub mod promql;
 pub mod templates;
@@ -118,6 +119,7 @@ const MAX_CHECKED: usize = 1000;
 #[derive(Debug)]
 pub struct Catalog {
     templates: Vec<Template>,
+    edges: Vec<edges::Template>,
     checked: Mutex<HashSet<String>>,
 }
 
@@ -131,7 +133,7 @@ impl Catalog {
     /// These and no others.
     #[must_use]
     pub fn of(templates: Vec<Template>) -> Self {
-        Self { templates, checked: Mutex::default() }
+        Self { templates, edges: edges::built_in(), checked: Mutex::default() }
     }
 
     /// The same behind the templates of a file.
@@ -141,7 +143,26 @@ impl Catalog {
     pub fn with(file: &str) -> Result<Self, InvalidTemplates> {
         let mut templates = templates::parse(file)?;
         templates.extend(templates::built_in());
-        Ok(Self::of(templates))
+        let mut catalog = Self::of(templates);
+        catalog.edges.splice(0..0, edges::parse(file)?);
+        Ok(catalog)
+    }
+
+    /// The query for who calls services, and how to read what it brings.
+    ///
+    /// # Errors
+    /// If there is no template for the mesh, or the query is too long.
+    pub fn edges(
+        &self,
+        mesh: Mesh,
+        namespaces: &[String],
+        services: &[String],
+    ) -> Result<(String, &edges::Labels), QueryError> {
+        let template = self.edges.iter().find(|template| template.mesh == mesh);
+        let template = template.ok_or(QueryError::Unsupported { mesh, mechanism: Mechanism::None })?;
+        let query = template.fill(namespaces, services);
+        self.check(&query)?;
+        Ok((query, &template.labels))
     }
 
     /// The queries for a target.

@@ -4,6 +4,7 @@
 mod api {
     pub mod bad_input;
     pub mod calls;
+    pub mod edges;
     pub mod envoy;
     pub mod explain;
     pub mod history;

@@ -44,7 +44,7 @@ pub(super) fn traffic_request(
     Ok(TrafficRequest { target: target(request.target)?, end: end(request.end_time, now)?, window: length(window)? })
 }
 
-fn length(window: prost_types::Duration) -> Result<Duration, Problem> {
+pub(super) fn length(window: prost_types::Duration) -> Result<Duration, Problem> {
     let window = from_duration("window", window).map_err(invalid)?;
     if !(LEAST_WINDOW..=LONGEST_WINDOW).contains(&window) {
         return Err(Problem::invalid_argument("window", "is 1 s to 24 h"));
@@ -196,7 +196,7 @@ pub(super) fn invalid(error: ConvertError) -> Problem {
 }
 
 /// Absent means now, and so does the future: nothing was counted there yet.
-fn end(end: Option<prost_types::Timestamp>, now: Timestamp) -> Result<Timestamp, Problem> {
+pub(super) fn end(end: Option<prost_types::Timestamp>, now: Timestamp) -> Result<Timestamp, Problem> {
     let end = end.map(|end| from_timestamp("end_time", end)).transpose().map_err(invalid)?;
     Ok(end.map_or(now, |end| end.min(now)))
 }

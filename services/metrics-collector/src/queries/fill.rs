@@ -130,7 +130,7 @@ fn place(host: &str) -> Result<(&str, &str), QueryError> {
 }
 
 /// A regular expression for any of these; a star is any text.
-fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let pattern = |name: &str| name.replace('|', "[|]").replace('.', "[.]").replace('*', ".*");
     let mut patterns: Vec<String> = names.into_iter().map(pattern).collect();
     patterns.sort();

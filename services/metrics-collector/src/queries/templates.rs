@@ -39,7 +39,7 @@ use crate::judge::counts::Kind;
 /// Longest file, bytes.
 pub const MAX_FILE_BYTES: usize = 256 * 1024;
 const MAX_TEMPLATES: usize = 100;
-const BUILT_IN: &str = include_str!("built_in.yaml");
+pub(super) const BUILT_IN: &str = include_str!("built_in.yaml");
 
 /// How one mesh counts by some mechanisms. Exactly one of the two forms is given.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -239,7 +239,11 @@ impl LatencyUnit {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
     templates: Vec<Template>,
+    /// Those of [`super::edges`], which reads them.
+    #[serde(default, rename = "edges")]
+    _edges: serde::de::IgnoredAny,
 }
 
 /// Why templates cannot be used: a sentence with the place in the file and in the query.
@@ -269,7 +273,8 @@ pub fn parse(text: &str) -> Result<Vec<Template>, InvalidTemplates> {
         let problem = format!("the file has {} bytes, {MAX_FILE_BYTES} are allowed", text.len());
         return Err(InvalidTemplates::Form(problem));
     }
-    let File { templates } = serde_yaml::from_str(text).map_err(|error| InvalidTemplates::Form(error.to_string()))?;
+    let File { templates, .. } =
+        serde_yaml::from_str(text).map_err(|error| InvalidTemplates::Form(error.to_string()))?;
     if templates.len() > MAX_TEMPLATES {
         return Err(InvalidTemplates::Form(format!("{} templates, {MAX_TEMPLATES} are allowed", templates.len())));
     }
@@ -338,7 +343,7 @@ fn check(index: usize, template: &Template) -> Result<(), InvalidTemplates> {
 }
 
 /// A template is PromQL itself, because placeholders stand within strings; so positions are those of the file's text.
-fn check_query(query: &str, known: &[&str], required: &[&str], kept: &[&str]) -> Result<(), InvalidQuery> {
+pub(super) fn check_query(query: &str, known: &[&str], required: &[&str], kept: &[&str]) -> Result<(), InvalidQuery> {
     promql::check(query)?;
     if let Some((label, byte)) = kept.iter().find_map(|label| Some((label, dropped(query, label)?))) {
         return Err(InvalidQuery::at(query, byte, format!("drops the label {label}, which must stay")));
