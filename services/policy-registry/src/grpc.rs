@@ -160,6 +160,22 @@ impl PolicyRegistryService for Registry {
         Ok(Response::new(proto::ListPolicyVersionsResponse { versions, next_page_token }))
     }
 
+    async fn list_effective_versions(
+        &self,
+        request: Request<proto::ListEffectiveVersionsRequest>,
+    ) -> Answered<proto::ListEffectiveVersionsResponse> {
+        let who = Identity::of(&request)?;
+        let message = request.get_ref();
+        let list = format!("effective/{}", message.cluster);
+        let size = page_size(message.page_size)?;
+        let after: Option<(String, i64)> = cursor(&list, &message.page_token)?;
+        let (policy, number) = after.unwrap_or_default();
+        let found = self.app.effective(who, &message.cluster, (&policy, number), size).await?;
+        let next_page_token = next(&list, &found, |version| (version.policy_id.clone(), version.number));
+        let versions = found.items.into_iter().map(Into::into).collect();
+        Ok(Response::new(proto::ListEffectiveVersionsResponse { versions, next_page_token }))
+    }
+
     async fn record_deployment(
         &self,
         request: Request<proto::RecordDeploymentRequest>,

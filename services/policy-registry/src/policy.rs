@@ -103,6 +103,19 @@ pub fn digest_of_deletion(target: &Target) -> Digest {
     Digest::of(&json!({"deletion": {"apiVersion": api_version, "kind": kind, "namespace": namespace, "name": name}}))
 }
 
+/// A version that is in force, or may soon be, as others are judged among it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// Whose.
+    pub policy_id: String,
+    /// From 1.
+    pub number: i64,
+    /// ACTIVE or APPROVED.
+    pub state: VersionState,
+    /// The object.
+    pub canonical_json: String,
+}
+
 /// One approval, bound to the content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {

@@ -14,7 +14,7 @@ use meshward_store::{Earlier, Repeat, StoreError};
 
 use crate::{
     audit::{Event, Sealed},
-    policy::{DeploymentRecord, Policy, Version},
+    policy::{DeploymentRecord, Effective, Policy, Version},
 };
 
 /// Which namespaces a reader may see.
@@ -93,6 +93,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Versions of a policy, newest first, below a number. A page also ends at about 2 MiB of text.
     async fn versions(&self, id: &str, below: i64, limit: u32) -> Result<Page<Version>, StoreError>;
+
+    /// In a scope and a cluster, of each policy the ACTIVE version and the newest APPROVED one after it; by policy and
+    /// number, after one of these. A page also ends at about 2 MiB of text.
+    async fn effective(
+        &self,
+        scope: &Scope,
+        cluster: &str,
+        after: (&str, i64),
+        limit: u32,
+    ) -> Result<Page<Effective>, StoreError>;
 
     /// Audit events in a scope by sequence, after one; of one policy unless `policy_id` is empty.
     async fn events(&self, scope: &Scope, policy_id: &str, after: i64, limit: u32) -> Result<Page<Sealed>, StoreError>;

@@ -6,7 +6,7 @@ use super::{Answer, App, check, has_role, scope, sees};
 use crate::{
     audit::{Head, Sealed},
     error::Error,
-    policy::Policy,
+    policy::{Effective, Policy},
     store::{Page, Scope},
 };
 
@@ -54,6 +54,21 @@ impl App {
             }
         };
         Ok(self.store.policies(&scope, after, limit).await?)
+    }
+
+    /// Of each policy of a cluster that the caller may see, what is in force or may soon be; by policy and number, after
+    /// one of these.
+    ///
+    /// # Errors
+    /// If the caller may see nothing.
+    pub async fn effective(
+        &self,
+        who: &Identity,
+        cluster: &str,
+        after: (&str, i64),
+        limit: u32,
+    ) -> Result<Page<Effective>, Error> {
+        Ok(self.store.effective(&scope(who)?, cluster, after, limit).await?)
     }
 
     /// Versions of a policy, newest first, below a number.

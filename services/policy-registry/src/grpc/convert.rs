@@ -10,7 +10,7 @@ use crate::{
     audit::Sealed,
     error::Error,
     lifecycle::VersionState,
-    policy::{Approval, Outcome, Policy, Version},
+    policy::{Approval, Effective, Outcome, Policy, Version},
 };
 
 /// An answer in its parts: policy, version, findings.
@@ -67,6 +67,17 @@ fn version(version: Version, deploy_obstacles: Vec<String>) -> proto::PolicyVers
         create_time: Some(timestamp(version.created)),
         update_time: Some(timestamp(version.updated)),
         deploy_obstacles,
+    }
+}
+
+impl From<Effective> for proto::EffectiveVersion {
+    fn from(version: Effective) -> Self {
+        Self {
+            policy_id: version.policy_id,
+            version: version.number,
+            state: proto::VersionState::from(version.state).into(),
+            canonical_json: version.canonical_json,
+        }
     }
 }
 

@@ -52,8 +52,9 @@ impl Validator for GrpcValidator {
 
     async fn dry_run(&self, text: &Text, caller: &Bearer) -> Result<Report, PeerError> {
         let Text { yaml, cluster } = text.clone();
-        // Among what is live in the cluster: a policy that is right by itself may be wrong there.
-        let context = Some(Context { live: true, ..Context::default() });
+        // Among what is live in the cluster and what stands here (the validator asks back for it, as the caller): a policy
+        // that is right by itself may be wrong there.
+        let context = Some(Context { live: true, registry: true, ..Context::default() });
         let message = DryRunRequest { yaml, cluster, context, ..Default::default() };
         let request = prepare(message, caller, DRY_RUN_WITHIN)?;
         let answer = self.client.clone().dry_run(request).await.map_err(of_status)?.into_inner();

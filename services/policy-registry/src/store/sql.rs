@@ -4,18 +4,21 @@ mod rows;
 mod write;
 
 use async_trait::async_trait;
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _};
 use jiff::Timestamp;
 use meshward_store::{Database, Earlier, Migration, Repeat, StoreError};
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Change, Page, Scope, Store};
 use crate::{
     audit::Sealed,
-    policy::{Approval, DeploymentRecord, Policy, Version},
+    policy::{Approval, DeploymentRecord, Effective, Policy, Version},
 };
 
-const MIGRATIONS: &[Migration] = &[(1, "policies", include_str!("../../migrations/0001_policies.sql"))];
+const MIGRATIONS: &[Migration] = &[
+    (1, "policies", include_str!("../../migrations/0001_policies.sql")),
+    (2, "effective_versions", include_str!("../../migrations/0002_effective_versions.sql")),
+];
 
 /// A page of versions ends when it holds this much text, so that it fits into a message.
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
@@ -24,6 +27,9 @@ const POLICY: &str = "SELECT id, namespace, name, description, cluster, api_vers
     active_version, revision, creator, created_ms, updated_ms FROM policies";
 const VERSION: &str = "SELECT policy_id, number, digest, yaml, canonical_json, state, author, change_note, findings,
     state_reason, created_ms, updated_ms FROM versions";
+const EFFECTIVE: &str = "SELECT policy_id, number, state, canonical_json FROM policies JOIN versions AS own ON policy_id = id
+    WHERE state IN ('ACTIVE', 'APPROVED') AND (state = 'ACTIVE' OR (number > active_version AND number =
+        (SELECT max(number) FROM versions WHERE policy_id = own.policy_id AND state IN ('ACTIVE', 'APPROVED'))))";
 const EVENT: &str =
     "SELECT sequence, policy_id, namespace, version, action, actor, digest, comment, time_ms, hash FROM audit_events";
 
@@ -120,6 +126,22 @@ impl Store for SqlStore {
         Ok(page)
     }
 
+    async fn effective(
+        &self,
+        scope: &Scope,
+        cluster: &str,
+        after: (&str, i64),
+        limit: u32,
+    ) -> Result<Page<Effective>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new(EFFECTIVE);
+        query.push(" AND cluster = ").push_bind(cluster);
+        query.push(" AND (policy_id, number) > (").push_bind(after.0).push(", ").push_bind(after.1).push(")");
+        within(&mut query, scope);
+        query.push(" ORDER BY policy_id, number");
+        let rows = query.build().fetch(self.db.read());
+        page_of_texts(rows, limit, rows::effective, |version| version.canonical_json.len()).await
+    }
+
     async fn events(&self, scope: &Scope, policy_id: &str, after: i64, limit: u32) -> Result<Page<Sealed>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(EVENT);
         query.push(" WHERE sequence > ").push_bind(after);
@@ -170,18 +192,28 @@ fn page<T>(rows: impl Iterator<Item = Result<T, StoreError>>, limit: u32) -> Res
 
 async fn newest(tx: &mut SqliteConnection, id: &str, below: i64, limit: u32) -> Result<Page<Version>, StoreError> {
     let sql = format!("{VERSION} WHERE policy_id = $1 AND number < $2 ORDER BY number DESC");
-    let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).bind(below).fetch(tx);
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).bind(below).fetch(tx);
+    page_of_texts(rows, limit, rows::version, |version| version.yaml.len() + version.canonical_json.len()).await
+}
+
+/// A page that ends at `limit` rows, or when it holds as much text as fits into a message.
+async fn page_of_texts<T>(
+    mut rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
+    limit: u32,
+    read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+    size: impl Fn(&T) -> usize,
+) -> Result<Page<T>, StoreError> {
     let mut page = Page { items: Vec::new(), more: false };
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
-        let version = rows::version(&row)?;
-        bytes += version.yaml.len() + version.canonical_json.len();
+        let item = read(&row)?;
+        bytes += size(&item);
         let full = page.items.len() == limit as usize || bytes > PAGE_BYTES;
         if full && !page.items.is_empty() {
             page.more = true;
             break;
         }
-        page.items.push(version);
+        page.items.push(item);
     }
     Ok(page)
 }

@@ -32,6 +32,9 @@ async fn a_policy_is_made_approved_and_read_with_curl() {
     let read: Value = answer.bearer_auth(world.token("vera")).send().await.unwrap().json().await.unwrap();
     assert_eq!(read["version"], approved["version"]);
     assert_eq!(read["version"]["approvals"][0]["approver"], json!("bob"));
+    let answer = reqwest::Client::new().get(format!("{}/api/v1/policies/effective", world.registry.url()));
+    let listed: Value = answer.bearer_auth(world.token("vera")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(listed["versions"][0]["policyId"], json!(id), "\"effective\" is not taken for an id: {listed}");
 }
 
 #[tokio::test]

@@ -181,3 +181,51 @@ async fn a_rejected_version_is_the_end_of_it_and_an_active_policy_stays() {
     assert_eq!(actions, ["policy.created", "version.created", "policy.deleted"], "the trail stays");
     world.created("cart").await;
 }
+
+#[tokio::test]
+async fn what_is_in_force_or_may_soon_be_is_listed() {
+    let world = World::new().await;
+    let ask = |cluster: &str, page_token: &str| ListEffectiveVersionsRequest {
+        cluster: cluster.into(),
+        page_size: 1,
+        page_token: page_token.into(),
+    };
+    // Page by page, as weight and state.
+    let listed = async |who: &'static str, cluster: &str| {
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let answer = world.client().list_effective_versions(world.by(who, ask(cluster, &token))).await.unwrap();
+            let ListEffectiveVersionsResponse { versions, next_page_token } = answer.into_inner();
+            found.extend(versions.into_iter().map(|version| {
+                let object: serde_json::Value = serde_json::from_str(&version.canonical_json).unwrap();
+                (object["spec"]["weight"].as_i64().unwrap(), version.state())
+            }));
+            if next_page_token.is_empty() {
+                return found;
+            }
+            token = next_page_token;
+        }
+    };
+    let (policy, first) = world.created("checkout").await;
+    world.submitted(&policy.id).await;
+    assert_eq!(listed("vera", "").await, [], "nobody has approved anything");
+    let first = world.approve("bob", &first).await.unwrap();
+    assert_eq!(listed("vera", "").await, [(1, VersionState::Approved)]);
+    world.record(&first, "d1", DeploymentOutcome::Promoted).await.unwrap();
+    for weight in [2, 3] {
+        let (_, version) = world.updated(&policy, route("checkout", weight)).await;
+        world.approved(&version).await;
+    }
+    world.updated(&policy, route("checkout", 4)).await;
+    let both = [(1, VersionState::Active), (3, VersionState::Approved)];
+    assert_eq!(listed("vera", "").await, both, "the newest that is approved, not the draft after it");
+    assert_eq!(listed("orchestrator", "").await, both);
+    for (who, cluster) in [("eve", ""), ("vera", "west")] {
+        assert_eq!(listed(who, cluster).await, [], "{who} in {cluster:?}");
+    }
+    let third = world.version(&policy.id, 3).await;
+    world.record(&third, "d3", DeploymentOutcome::Promoted).await.unwrap();
+    assert_eq!(listed("vera", "").await, [(3, VersionState::Active)], "what is older is not to come");
+    let strange = world.client().list_effective_versions(world.by("vera", ask("", "x"))).await;
+    refused("a token of nowhere", strange, Code::InvalidArgument, ErrorReason::FieldInvalid);
+}

@@ -94,7 +94,7 @@ impl ValidatorService for Scripted {
     async fn dry_run(&self, request: Request<DryRunRequest>) -> Result<Response<DryRunResponse>, Status> {
         let ValidateResponse { valid, findings, objects, skipped } =
             self.look("dry-run", Identity::of(&request)?, &request.get_ref().yaml)?;
-        assert!(request.get_ref().context.as_ref().is_some_and(|context| context.live), "among what is live");
+        assert!(request.get_ref().context.as_ref().is_some_and(|context| context.live && context.registry));
         Ok(Response::new(DryRunResponse { valid, findings, objects, skipped }))
     }
 

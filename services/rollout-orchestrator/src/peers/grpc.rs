@@ -158,8 +158,8 @@ impl Registry for Peer {
 #[async_trait]
 impl Validator for Peer {
     async fn dry_run(&self, yaml: &str, cluster: &str) -> Result<Checked, PeerError> {
-        // Among what is live now: since the version was approved, others may have changed what it refers to.
-        let context = Some(Context { live: true, ..Context::default() });
+        // Among what is live and approved now: since the version was approved, others may have changed what it refers to.
+        let context = Some(Context { live: true, registry: true, ..Context::default() });
         let request = self.request(
             DryRunRequest { yaml: yaml.to_owned(), cluster: cluster.to_owned(), context, ..Default::default() },
             DEADLINE,

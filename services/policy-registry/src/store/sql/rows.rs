@@ -8,7 +8,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use crate::{
     audit::{Event, Sealed},
     lifecycle::VersionState,
-    policy::{Approval, DeploymentRecord, Outcome, Policy, Version},
+    policy::{Approval, DeploymentRecord, Effective, Outcome, Policy, Version},
 };
 
 pub(super) fn policy(row: &SqliteRow) -> Result<Policy, StoreError> {
@@ -37,8 +37,6 @@ pub(super) fn policy(row: &SqliteRow) -> Result<Policy, StoreError> {
 
 /// Without its approvals, which are rows of their own.
 pub(super) fn version(row: &SqliteRow) -> Result<Version, StoreError> {
-    let state: &str = row.try_get("state")?;
-    let state = VersionState::from_name(state).ok_or_else(|| unknown("state", state))?;
     let findings = serde_json::from_str(row.try_get("findings")?);
     Ok(Version {
         policy_id: row.try_get("policy_id")?,
@@ -46,7 +44,7 @@ pub(super) fn version(row: &SqliteRow) -> Result<Version, StoreError> {
         digest: digest(row)?,
         yaml: row.try_get("yaml")?,
         canonical_json: row.try_get("canonical_json")?,
-        state,
+        state: state(row)?,
         author: row.try_get("author")?,
         change_note: row.try_get("change_note")?,
         approvals: Vec::new(),
@@ -54,6 +52,15 @@ pub(super) fn version(row: &SqliteRow) -> Result<Version, StoreError> {
         state_reason: row.try_get("state_reason")?,
         created: moment(row, "created_ms")?,
         updated: moment(row, "updated_ms")?,
+    })
+}
+
+pub(super) fn effective(row: &SqliteRow) -> Result<Effective, StoreError> {
+    Ok(Effective {
+        policy_id: row.try_get("policy_id")?,
+        number: row.try_get("number")?,
+        state: state(row)?,
+        canonical_json: row.try_get("canonical_json")?,
     })
 }
 
@@ -88,6 +95,11 @@ pub(super) fn deployment(row: &SqliteRow) -> Result<DeploymentRecord, StoreError
         version: row.try_get("version")?,
         outcome: Outcome::from_name(outcome).ok_or_else(|| unknown("outcome", outcome))?,
     })
+}
+
+fn state(row: &SqliteRow) -> Result<VersionState, StoreError> {
+    let state: &str = row.try_get("state")?;
+    VersionState::from_name(state).ok_or_else(|| unknown("state", state))
 }
 
 fn digest(row: &SqliteRow) -> Result<Digest, StoreError> {
