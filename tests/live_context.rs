@@ -1,5 +1,5 @@
-//! What is live in a real cluster as the context of a validation: validator, mesh-gateway and a real API server. Run
-//! `deploy/local/install stack` once before.
+//! What is live in a real cluster, and what the registry holds, as the context of a validation: validator, mesh-gateway,
+//! policy-registry and a real API server. Run `deploy/local/install stack` once before.
 
 #[path = "world.rs"]
 mod world;
@@ -8,10 +8,15 @@ use kube::{
     api::{Api, DynamicObject, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
+use meshward_chassis::{auth::Role, client::connect_lazy};
 use meshward_local::{stack::ApiServer, tools::Tools};
 use meshward_proto::{
+    registry::v1::{
+        ApprovePolicyRequest, CreatePolicyRequest, DeploymentOutcome, RecordDeploymentRequest, SubmitPolicyRequest,
+        UpdatePolicyRequest, policy_registry_service_client::PolicyRegistryServiceClient,
+    },
     types::v1::{Confidence, Finding},
-    validator::v1::{Context, ValidateRequest, ValidateResponse},
+    validator::v1::{Context, DetectConflictsRequest, ValidateRequest, ValidateResponse},
 };
 use serde_json::{Value, json};
 use world::World;
@@ -19,8 +24,12 @@ use world::World;
 const NAMESPACE: &str = "shop";
 
 fn virtual_service(name: &str, host: &str) -> Value {
+    virtual_service_of("checkout", name, host)
+}
+
+fn virtual_service_of(own: &str, name: &str, host: &str) -> Value {
     let http = json!([{"route": [{"destination": {"host": host}}]}]);
-    object("networking.istio.io/v1", "VirtualService", name, json!({"spec": {"hosts": ["checkout"], "http": http}}))
+    object("networking.istio.io/v1", "VirtualService", name, json!({"spec": {"hosts": [own], "http": http}}))
 }
 
 fn object(api_version: &str, kind: &str, name: &str, rest: Value) -> Value {
@@ -72,8 +81,64 @@ async fn a_policy_is_judged_among_what_is_live_in_the_cluster() -> anyhow::Resul
 
     let answer = validate(&world, &virtual_service("older", "checkout")).await?;
     assert!(found(&answer, "MW5101").is_none() && found(&answer, "MW4102").is_none(), "{:?}", answer.findings);
+
+    what_the_registry_holds_counts_too(&world).await?;
     world.stop().await?;
 
     cluster.stop().await;
+    Ok(())
+}
+
+/// Two teams want one host. The first one's policy is in force by the registry and not (yet) in the cluster.
+async fn what_the_registry_holds_counts_too(world: &World) -> anyhow::Result<()> {
+    let mut registry = PolicyRegistryServiceClient::new(connect_lazy(&world.registry.url())?);
+    let theirs = virtual_service_of("basket", "theirs", "checkout");
+    let new = |yaml: &Value| CreatePolicyRequest { yaml: yaml.to_string(), ..CreatePolicyRequest::default() };
+    let submit = |id: &str| SubmitPolicyRequest { id: id.to_owned(), ..SubmitPolicyRequest::default() };
+    let created = registry.create_policy(world.signed_by("alice", Role::Developer, new(&theirs))).await?.into_inner();
+    let version = created.version.expect("it was created");
+    let id = version.policy_id;
+    registry.submit_policy(world.signed_by("alice", Role::Developer, submit(&id))).await?;
+    let ask = |registry| {
+        let context = Some(Context { live: true, registry, ..Context::default() });
+        let yaml = virtual_service_of("basket", "ours", "checkout").to_string();
+        world.signed(DetectConflictsRequest { yaml, context, ..DetectConflictsRequest::default() })
+    };
+    let conflicts = async |registry| -> anyhow::Result<Vec<Finding>> {
+        let answer = world.client.clone().detect_conflicts(ask(registry)).await?.into_inner();
+        anyhow::ensure!(answer.skipped.iter().all(|why| !why.starts_with("context:")), "{:?}", answer.skipped);
+        Ok(answer.findings.into_iter().filter(|finding| finding.id == "MW5101" && finding.source.is_empty()).collect())
+    };
+    let approval = ApprovePolicyRequest { id: id.clone(), digest: version.digest, ..ApprovePolicyRequest::default() };
+    registry.approve_policy(world.signed_by("bob", Role::Admin, approval)).await?;
+    let outcome = RecordDeploymentRequest {
+        id: id.clone(),
+        version: 1,
+        deployment_id: "first".to_owned(),
+        outcome: DeploymentOutcome::Promoted.into(),
+        ..RecordDeploymentRequest::default()
+    };
+    registry.record_deployment(world.signed_by("orchestrator", Role::Service, outcome)).await?;
+
+    assert_eq!(conflicts(false).await?, [], "it is not in the cluster");
+    let found = conflicts(true).await?;
+    let [conflict] = found.as_slice() else { panic!("{found:?}") };
+    let [other] = conflict.related.as_slice() else { panic!("{conflict:?}") };
+    let name = other.object.as_ref().map(|object| object.name.as_str());
+    assert_eq!((name, other.source.as_str()), (Some("theirs"), "registry"));
+
+    // The way of a submission: the registry asks the validator, which asks back.
+    let ours = new(&virtual_service_of("basket", "ours", "checkout"));
+    let ours = registry.create_policy(world.signed_by("carol", Role::Developer, ours)).await?.into_inner();
+    let submission = submit(&ours.policy.expect("it was created").id);
+    let refused = registry.submit_policy(world.signed_by("carol", Role::Developer, submission));
+    let refused = refused.await.expect_err("another team has the host");
+    assert!(refused.message().contains("MW5101"), "{refused:?}");
+    // A further version of what is in force has no quarrel with it.
+    let mut longer = theirs;
+    longer["spec"]["http"][0]["timeout"] = json!("5s");
+    let update = UpdatePolicyRequest { id: id.clone(), yaml: longer.to_string(), ..UpdatePolicyRequest::default() };
+    registry.update_policy(world.signed_by("alice", Role::Developer, update)).await?;
+    registry.submit_policy(world.signed_by("alice", Role::Developer, submit(&id))).await?;
     Ok(())
 }

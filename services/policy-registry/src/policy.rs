@@ -103,7 +103,7 @@ pub fn digest_of_deletion(target: &Target) -> Digest {
     Digest::of(&json!({"deletion": {"apiVersion": api_version, "kind": kind, "namespace": namespace, "name": name}}))
 }
 
-/// A version that is in force, or may soon be, as others are judged among it.
+/// A version that is in force, or may soon be, as others are judged among it. None is a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
     /// Whose.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod cross;
+mod known;
 mod suppress;
 
 use meshward_model::{ObjectRef, Target};
@@ -22,6 +23,7 @@ const NO_CATALOGUE: &str = "schema: no CRD catalogue is configured; set --crds";
 const EXAMPLES: [&str; 4] = ["VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"];
 
 pub use batch::{Batch, BatchReport, Change, MAX_BATCH_FINDINGS, Warm, batch, pieces};
+pub use known::Known;
 pub use suppress::{Accepted, Suppressed};
 
 /// A text and what findings call it; the judged one has no name.
@@ -43,11 +45,10 @@ pub fn validate_among(
     catalogue: &Catalogue,
 ) -> Report {
     let mut report = validate(text, cluster, catalogue);
-    let mut findings = Findings::default();
-    let skipped = surroundings.judge(&report, &mut findings);
+    let (found, skipped) = surroundings.judge(&report);
     report.skipped.extend(skipped);
     report.findings.extend(surroundings.findings.iter().cloned());
-    report.findings.extend(findings.into_sorted());
+    report.findings.extend(found);
     accepted.apply(&mut report);
     report
         .findings
@@ -58,8 +59,8 @@ pub fn validate_among(
 /// What others lack when these objects are gone.
 #[must_use]
 pub fn removal(removed: &[ObjectRef], surroundings: &mut Warm) -> Report {
-    let findings = surroundings.findings.iter().cloned().chain(cross::removal(removed, &mut surroundings.set));
-    Report { findings: findings.collect(), ..Report::default() }
+    let lacking = surroundings.removal(removed);
+    Report { findings: surroundings.findings.iter().cloned().chain(lacking).collect(), ..Report::default() }
 }
 
 /// Judges every object of a text for a cluster (empty = the default one).

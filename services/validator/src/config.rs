@@ -22,6 +22,11 @@ pub struct Config {
     #[arg(long, env = "MESHWARD_MESH_GATEWAY", default_value = "http://127.0.0.1:8083")]
     pub mesh_gateway: String,
 
+    /// Where policy-registry serves, for what it holds as context, e.g. http://policy-registry:8080. Not set: an answer that
+    /// asks for it says so in `skipped`.
+    #[arg(long, env = "MESHWARD_POLICY_REGISTRY", default_value = "")]
+    pub policy_registry: String,
+
     /// Longest time that one text may take; it is far more than any text within the limits needs.
     #[arg(long, env = "MESHWARD_VALIDATION_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
     pub validation_timeout: Duration,
@@ -30,11 +35,11 @@ pub struct Config {
     #[arg(long, env = "MESHWARD_DRY_RUN_TIMEOUT", default_value = "15s", value_parser = parse_duration)]
     pub dry_run_timeout: Duration,
 
-    /// Longest time for reading what is live in a cluster; what was not read then is listed as skipped.
+    /// Longest time for reading what is live in a cluster and what the registry holds; what was not read then is listed as skipped.
     #[arg(long, env = "MESHWARD_CONTEXT_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     pub context_timeout: Duration,
 
-    /// What is live in a cluster is read anew when it was read longer ago.
+    /// What is live in a cluster, and what the registry holds for it, is read anew when it was read longer ago.
     #[arg(long, env = "MESHWARD_CONTEXT_MAX_AGE", default_value = "5s", value_parser = parse_duration)]
     pub context_max_age: Duration,
 

@@ -29,8 +29,8 @@ use crate::{
     dry_run,
     error::Error,
     explain,
-    live::{Limits, Live, Scope, View},
-    ports::{Bearer, Gateway},
+    live::{Asked, Limits, Live, Scope, View},
+    ports::{Bearer, Gateway, Peers},
     report::Report,
     schema::Catalogue,
     sessions::Sessions,
@@ -41,7 +41,7 @@ const LONGEST_CLUSTER: usize = 253;
 /// The RPCs. `G` is mesh-gateway.
 pub struct Validator<G> {
     catalogue: Arc<Catalogue>,
-    gateway: G,
+    peers: Peers<G>,
     sessions: Arc<Sessions>,
     live: Live,
     clock: Arc<dyn Clock>,
@@ -53,7 +53,7 @@ impl<G: Gateway> Validator<G> {
     /// A service that validates at most `at_once` texts at a time, each for at most `timeout`.
     pub fn new(
         catalogue: Catalogue,
-        gateway: G,
+        peers: Peers<G>,
         sessions: Sessions,
         live: Limits,
         clock: Arc<dyn Clock>,
@@ -62,7 +62,7 @@ impl<G: Gateway> Validator<G> {
     ) -> Self {
         let running = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
         let live = Live::new(Arc::clone(&clock), live);
-        Self { catalogue: Arc::new(catalogue), gateway, sessions: Arc::new(sessions), live, clock, running, timeout }
+        Self { catalogue: Arc::new(catalogue), peers, sessions: Arc::new(sessions), live, clock, running, timeout }
     }
 
     /// Layers 1 to 5, among the objects of a context.
@@ -74,16 +74,15 @@ impl<G: Gateway> Validator<G> {
         around: convert::Around,
     ) -> Result<Report, Error> {
         check_cluster(&cluster)?;
-        let view = self.view(caller, &cluster, around.live()).await;
+        let view = self.view(caller, &cluster, around.asked()).await;
         let around = around.with(view);
         let today = self.today();
         self.bounded(move |catalogue| around.judge(yaml.as_bytes(), &cluster, today, catalogue)).await
     }
 
-    /// What is live in a cluster, if it is wanted (and whether the request calls it complete).
-    async fn view(&self, caller: &Caller, cluster: &str, wanted: Option<bool>) -> Option<View> {
-        let complete = wanted?;
-        Some(self.live.view(&self.gateway, cluster, &caller.scope, complete, &caller.bearer).await)
+    /// What is around in a cluster, if it is asked for.
+    async fn view(&self, caller: &Caller, cluster: &str, asked: Option<Asked>) -> Option<View> {
+        Some(self.live.view(&self.peers, cluster, &caller.scope, asked?, &caller.bearer).await)
     }
 
     fn today(&self) -> Date {
@@ -142,7 +141,7 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         let around = convert::Around::of(context, Vec::new())?;
         let mut report = self.report_among(&caller, yaml, cluster.clone(), around).await?;
         if report.is_valid() || despite_errors {
-            let hits = dry_run::ask(&self.gateway, &report, &cluster, &caller.bearer).await?;
+            let hits = dry_run::ask(&self.peers.gateway, &report, &cluster, &caller.bearer).await?;
             report.extend(hits);
         } else {
             report.skipped.push(dry_run::HAS_ERRORS.to_owned());
@@ -192,8 +191,7 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         let request = request.into_inner();
         check_cluster(&request.cluster)?;
         impact::check(&request)?;
-        let wanted = request.context.as_ref().filter(|context| context.live).map(|context| context.complete);
-        let view = self.view(&caller, &request.cluster, wanted).await;
+        let view = self.view(&caller, &request.cluster, convert::asked(request.context.as_ref())).await;
         Ok(Response::new(self.bounded(move |catalogue| impact::analyze(request, view, catalogue)).await?))
     }
 

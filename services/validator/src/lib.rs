@@ -43,12 +43,18 @@ use meshward_chassis::{
 };
 use meshward_proto::validator::v1::validator_service_server::ValidatorServiceServer;
 
-use crate::{config::Config, grpc::Validator, ports::grpc::GrpcGateway, schema::Catalogue, sessions::Sessions};
+use crate::{
+    config::Config,
+    grpc::Validator,
+    ports::{Peers, Registry, grpc::GrpcGateway, registry::GrpcRegistry},
+    schema::Catalogue,
+    sessions::Sessions,
+};
 
-/// Puts the service on a server: reads the definitions, prepares the way to mesh-gateway.
+/// Puts the service on a server: reads the definitions, prepares the ways to mesh-gateway and policy-registry.
 ///
 /// # Errors
-/// If the definitions cannot be read or the gateway's address is no URL.
+/// If the definitions cannot be read or an address is no URL.
 pub fn build(config: &Config, server: Server) -> anyhow::Result<Server> {
     let catalogue = Catalogue::read(&config.crd_paths()).map_err(|error| ConfigError(format!("--crds: {error}")))?;
     catalogue.check().map_err(|error| ConfigError(format!("--crds: {error}")))?;
@@ -59,11 +65,26 @@ pub fn build(config: &Config, server: Server) -> anyhow::Result<Server> {
     }
     let gateway = GrpcGateway::new(&config.mesh_gateway, config.dry_run_timeout)
         .map_err(|error| ConfigError(format!("--mesh-gateway: {error}")))?;
+    let registry = match config.policy_registry.as_str() {
+        "" => None,
+        address => {
+            let registry = GrpcRegistry::new(address, config.context_timeout);
+            let registry = registry.map_err(|error| ConfigError(format!("--policy-registry: {error}")))?;
+            Some(Arc::new(registry) as Arc<dyn Registry>)
+        }
+    };
     let sessions = Sessions::new(config.max_sessions);
     let clock = Arc::new(SystemClock);
     let live = live::Limits { within: config.context_timeout, max_age: config.context_max_age };
-    let validator =
-        Validator::new(catalogue, gateway, sessions, live, clock, config.max_validations, config.validation_timeout);
+    let validator = Validator::new(
+        catalogue,
+        Peers { gateway, registry },
+        sessions,
+        live,
+        clock,
+        config.max_validations,
+        config.validation_timeout,
+    );
     let service = ValidatorServiceServer::new(validator).max_decoding_message_size(server.max_message_bytes());
     Ok(server.add_service(service))
 }

@@ -1,9 +1,10 @@
-//! What is live in a cluster, read through mesh-gateway and kept for some seconds.
+//! What is around: live in a cluster, read through mesh-gateway, and held by policy-registry; kept for some seconds.
 //!
 //! Everything is bounded: the time of all reading together, the objects, the views that are kept. What could not be read is a
 //! gap, which the answer tells: a rule then knows less, and no call fails for it. A view belongs to the namespaces that it was
-//! read for, so that a caller never sees through one what the gateway would not show him.
+//! read for, so that a caller never sees through one what the gateway and the registry would not show him.
 
+mod held;
 mod kinds;
 
 use std::{
@@ -18,9 +19,9 @@ use meshward_chassis::clock::Clock;
 use serde_json::Value;
 
 use crate::{
-    app::Warm,
+    app::{Known, Warm},
     error::Error,
-    ports::{Bearer, Gateway, ObjectPage, Wanted},
+    ports::{Bearer, Gateway, ObjectPage, Peers, Wanted},
     sessions::Shared,
 };
 use kinds::{KINDS, Source};
@@ -40,8 +41,8 @@ pub type Scope = Option<BTreeSet<String>>;
 /// One look at a cluster.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// The objects, each with apiVersion and kind.
-    pub objects: Arc<Vec<Value>>,
+    /// The objects.
+    pub known: Arc<Known>,
     /// The same, judged among each other.
     pub warm: Shared,
     /// What is not in it does not exist.
@@ -66,8 +67,19 @@ pub struct Live {
     kept: Mutex<Vec<(Key, Timestamp, View)>>,
 }
 
-/// Cluster, namespaces, and whether what is not in it does not exist.
-type Key = (String, Scope, bool);
+/// Cluster, namespaces, and what was asked for.
+type Key = (String, Scope, Asked);
+
+/// What of all that is around is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// What is live in the cluster.
+    pub live: bool,
+    /// What the registry holds.
+    pub registry: bool,
+    /// What is not there does not exist, if all could be read.
+    pub complete: bool,
+}
 
 impl Live {
     /// Nothing was read yet.
@@ -76,30 +88,41 @@ impl Live {
         Self { clock, limits, kept: Mutex::default() }
     }
 
-    /// What is live in the namespaces of a scope. A view with gaps is not kept.
+    /// What is around in the namespaces of a scope. A view with gaps is not kept.
     pub async fn view<G: Gateway>(
         &self,
-        gateway: &G,
+        peers: &Peers<G>,
         cluster: &str,
         scope: &Scope,
-        complete: bool,
+        asked: Asked,
         bearer: &Bearer,
     ) -> View {
-        let key = (cluster.to_owned(), scope.clone(), complete);
+        let key = (cluster.to_owned(), scope.clone(), asked);
         if let Some(view) = self.young(&key) {
             return view;
         }
         let begun = self.clock.now();
-        let (objects, gaps) = self.read(gateway, cluster, scope, bearer).await;
-        let complete = complete && gaps.is_empty() && scope.is_none();
-        let objects = Arc::new(objects);
-        let of_worker = Arc::clone(&objects);
-        let warm = tokio::task::spawn_blocking(move || Warm::among(&of_worker, &[], complete)).await;
-        let (warm, gaps) = match warm {
-            Ok(warm) => (warm, gaps),
-            Err(_) => (Warm::new(false), vec![format!("context: what {} holds cannot be judged", named(cluster))]),
+        let live = async {
+            if asked.live { self.read(&peers.gateway, cluster, scope, bearer).await } else { Default::default() }
         };
-        let view = View { objects, warm: Arc::new(Mutex::new(warm)), complete, gaps: Arc::new(gaps) };
+        let held = async {
+            if asked.registry {
+                held::read(peers.registry.as_deref(), cluster, self.limits.within, bearer).await
+            } else {
+                Default::default()
+            }
+        };
+        let ((live, mut gaps), (held, gap)) = tokio::join!(live, held);
+        gaps.extend(gap);
+        let complete = asked.complete && gaps.is_empty() && scope.is_none();
+        let known = Arc::new(Known::new(live, held.active, held.approved));
+        let of_worker = Arc::clone(&known);
+        let warm = tokio::task::spawn_blocking(move || Warm::among(&of_worker, &[], complete)).await;
+        let warm = warm.unwrap_or_else(|_| {
+            gaps.push(format!("context: what {} holds cannot be judged", named(cluster)));
+            Warm::new(false)
+        });
+        let view = View { known, warm: Arc::new(Mutex::new(warm)), complete, gaps: Arc::new(gaps) };
         if view.gaps.is_empty() {
             self.keep(key, begun, view.clone());
         }

@@ -1,9 +1,11 @@
 //! What the validator asks of others.
 
 pub mod grpc;
+pub mod registry;
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, sync::Arc};
 
+use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::error::Error;
@@ -75,4 +77,44 @@ pub trait Gateway: Send + Sync + 'static {
     /// # Errors
     /// [`Error::GatewayDown`] or [`Error::GatewayRefused`].
     fn list(&self, wanted: Wanted<'_>, bearer: &Bearer) -> impl Future<Output = Result<ObjectPage, Error>> + Send;
+}
+
+/// A version of a policy that the registry holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// What it says.
+    pub object: Value,
+    /// It is in force; if not, it is approved and takes the place of the one that is, now or later.
+    pub is_active: bool,
+}
+
+/// A page of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeldPage {
+    /// By policy.
+    pub versions: Vec<Held>,
+    /// Token of the next page; empty = none.
+    pub next: String,
+}
+
+/// policy-registry, as far as the validator needs it. It calls the validator too, but never to answer this: a question
+/// cannot come back to where it was asked.
+pub trait Registry: Send + Sync + 'static {
+    /// A page of the versions that are in force in a cluster (empty = the default one) or may soon be. The error is a
+    /// sentence for the caller: nothing fails for want of them.
+    fn effective<'a>(
+        &'a self,
+        cluster: &'a str,
+        token: &'a str,
+        bearer: &'a Bearer,
+    ) -> BoxFuture<'a, Result<HeldPage, String>>;
+}
+
+/// The other services.
+#[derive(Clone)]
+pub struct Peers<G> {
+    /// mesh-gateway.
+    pub gateway: G,
+    /// policy-registry; `None`: nobody has said where it is.
+    pub registry: Option<Arc<dyn Registry>>,
 }

@@ -110,7 +110,7 @@ impl Entry {
 type Identity = (Kind, String, String);
 
 /// All objects, by every question that rules ask.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct World {
     entries: BTreeMap<Id, Entry>,
     identities: HashMap<Identity, Id>,

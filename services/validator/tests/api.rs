@@ -333,7 +333,7 @@ async fn a_policy_is_judged_among_what_is_sent_with_it() {
     let other = GOOD.replace("name: checkout\n  namespace", "name: older\n  namespace");
     let context = |yaml: &[&str], complete| {
         let yaml = yaml.iter().map(ToString::to_string).collect();
-        Some(Context { yaml, complete, live: false })
+        Some(Context { yaml, complete, ..Context::default() })
     };
     let broken = GOOD.replace("host: checkout", "host: checkuot");
     let ask = |yaml: &str, context| ValidateRequest { yaml: yaml.to_owned(), context, ..Default::default() };

@@ -64,7 +64,7 @@ impl Validator for GrpcValidator {
     async fn removal(&self, target: &Target, caller: &Bearer) -> Result<Vec<Finding>, PeerError> {
         let Target { cluster, api_version, kind, namespace, name, .. } = target.clone();
         let removed = vec![types::ObjectRef { api_version, kind, namespace, name }];
-        let context = Some(Context { live: true, ..Context::default() });
+        let context = Some(Context { live: true, registry: true, ..Context::default() });
         let message = DetectConflictsRequest { cluster, context, removed, ..Default::default() };
         let request = prepare(message, caller, DRY_RUN_WITHIN)?;
         let answer = self.client.clone().detect_conflicts(request).await.map_err(of_status)?.into_inner();

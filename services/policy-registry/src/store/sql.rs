@@ -27,8 +27,9 @@ const POLICY: &str = "SELECT id, namespace, name, description, cluster, api_vers
     active_version, revision, creator, created_ms, updated_ms FROM policies";
 const VERSION: &str = "SELECT policy_id, number, digest, yaml, canonical_json, state, author, change_note, findings,
     state_reason, created_ms, updated_ms FROM versions";
-const EFFECTIVE: &str = "SELECT policy_id, number, state, canonical_json FROM policies JOIN versions AS own ON policy_id = id
-    WHERE state IN ('ACTIVE', 'APPROVED') AND (state = 'ACTIVE' OR (number > active_version AND number =
+const EFFECTIVE: &str =
+    "SELECT policy_id, number, state, canonical_json FROM policies JOIN versions AS own ON policy_id = id
+    WHERE canonical_json <> '' AND state IN ('ACTIVE', 'APPROVED') AND (state = 'ACTIVE' OR (number > active_version AND number =
         (SELECT max(number) FROM versions WHERE policy_id = own.policy_id AND state IN ('ACTIVE', 'APPROVED'))))";
 const EVENT: &str =
     "SELECT sequence, policy_id, namespace, version, action, actor, digest, comment, time_ms, hash FROM audit_events";

@@ -64,6 +64,9 @@ async fn a_deletion_is_submitted_approved_and_promoted_and_the_object_may_come_b
 
     let live = world.record(&approved, "d2", DeploymentOutcome::Promoted).await.unwrap();
     assert_eq!(live.policy.unwrap().active_version, 2);
+    let effective = ListEffectiveVersionsRequest::default();
+    let effective = world.client().list_effective_versions(world.by("vera", effective)).await.unwrap().into_inner();
+    assert_eq!(effective.versions, [], "nothing of it is in force");
     assert_eq!(world.version(&policy.id, 1).await.state(), VersionState::Superseded);
     let world = world.restart().await;
     let (_, third) = world.updated(&policy, route("checkout", 1)).await;

@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use meshward_model::Finding;
-use serde_json::Value;
+use meshward_model::{Finding, ObjectRef};
 
-use super::{Input, cross, head, judge as judge_alone};
+use super::{Input, Known, cross, head, judge as judge_alone, known};
 use crate::{
     parallel,
     report::{Findings, Report, is_valid},
@@ -15,9 +14,6 @@ use crate::{
     world::{Entry, Kind, Set},
 };
 
-/// What findings call the text of a live object, which has none.
-const LIVE: &str = "cluster";
-
 /// Most findings of one severity in the answer to a batch.
 pub const MAX_BATCH_FINDINGS: usize = 10_000;
 
@@ -25,6 +21,8 @@ pub const MAX_BATCH_FINDINGS: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Warm {
     pub(crate) set: Set,
+    /// The same with approved versions in the place of those that are in force, if there are any.
+    later: Option<Set>,
     /// What is wrong with the texts of the context themselves.
     pub(crate) findings: Vec<Finding>,
 }
@@ -33,24 +31,20 @@ impl Warm {
     /// Nothing around. `complete`: what is not there does not exist.
     #[must_use]
     pub fn new(complete: bool) -> Self {
-        Self { set: Set::new(complete), findings: Vec::new() }
+        Self { set: Set::new(complete), ..Self::default() }
     }
 
-    /// Objects that are live, and those of texts, which take their place.
+    /// Objects that are known, and those of texts, which take their place.
     #[must_use]
-    pub fn among(live: &[Value], texts: &[Input<'_>], complete: bool) -> Self {
+    pub fn among(known: &Known, texts: &[Input<'_>], complete: bool) -> Self {
         let mut warm = Self::new(complete);
-        let source: Arc<str> = LIVE.into();
-        let entry = |value: &Value| {
-            let document = text::Document { value: value.clone(), places: text::Places::default() };
-            cross::entry_of(head(value), document, &source)
-        };
-        warm.set.extend(live.iter().filter_map(entry));
+        warm.set.extend(known.entries());
         let mut findings = Findings::default();
-        for input in texts {
-            warm.set.extend(cross::context(input, &mut findings));
-        }
+        let of_texts: Vec<Entry> = texts.iter().flat_map(|input| cross::context(input, &mut findings)).collect();
+        let said = of_texts.iter().map(known::key).collect();
+        warm.set.extend(of_texts);
         warm.set.settle();
+        warm.later = known.later(&warm.set, &said);
         warm.findings = findings.into_sorted();
         warm
     }
@@ -83,9 +77,30 @@ impl Warm {
         Change { findings: all, mended, judged, skipped: report.skipped.into_iter().chain(skipped).collect() }
     }
 
-    /// Judges the objects of a report among these; the rules that could not run, with the reason.
-    pub(crate) fn judge(&mut self, report: &Report, findings: &mut Findings) -> BTreeSet<String> {
-        cross::judge(report, &mut self.set, findings)
+    /// Judges the objects of a report among these: what is found, and the rules that could not run, with the reason.
+    pub(crate) fn judge(&mut self, report: &Report) -> (Vec<Finding>, BTreeSet<String>) {
+        let mut skipped = BTreeSet::new();
+        let found = self.now_and_later(|set| {
+            let mut findings = Findings::default();
+            skipped.extend(cross::judge(report, set, &mut findings));
+            findings.into_sorted()
+        });
+        (found, skipped)
+    }
+
+    /// What others lack without these objects.
+    pub(crate) fn removal(&mut self, removed: &[ObjectRef]) -> Vec<Finding> {
+        self.now_and_later(|set| cross::removal(removed, set))
+    }
+
+    fn now_and_later(&mut self, mut judge: impl FnMut(&mut Set) -> Vec<Finding>) -> Vec<Finding> {
+        let mut found = judge(&mut self.set);
+        if let Some(later) = &mut self.later {
+            let later = judge(later);
+            let new: Vec<_> = known::only_later(&found, later).collect();
+            found.extend(new);
+        }
+        found
     }
 }
 

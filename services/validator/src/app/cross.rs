@@ -80,6 +80,7 @@ pub(crate) fn judge_change(
     for object in &report.objects {
         let document = Document { value: object.value.clone(), places: object.places.clone() };
         let Some(entry) = entry_of(object.head.clone(), document, &source) else { continue };
+        let entry = context.aged(entry);
         if let Some(first) = entries.iter().find(|other| identity(other) == identity(&entry)) {
             let message = "the same object stands in the text before; the later one counts";
             let hit = Hit::new(rule::OBJECT_TWICE, entry.name().path(), message);

@@ -131,8 +131,11 @@ fn a_context_that_ends_early_is_told_where_it_does() {
     for (context, line) in
         [("a: 1\nb: [", Some(2)), ("apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: b}", None)]
     {
-        let mut around =
-            super::Warm::among(&[], &[super::Input { text: context.as_bytes(), source: "context[0]" }], false);
+        let mut around = super::Warm::among(
+            &super::Known::default(),
+            &[super::Input { text: context.as_bytes(), source: "context[0]" }],
+            false,
+        );
         let accepted = super::Accepted { list: &[], today: jiff::civil::date(2026, 1, 1) };
         let catalogue = Catalogue::default();
         let report = super::validate_among(object.to_string().as_bytes(), "", &mut around, &accepted, &catalogue);

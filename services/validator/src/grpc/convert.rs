@@ -1,5 +1,7 @@
 //! Reports on the wire.
 
+use std::sync::Arc;
+
 use jiff::civil::Date;
 use meshward_model::{Digest, ObjectRef, canonical_json};
 use meshward_proto::{
@@ -12,7 +14,7 @@ use meshward_proto::{
 use crate::{
     app::{self, Accepted, Input, Suppressed, Warm},
     error::Error,
-    live::View,
+    live::{Asked, View},
     report::{ReadObject, Report},
     schema::Catalogue,
 };
@@ -71,12 +73,12 @@ impl Around {
         }
     }
 
-    /// Whether what is live is wanted too; and whether the request calls it complete.
-    pub(super) fn live(&self) -> Option<bool> {
-        self.context.as_ref().filter(|context| context.live).map(|context| context.complete)
+    /// What is asked for beside the texts.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        asked(self.context.as_ref())
     }
 
-    /// The same with what is live.
+    /// The same with what was read.
     pub(super) fn with(self, view: Option<View>) -> Self {
         Self { view, ..self }
     }
@@ -96,7 +98,7 @@ impl Around {
                 match warm {
                     Some(mut warm) => self.say(text, cluster, &mut warm, &accepted, catalogue),
                     None => {
-                        let mut warm = Warm::among(&view.objects, &[], view.complete);
+                        let mut warm = Warm::among(&view.known, &[], view.complete);
                         self.say(text, cluster, &mut warm, &accepted, catalogue)
                     }
                 }
@@ -105,15 +107,21 @@ impl Around {
                 let names: Vec<String> = (0..context.yaml.len()).map(|index| format!("context[{index}]")).collect();
                 let texts = context.yaml.iter().zip(&names);
                 let inputs: Vec<_> = texts.map(|(text, source)| Input { text: text.as_bytes(), source }).collect();
-                let live = view.as_ref().map(|view| view.objects.as_slice()).unwrap_or_default();
+                let known = view.as_ref().map(|view| Arc::clone(&view.known)).unwrap_or_default();
                 let complete = view.as_ref().map_or(context.complete, |view| view.complete);
-                let mut warm = Warm::among(live, &inputs, complete);
+                let mut warm = Warm::among(&known, &inputs, complete);
                 self.say(text, cluster, &mut warm, &accepted, catalogue)
             }
         };
         report.skipped.extend(self.view.iter().flat_map(|view| view.gaps.iter().cloned()));
         report
     }
+}
+
+/// What a context asks for beside its texts.
+pub(super) fn asked(context: Option<&Context>) -> Option<Asked> {
+    let Context { complete, live, registry, .. } = *context?;
+    (live || registry).then_some(Asked { live, registry, complete })
 }
 
 fn suppressed(accepted: AcceptedFinding) -> Suppressed {

@@ -142,7 +142,7 @@ fn in_force(request: &AnalyzeImpactRequest, view: Option<View>, findings: &mut V
         objects.0.extend(documents.into_iter().map(|document| document.value).filter(is_told));
         findings.extend(of_text.into_sorted());
     }
-    let live = view.iter().flat_map(|view| view.objects.iter()).filter(|object| is_told(object));
+    let live = view.iter().flat_map(|view| view.known.in_force()).filter(|object| is_told(object));
     let live: Vec<_> = live.filter(|object| objects.find(object).is_none()).cloned().collect();
     objects.0.extend(live);
     objects

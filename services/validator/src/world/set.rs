@@ -1,6 +1,11 @@
 //! A world that is kept judged while it changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use serde_json::{Value, json};
 
 use super::{Entry, Id, Key, Kind, View, World};
 use crate::{parallel, report::Hit, rules::cross};
@@ -20,7 +25,7 @@ pub struct Judgement {
 
 /// A world and what the rules say of each of its objects. After a change only those are judged again whose rules had asked
 /// for something that the change touched.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Set {
     world: World,
     judgements: HashMap<Id, Judgement>,
@@ -68,6 +73,17 @@ impl Set {
         self.dirty.insert(id);
         self.touch(&touched);
         (id, old)
+    }
+
+    /// An object that is about to be put in, as old as the one in whose place it comes: a new version makes it no younger.
+    #[must_use]
+    pub fn aged(&self, mut entry: Entry) -> Entry {
+        let place = self.world.find(entry.kind, &entry.head.namespace, &entry.head.name);
+        let created = place.and_then(|id| self.world.get(id)).map(|old| old.seniority().1).unwrap_or_default();
+        if !created.is_empty() && entry.value.get("metadata").is_some_and(Value::is_object) {
+            Arc::make_mut(&mut entry.value)["metadata"]["creationTimestamp"] = json!(created);
+        }
+        entry
     }
 
     /// Puts objects in.

@@ -238,7 +238,7 @@ spec: {hosts: [cart], http: [{route: [{destination: {host: cart}}]}]}
     ] {
         let inputs: Vec<Input<'_>> =
             context.iter().map(|text: &&str| Input { text: text.as_bytes(), source: "context[0]" }).collect();
-        let mut warm = Warm::among(&[], &inputs, complete);
+        let mut warm = Warm::among(&crate::app::Known::default(), &inputs, complete);
         let accepted = crate::app::Accepted { list: &[], today: "2026-01-01".parse().expect("a day") };
         let report =
             crate::app::validate_among(text.as_bytes(), "", &mut warm, &accepted, &crate::schema::Catalogue::default());
@@ -258,7 +258,8 @@ fn a_conflict_with_the_context_names_its_text() {
         )
     };
     let (own, other) = (vs("a"), vs("b"));
-    let mut warm = Warm::among(&[], &[Input { text: other.as_bytes(), source: "context[0]" }], false);
+    let mut warm =
+        Warm::among(&crate::app::Known::default(), &[Input { text: other.as_bytes(), source: "context[0]" }], false);
     let accepted = crate::app::Accepted { list: &[], today: "2026-01-01".parse().expect("a day") };
     let report =
         crate::app::validate_among(own.as_bytes(), "", &mut warm, &accepted, &crate::schema::Catalogue::default());

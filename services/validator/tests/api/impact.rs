@@ -24,7 +24,7 @@ async fn a_change_of_policies_is_told_by_the_requests_that_it_affects() {
         ..Default::default()
     };
     let world = World::new(None).await;
-    let context = Context { yaml: vec![policy("a", "web"), policy("b", "jobs")], complete: true, live: false };
+    let context = Context { yaml: vec![policy("a", "web"), policy("b", "jobs")], complete: true, ..Context::default() };
     let removed = ObjectRef {
         kind: "AuthorizationPolicy".into(),
         namespace: "shop".into(),
