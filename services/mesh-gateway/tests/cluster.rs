@@ -18,6 +18,8 @@ mod clusters;
 mod cohorts;
 #[path = "cluster/cohorts_of_kinds.rs"]
 mod cohorts_of_kinds;
+#[path = "cluster/connections.rs"]
+mod connections;
 #[path = "cluster/contract.rs"]
 mod contract;
 #[path = "cluster/destination_rule.rs"]
@@ -84,6 +86,7 @@ async fn the_gateway_on_a_real_control_plane() {
     scenarios::an_absence_is_restored(&world).await;
     virtual_services::a_gateway_host_that_is_shared_is_refused(&world).await;
     virtual_services::a_delegate_is_exposed_through_its_root(&world).await;
+    connections::shared_by_weight(&world).await;
     scenarios::drift_is_named(&world).await;
     scenarios::a_proxys_refusal_is_reported_in_its_words(&world).await;
     scenarios::dry_runs_say_what_production_would_say(&world).await;

@@ -6,12 +6,17 @@
 //!   routes are not exactly those of the written spec, the routes are older;
 //! - otherwise what can be predicted of each route ([`traits`]): its name, series, destinations with weights, timeout.
 //!   If the routes fit the written spec and no other that the proxy may still have, they are new; if they fit only
-//!   another one, they are older; anything else is unclear. A prediction that is wrong costs time, never truth.
+//!   another one, or send elsewhere than what was written, they are older; anything else is unclear. A prediction that is
+//!   wrong costs time, never truth.
 //!
-//! An AuthorizationPolicy is in listeners instead, and named there: see [`rbac`]; a DestinationRule in clusters:
-//! [`clusters`]; what lists endpoints in these: [`endpoints`].
+//! What a VirtualService says of connections that are no requests is in listeners, and is predicted like its routes:
+//! [`connections`].
+//!
+//! An AuthorizationPolicy is in listeners, and named there: see [`rbac`]; a DestinationRule in clusters: [`clusters`];
+//! what lists endpoints in these: [`endpoints`].
 
 pub(super) mod clusters;
+mod connections;
 pub(super) mod endpoints;
 pub(super) mod rbac;
 mod traits;
@@ -48,6 +53,7 @@ pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
 fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     let sources: Vec<_> = [&expected.target].into_iter().chain(&expected.through).map(source).collect();
     let routes = routes_of(dump, &sources);
+    let chains = connections::of(dump, &sources);
     let in_listeners = section(dump, "ListenersConfigDump").is_some_and(|listeners| mentions(listeners, &sources));
     let version = version(dump)?.to_owned();
     let mut kinds = Vec::new();
@@ -70,7 +76,7 @@ fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     let content = match &expected.object {
         None if uses => Content::Older,
         None if serves => Content::Shows,
-        Some(object) if uses => compare(&object["spec"], &expected.others, &routes),
+        Some(object) if uses => compare(&object["spec"], &expected.others, &routes, &chains),
         _ => Content::Unused,
     };
     Some(Seen { content, version, kinds })
@@ -145,20 +151,27 @@ fn serves_a_host(dump: &Value, expected: &Expected) -> bool {
     domains.filter_map(Value::as_str).any(|domain| hosts.contains(domain))
 }
 
-/// Compares the routes with what was written and with what the proxy may still have.
-fn compare(written: &Value, others: &[Value], routes: &[Vec<&Value>]) -> Content {
+/// Compares routes and filter chains with what was written and with what the proxy may still have.
+fn compare(written: &Value, others: &[Value], routes: &[Vec<&Value>], chains: &[Vec<&Value>]) -> Content {
     let wanted = expressions(&written["http"], &["headers", "withoutHeaders"]);
     let found: BTreeSet<_> = routes.iter().flatten().flat_map(|route| generated_expressions(route)).collect();
-    if wanted != found {
+    // A listener has no expressions.
+    if !routes.is_empty() && wanted != found {
         return Content::Older;
     }
-    if !wanted.is_empty() {
+    if !routes.is_empty() && !wanted.is_empty() {
         return Content::Shows;
     }
-    let fits = |spec: &Value| routes.iter().all(|routes| traits::fit(spec, routes));
+    let fits = |spec: &Value| {
+        routes.iter().all(|routes| traits::fit(spec, routes))
+            && chains.iter().all(|chains| connections::fit(spec, chains))
+    };
     match (fits(written), others.iter().any(fits)) {
         (true, false) => Content::Shows,
         (false, true) => Content::Older,
+        // Where they send, and how much, is certain: whatever this comes from, another weight perhaps, it is not what was
+        // written.
+        (false, false) if routes.iter().all(|routes| traits::fit_elsewhere(written, routes)) => Content::Older,
         _ => Content::Unclear,
     }
 }

@@ -89,7 +89,8 @@ fn content_tells_new_from_old() {
             Content::Shows,
         ),
         ("both alike", retried, &old, route("checkout", "1s", None), Content::Unclear),
-        ("neither", new.clone(), &old, route("third", "1s", None), Content::Unclear),
+        ("neither's destination", new.clone(), &old, route("third", "1s", None), Content::Older),
+        ("neither's timeout", new.clone(), &old, route("next", "7s", None), Content::Unclear),
     ] {
         let expected = expected(Some(written), vec![other.clone()], false);
         let seen = look(&dump(json!([generated])), &syncz(3, 3, None), &expected).unwrap();
@@ -114,6 +115,71 @@ fn weights_and_headers_are_content() {
     };
     assert_eq!(content(weighted(80, 20), weighted(20, 80)), Content::Shows);
     assert_eq!(content(weighted(20, 80), weighted(80, 20)), Content::Older);
+    assert_eq!(content(weighted(30, 70), weighted(10, 90)), Content::Older, "a step before");
+}
+
+/// As istiod 1.32 generates them, without what is not read.
+#[test]
+fn connections_tell_new_from_old_where_their_listener_sends_them() {
+    let to = |entries: &[(&str, u64)]| {
+        let entry = |(host, weight): &(&str, u64)| json!({"destination": {"host": host}, "weight": weight});
+        entries.iter().map(entry).collect::<Vec<_>>()
+    };
+    let written = |tls: &[(&str, u64)], tcp: &[(&str, u64)]| {
+        json!({"hosts": ["ledger", "vault"], "tls": [{"match": [{"port": 1, "sniHosts": ["a"]}, {"port": 2, "sniHosts": ["a"]}], "route": to(tls)}],
+               "tcp": [{"match": [{"port": 3}], "route": to(tcp)}]})
+    };
+    let chain = |entries: &[(&str, u64)]| {
+        let name = |host: &str| format!("outbound|3||{host}.shop.svc.cluster.local");
+        let cluster = |(host, weight): &(&str, u64)| json!({"name": name(host), "weight": weight});
+        let mut proxy = json!({"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"});
+        match entries {
+            [(host, _)] => proxy["cluster"] = name(host).into(),
+            _ => proxy["weightedClusters"] = json!({"clusters": entries.iter().map(cluster).collect::<Vec<_>>()}),
+        }
+        let source = "/apis/networking.istio.io/v1/namespaces/shop/virtual-service/checkout";
+        json!({"filters": [{"typedConfig": proxy}], "metadata": {"filterMetadata": {"istio": {"config": source}}}})
+    };
+    let foreign = json!({"filters": [{"typedConfig": {"@type": "x.TcpProxy", "cluster": "PassthroughCluster"}}]});
+    let (vault, ledger) = ([("vault", 1)], [("ledger", 1)]);
+    let (old, new) = (written(&vault, &ledger), written(&vault, &[("next", 1)]));
+    let half = [("ledger", 5000), ("next", 5000)];
+    let tenth = [("ledger", 9000), ("next", 1000)];
+    for (name, written, others, listeners, content) in [
+        ("its weights", written(&vault, &half), vec![&old, &new], vec![vec![chain(&half)]], Content::Shows),
+        ("the step before", written(&vault, &half), vec![&old, &new], vec![vec![chain(&tenth)]], Content::Older),
+        ("before all steps", written(&vault, &half), vec![&old, &new], vec![vec![chain(&ledger)]], Content::Older),
+        ("promoted", new.clone(), vec![&old], vec![vec![chain(&[("next", 1)])]], Content::Shows),
+        ("not promoted yet", new.clone(), vec![&old], vec![vec![chain(&half)]], Content::Older),
+        ("put back", old.clone(), vec![&new], vec![vec![chain(&ledger)]], Content::Shows),
+        (
+            "on each listener",
+            written(&vault, &half),
+            vec![&old, &new],
+            vec![vec![chain(&vault), foreign.clone()], vec![chain(&vault), chain(&half)]],
+            Content::Shows,
+        ),
+        (
+            "on one listener only",
+            written(&half, &half),
+            vec![&old, &new],
+            vec![vec![chain(&half)], vec![chain(&vault)]],
+            Content::Older,
+        ),
+        ("nothing that differs", written(&vault, &half), vec![&old, &new], vec![vec![chain(&vault)]], Content::Unclear),
+    ] {
+        let listener = |chains: Vec<Value>| json!({"activeState": {"listener": {"filterChains": chains}}});
+        let listeners: Vec<_> = listeners.into_iter().map(listener).collect();
+        let dump = json!({"configs": [
+            {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": VERSION},
+            {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamicListeners": listeners},
+        ]});
+        let syncz = json!([{"proxy": "storefront-0.shop", "resources": {
+            "type.googleapis.com/envoy.config.listener.v3.Listener": {"sent": nonce(3), "acked": nonce(3)}}}]);
+        let expected = expected(Some(written), others.into_iter().cloned().collect(), false);
+        let seen = look(&dump, &syncz, &expected).unwrap();
+        assert_eq!((seen.content, seen.pushed, seen.acknowledged), (content, true, true), "{name}");
+    }
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! By blended destination weights: `(1 - p) * stable + p * canary`, per destination.
 //!
 //! Exact only if where the routes send is all that differs. Each request is drawn anew, so two requests of one caller
-//! can get different versions; of tcp and tls it is connections that are drawn, and open ones stay where they are. It
-//! is the only way to share tcp and tls traffic.
+//! can get different versions; of tcp and tls it is connections that are drawn. It is the only way to share tcp and tls
+//! traffic.
+//!
+//! Two things were seen of connections through a real Envoy (1.40). Open ones stay where they are, but not for ever: each
+//! step replaces the filter chain that they came through, and Envoy closes those of the old one when its drain time is
+//! over. And a destination that a caller's Sidecar does not list is a cluster that its proxy has only as long as a route
+//! sends there: when the last such route goes, the cluster is taken away first, and what comes in between is reset.
 
 mod counted;
 
@@ -120,7 +125,16 @@ fn not_covered(stable: &Value, canary: &Value, counted: Vec<String>) -> Vec<Stri
     let mut sentences = vec!["It is not sticky: every request or connection is drawn anew.".to_owned()];
     sentences.extend(counted);
     if ["tcp", "tls"].iter().any(|protocol| stable[*protocol] != canary[*protocol]) {
-        sentences.push("Open connections stay with their destination; only new ones are shared.".to_owned());
+        sentences.push(
+            "Open connections stay with their destination until their proxy closes them, a drain time (drainDuration, 45 s \
+             by default) after a step; only new ones are shared."
+                .to_owned(),
+        );
+        sentences.push(
+            "Where a caller's Sidecar does not list a destination, new connections to it can be reset in the moment in \
+             which the last route to it goes: at the end, or on the way back."
+                .to_owned(),
+        );
     }
     sentences
 }

@@ -1,7 +1,5 @@
 //! What can be predicted of a generated route from the VirtualService that it comes from.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::milliseconds;
@@ -11,32 +9,62 @@ use super::milliseconds;
 struct Traits {
     name: String,
     series: String,
-    /// Weight by host and subset; a single destination has the weight 1.
-    destinations: BTreeMap<(String, String), u64>,
+    destinations: Vec<Sent>,
     timeout_ms: u64,
     /// "name=value" of the headers that the route sets or adds, sorted.
     headers: Vec<String>,
 }
 
+/// What a destination gets. None of weight 0 is generated, and the only one that is left has the weight 1.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sent {
+    host: String,
+    subset: String,
+    /// A spec need not name it.
+    port: Option<u64>,
+    weight: u64,
+}
+
+impl Sent {
+    /// Whether these were generated from those of a spec, where a short host is the beginning of the full one.
+    pub(super) fn are(wanted: &[Self], found: &[Self]) -> bool {
+        wanted.len() == found.len() && wanted.iter().all(|wanted| found.iter().any(|found| wanted.is(found)))
+    }
+
+    fn is(&self, found: &Self) -> bool {
+        let is_host = found.host == self.host || found.host.starts_with(&format!("{}.", self.host));
+        is_host
+            && self.subset == found.subset
+            && self.weight == found.weight
+            && (self.port.is_none() || self.port == found.port)
+    }
+}
+
 /// Whether generated routes can come from a spec: each fits one of the spec's, in the same order. Some may be missing,
 /// since a match can be for certain callers, ports or gateways only.
 pub(super) fn fit(spec: &Value, generated: &[&Value]) -> bool {
-    let mut predicted = predict(spec).into_iter();
-    generated.iter().all(|route| {
-        let found = found(route);
-        predicted.any(|wanted| is_generated_from(&wanted, &found))
+    in_order(predict(spec).into_iter(), generated.iter().map(|route| found(route)), |wanted, found| {
+        is_alike(wanted, found) && Sent::are(&wanted.destinations, &found.destinations)
     })
 }
 
-/// A short host in a spec is the beginning of the full one.
-fn is_generated_from(wanted: &Traits, found: &Traits) -> bool {
-    let same_destinations = wanted.destinations.len() == found.destinations.len()
-        && wanted.destinations.iter().all(|((host, subset), weight)| {
-            let is_it = |full: &str| full == host || full.starts_with(&format!("{host}."));
-            found.destinations.iter().any(|((full, other), found)| is_it(full) && other == subset && found == weight)
-        });
-    same_destinations
-        && wanted.name == found.name
+/// The same but for the destinations.
+pub(super) fn fit_elsewhere(spec: &Value, generated: &[&Value]) -> bool {
+    in_order(predict(spec).into_iter(), generated.iter().map(|route| found(route)), is_alike)
+}
+
+/// Whether each of what was found fits one of what is wanted, in the same order.
+pub(super) fn in_order<T>(
+    mut wanted: impl Iterator<Item = T>,
+    mut found: impl Iterator<Item = T>,
+    fits: impl Fn(&T, &T) -> bool,
+) -> bool {
+    found.all(|found| wanted.any(|wanted| fits(&wanted, &found)))
+}
+
+/// But for the destinations.
+fn is_alike(wanted: &Traits, found: &Traits) -> bool {
+    wanted.name == found.name
         && wanted.series == found.series
         && wanted.timeout_ms == found.timeout_ms
         && wanted.headers == found.headers
@@ -57,7 +85,7 @@ fn predict(spec: &Value) -> Vec<Traits> {
             all.push(Traits {
                 name,
                 series: text(&one["statPrefix"]),
-                destinations: destinations(&route["route"]),
+                destinations: sent(&route["route"]),
                 timeout_ms: milliseconds(&route["timeout"]),
                 headers: headers(&route["headers"]),
             });
@@ -66,12 +94,42 @@ fn predict(spec: &Value) -> Vec<Traits> {
     all
 }
 
-fn destinations(route: &Value) -> BTreeMap<(String, String), u64> {
+/// What the destinations of a route in a spec get.
+pub(super) fn sent(route: &Value) -> Vec<Sent> {
     let entries = route.as_array().map_or(&[][..], Vec::as_slice);
-    let weight = |entry: &Value| if entries.len() == 1 { 1 } else { entry["weight"].as_u64().unwrap_or(0) };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let key = |entry: &Value| (text(&entry["destination"]["host"]), text(&entry["destination"]["subset"]));
-    entries.iter().filter(|entry| weight(entry) > 0).map(|entry| (key(entry), weight(entry))).collect()
+    let of = |entry: &Value| Sent {
+        host: text(&entry["destination"]["host"]),
+        subset: text(&entry["destination"]["subset"]),
+        port: entry["destination"]["port"]["number"].as_u64(),
+        weight: if entries.len() == 1 { 1 } else { entry["weight"].as_u64().unwrap_or(0) },
+    };
+    of_weight(entries.iter().map(of))
+}
+
+fn of_weight(all: impl Iterator<Item = Sent>) -> Vec<Sent> {
+    let mut all: Vec<_> = all.filter(|sent| sent.weight > 0).collect();
+    if let [only] = &mut all[..] {
+        only.weight = 1;
+    }
+    all
+}
+
+/// What clusters get of a generated action, of requests or of connections.
+pub(super) fn sent_by(action: &Value) -> Vec<Sent> {
+    let single = action["cluster"].as_str().map(|name| of_cluster(name, 1));
+    let several = action["weightedClusters"]["clusters"].as_array().into_iter().flatten();
+    let several = several
+        .map(|entry| of_cluster(entry["name"].as_str().unwrap_or_default(), entry["weight"].as_u64().unwrap_or(0)));
+    of_weight(single.into_iter().chain(several))
+}
+
+/// Of "outbound|8080|v2|checkout.shop.svc.cluster.local".
+fn of_cluster(name: &str, weight: u64) -> Sent {
+    let mut parts = name.splitn(4, '|').skip(1);
+    let port = parts.next().and_then(|port| port.parse().ok());
+    let subset = parts.next().unwrap_or_default().to_owned();
+    Sent { host: parts.next().unwrap_or(name).to_owned(), subset, port, weight }
 }
 
 fn headers(operations: &Value) -> Vec<String> {
@@ -89,14 +147,6 @@ fn headers(operations: &Value) -> Vec<String> {
 fn found(route: &Value) -> Traits {
     let action = &route["route"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut destinations = BTreeMap::new();
-    if let Some(cluster) = action["cluster"].as_str() {
-        destinations.insert(cluster_parts(cluster), 1);
-    }
-    for entry in action["weightedClusters"]["clusters"].as_array().into_iter().flatten() {
-        let name = entry["name"].as_str().unwrap_or_default();
-        destinations.insert(cluster_parts(name), entry["weight"].as_u64().unwrap_or(0));
-    }
     let options = ["requestHeadersToAdd", "responseHeadersToAdd"];
     let added = options.iter().flat_map(|field| route[*field].as_array().into_iter().flatten());
     let pair = |option: &Value| {
@@ -108,15 +158,8 @@ fn found(route: &Value) -> Traits {
     Traits {
         name: text(&route["name"]),
         series: text(&route["statPrefix"]),
-        destinations,
+        destinations: sent_by(action),
         timeout_ms: milliseconds(&action["timeout"]),
         headers,
     }
-}
-
-/// Host and subset of "outbound|8080|v2|checkout.shop.svc.cluster.local".
-fn cluster_parts(name: &str) -> (String, String) {
-    let mut parts = name.splitn(4, '|').skip(2);
-    let subset = parts.next().unwrap_or_default().to_owned();
-    (parts.next().unwrap_or(name).to_owned(), subset)
 }
