@@ -48,6 +48,8 @@ pub struct LoadPlan {
     pub url: String,
     /// The `Host` header, by which Envoy finds the route.
     pub host: String,
+    /// A further header of every request: its name and its value.
+    pub header: Option<(String, String)>,
     /// Asked for in turn; each begins with `/`.
     pub paths: Vec<String>,
     /// Requests per second, 0 to pause, at most [`MAX_RATE`].
@@ -72,6 +74,7 @@ impl LoadPlan {
         Self {
             url: url.into(),
             host: host.into(),
+            header: None,
             paths: vec!["/".to_owned()],
             rate: 100.0,
             max_in_flight: 256,

@@ -10,8 +10,8 @@ use anyhow::{Context as _, ensure};
 use meshward_chassis::clock::{Clock as _, SystemClock};
 use meshward_proto::{
     duration,
-    gateway::v1::ExposurePlan,
-    registry::v1::{GetPolicyVersionRequest, VersionState},
+    gateway::v1::{Audience, ExposurePlan, HeaderMatch, header_match},
+    registry::v1::{GetPolicyVersionRequest, ReleaseVersionRequest, VersionState},
     rollout::v1::{
         AbortDeploymentRequest, CreateDeploymentRequest, Deployment, DeploymentState, GetDeploymentRequest, OnNoData,
         PromoteDeploymentRequest, RollbackDeploymentRequest, Step, StepReport, Strategy,
@@ -21,7 +21,7 @@ use meshward_proto::{
 use serde_json::{Value, json};
 
 use super::{
-    Check, Mesh, Options,
+    Check, Mesh, Options, policies,
     report::check,
     say,
     services::{Services, ask},
@@ -30,18 +30,24 @@ use super::{
 use crate::{
     load::{Load, LoadPlan},
     otlp::OtlpReceiver,
-    stack::{NAMESPACE, Server, Stack},
+    stack::{NAMESPACE, SERVICE_PORT, Server, Stack},
     tools::Tools,
     upstream::{Upstream, UpstreamConfig},
 };
 use cluster::Everything;
-use traffic::{Door, Share, Traffic};
+use traffic::{ANYWHERE, AUDIENCE, Door, Entry, Share, Traffic};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Pods of the service whose policy is divided by pods.
+/// The service whose policy is divided by pods.
+const DIVIDED: &str = "vault";
+/// Its pods.
 const PODS: u8 = 4;
 /// Host of the DestinationRule: one that no other release had to do with, whose failures would be in its past.
 const HOST: &str = "catalog.shop.svc.cluster.local";
+/// Where every request fails.
+const FAILING: &str = "checkout-next.shop.svc.cluster.local";
+/// Requests per second of an audience.
+const AUDIENCE_RATE: f64 = 100.0;
 /// Who edits the object during a bake.
 const INTRUDER: &str = "argocd-controller";
 
@@ -53,6 +59,21 @@ struct Case {
     objects: [Value; 3],
     taken_back: TakenBack,
     traffic: Traffic,
+}
+
+impl Case {
+    /// To whom the newer version is given, where that has to be said.
+    fn audience(&self) -> Option<Audience> {
+        let (name, value) = (AUDIENCE.0.to_owned(), header_match::Value::Exact(AUDIENCE.1.to_owned()));
+        let header = HeaderMatch { name, is_cookie: false, value: Some(value) };
+        let by_header = self.mechanism == Mechanism::Header;
+        by_header.then(|| Audience { header: Some(header), namespaces: Vec::new() })
+    }
+
+    /// Both versions are counted apart, so that the judge has its say.
+    fn is_counted(&self) -> bool {
+        matches!(self.traffic, Traffic::Counted(_) | Traffic::Audience(_))
+    }
 }
 
 /// Why the third version is taken back.
@@ -69,6 +90,8 @@ struct Run<'a> {
     options: &'a Options,
     mesh: Mesh,
     services: Services,
+    /// New pods are labelled by the API server.
+    has_admission: bool,
     checks: Vec<Check>,
 }
 
@@ -84,9 +107,10 @@ pub async fn kinds(options: Options, tools: &Tools, stack: &Stack) -> anyhow::Re
     let upstream = Upstream::start(UpstreamConfig::new("ledger")).await?;
     let (ledger, vault) = tokio::try_join!(
         stack.start_servers(Server::APP, 0..1, upstream.address()),
-        stack.start_servers("vault", 0..PODS, upstream.address()),
+        stack.start_servers(DIVIDED, 0..PODS, upstream.address()),
     )?;
-    let mut run = Run { options: &options, mesh, services, checks: Vec::new() };
+    let has_admission = stack.install_admission().await?;
+    let mut run = Run { options: &options, mesh, services, has_admission, checks: Vec::new() };
     let outcome = run.all(stack, &ledger, &vault).await;
     run.services.stop().await;
     for server in ledger.into_iter().chain(vault) {
@@ -123,14 +147,26 @@ impl Run<'_> {
             Case {
                 what: "AuthorizationPolicy by INSTANCE",
                 mechanism: Mechanism::Instance,
-                objects: PATHS.map(|path| allow("vault", path)),
+                objects: PATHS.map(|path| allow(DIVIDED, path)),
                 taken_back: TakenBack::ByPerson,
                 traffic: Traffic::Pods(doors(vault)?),
+            },
+            Case {
+                what: "VirtualService by HEADER",
+                mechanism: Mechanism::Header,
+                // The third one sends the audience, and nobody else, to where every request fails.
+                objects: [(0, HOST), (1, HOST), (2, FAILING)].map(|(version, to)| route(PATHS[version], to)),
+                taken_back: TakenBack::ByJudge,
+                traffic: Traffic::Audience(Entry::new(stack.storefront().egress, HOST)?),
             },
         ];
         let load = self.load()?;
         for case in &cases {
             say(format!("\n{}:", case.what));
+            let _audience = match &case.traffic {
+                Traffic::Audience(entry) => Some(Load::start(entry.load(AUDIENCE_RATE), || SystemClock.now())?),
+                _ => None,
+            };
             self.promoted(case, &load).await.with_context(|| format!("{}, promoted", case.what))?;
             self.taken_back(case, &load).await.with_context(|| format!("{}, taken back", case.what))?;
         }
@@ -140,6 +176,8 @@ impl Run<'_> {
         self.nothing_is_left(&promoted).await?;
         say("\nSomebody edits an object during a bake:");
         self.drift(&cases[1]).await.context("drift")?;
+        say("\nA version is that the object is gone:");
+        self.deletion(&cases[1]).await.context("deletion")?;
         self.nothing_is_left(&promoted).await
     }
 
@@ -158,21 +196,22 @@ impl Run<'_> {
         cluster::apply(&self.mesh, stable).await?;
         self.settled(case, PATHS[0]).await?;
         load.mark(case.what)?;
-        let id = self.deploy(case, good, self.quick(case.mechanism)).await?.id;
+        let id = self.deploy(case, good, self.quick(case)).await?.id;
         let waiting = self.until(&id, DeploymentState::Waiting).await?;
         let mechanism = waiting.plan.as_ref().map(ExposurePlan::mechanism);
         self.check(case, "it is exposed that way", mechanism == Some(case.mechanism), format!("{mechanism:?}"));
         self.shared(case, Share::Half, PATHS[0], PATHS[1]).await?;
-        let request = PromoteDeploymentRequest { id: id.clone(), ..Default::default() };
-        self.services.orchestrator()?.promote_deployment(ask(&self.services.developer, request)?).await?;
-        let end = self.until(&id, DeploymentState::Promoted).await?;
+        if self.has_admission && matches!(case.traffic, Traffic::Pods(_)) {
+            self.newcomer(case).await.context("a new pod")?;
+        }
+        let end = self.promote(&id).await?;
         self.shared(case, Share::Everybody, PATHS[0], PATHS[1]).await?;
         for step in &end.steps {
             self.proven(case, step);
         }
-        if matches!(case.traffic, Traffic::Counted(_)) {
+        if case.is_counted() {
             self.judged(case, &end, Verdict::Healthy);
-            self.lost(case, load);
+            self.lost(case, load, case.what);
         }
         let live = cluster::read(&self.mesh, good).await?;
         self.check(
@@ -184,23 +223,46 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// A pod that is made while pods are divided belongs to the stable ones before anybody has seen it.
+    async fn newcomer(&mut self, case: &Case) -> anyhow::Result<()> {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                         "metadata": {"name": "newcomer", "namespace": NAMESPACE, "labels": {"app": DIVIDED}},
+                         "spec": {"containers": [{"name": "app", "image": "none"}]}});
+        let deadline = Instant::now() + PATIENCE;
+        let labels = loop {
+            let labels = cluster::admitted(&self.mesh, &pod).await?["metadata"]["labels"].take();
+            // The API server reads by a watch of its own what it is told of a deployment.
+            if labels.as_object().is_some_and(|labels| labels.len() > 1) || Instant::now() > deadline {
+                break labels;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let mut cohorts = labels.as_object().into_iter().flatten().filter(|(key, _)| key.contains("meshward"));
+        let held = cohorts.next().is_some_and(|(_, cohort)| cohort == "stable");
+        self.check(case, "a new pod is a stable one from its creation", held, labels.to_string());
+        Ok(())
+    }
+
     /// The third version: exposed, and put back byte for byte.
     async fn taken_back(&mut self, case: &Case, load: &Load) -> anyhow::Result<()> {
         let third = &case.objects[2];
         let before = Everything::read(&self.mesh).await?;
-        load.mark(&format!("{}, the third", case.what))?;
-        let deployment = self.deploy(case, third, self.quick(case.mechanism)).await?;
+        let third_phase = format!("{}, the third", case.what);
+        load.mark(&third_phase)?;
+        let deployment = self.deploy(case, third, self.quick(case)).await?;
         if case.taken_back == TakenBack::ByPerson {
             self.until(&deployment.id, DeploymentState::Waiting).await?;
             self.shared(case, Share::Half, PATHS[1], PATHS[2]).await?;
-            let request = RollbackDeploymentRequest { id: deployment.id.clone(), ..Default::default() };
-            self.services.orchestrator()?.rollback_deployment(ask(&self.services.developer, request)?).await?;
+            self.roll_back(&deployment.id).await?;
         }
         let end = self.until(&deployment.id, DeploymentState::RolledBack).await?;
         say(format!("  {}: {}", end.reason, end.rollback_report));
         self.shared(case, Share::Nobody, PATHS[1], PATHS[2]).await?;
         if case.taken_back == TakenBack::ByJudge {
             self.judged(case, &end, Verdict::Regression);
+        }
+        if matches!(case.traffic, Traffic::Audience(_)) {
+            self.lost(case, load, &third_phase);
         }
         let differences = before.differences(&Everything::read(&self.mesh).await?);
         self.check(
@@ -220,11 +282,8 @@ impl Run<'_> {
     async fn drift(&mut self, case: &Case) -> anyhow::Result<()> {
         let before = Everything::read(&self.mesh).await?;
         let (rare, fourth) = (Duration::from_secs(300), allow(Server::APP, "/drift"));
-        let strategy = Strategy {
-            analysis_interval: Some(duration(rare)),
-            bake_time: Some(duration(rare)),
-            ..self.quick(case.mechanism)
-        };
+        let strategy =
+            Strategy { analysis_interval: Some(duration(rare)), bake_time: Some(duration(rare)), ..self.quick(case) };
         let id = self.deploy(case, &fourth, strategy).await?.id;
         self.until(&id, DeploymentState::Baking).await?;
         let label = |value: Value| json!({"spec": {"selector": {"matchLabels": {"drift": value}}}});
@@ -252,29 +311,72 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Taken back from half of the requests, then released by a person and taken to the end.
+    async fn deletion(&mut self, case: &Case) -> anyhow::Result<()> {
+        let live = &case.objects[1];
+        let before = Everything::read(&self.mesh).await?;
+        let (policy, version) = submit::approved_deletion(&self.services, live).await?;
+        let first = self.deploy_version(&policy.id, version.version, self.quick(case)).await?;
+        self.until(&first.id, DeploymentState::Waiting).await?;
+        self.shared(case, Share::Half, PATHS[1], ANYWHERE).await?;
+        self.roll_back(&first.id).await?;
+        self.until(&first.id, DeploymentState::RolledBack).await?;
+        self.shared(case, Share::Nobody, PATHS[1], ANYWHERE).await?;
+        let differences = before.differences(&Everything::read(&self.mesh).await?);
+        let promise = "a deletion that was taken back left everything byte for byte as it was";
+        self.check(case, promise, differences.is_empty(), differences.join("; "));
+
+        let (id, reason) = (policy.id.clone(), "nobody calls it".to_owned());
+        let release = ReleaseVersionRequest { id, version: version.version, reason, ..Default::default() };
+        self.services.registry()?.release_version(ask(&self.services.admin, release)?).await?;
+        let second = self.deploy_version(&policy.id, version.version, self.quick(case)).await?;
+        self.until(&second.id, DeploymentState::Waiting).await?;
+        let end = self.promote(&second.id).await?;
+        // When it is gone it concerns no proxy any more, so that none is counted.
+        end.steps.iter().take(1).for_each(|step| self.proven(case, step));
+        self.shared(case, Share::Everybody, PATHS[1], ANYWHERE).await?;
+        let is_gone = !Everything::read(&self.mesh).await?.has(&name(live));
+        self.check(case, "a deletion that was promoted has taken the object away", is_gone, end.reason);
+        Ok(())
+    }
+
+    /// Past the gate, to all.
+    async fn promote(&self, id: &str) -> anyhow::Result<Deployment> {
+        let request = PromoteDeploymentRequest { id: id.to_owned(), ..Default::default() };
+        self.services.orchestrator()?.promote_deployment(ask(&self.services.developer, request)?).await?;
+        self.until(id, DeploymentState::Promoted).await
+    }
+
+    async fn roll_back(&self, id: &str) -> anyhow::Result<()> {
+        let request = RollbackDeploymentRequest { id: id.to_owned(), ..Default::default() };
+        self.services.orchestrator()?.rollback_deployment(ask(&self.services.developer, request)?).await?;
+        Ok(())
+    }
+
     /// Half of the traffic, a gate, then all of it. What nobody measures does not hold it up for long.
-    fn quick(&self, mechanism: Mechanism) -> Strategy {
+    fn quick(&self, case: &Case) -> Strategy {
         let second = Some(duration(Duration::from_secs(1)));
         let step = |weight_bp, gate| Step { weight_bp, bake_time: None, gate };
         Strategy {
             steps: vec![step(5_000, true), step(10_000, false)],
             bake_time: second,
             analysis_interval: second,
-            hold_timeout: if mechanism == Mechanism::Subset { None } else { second },
+            hold_timeout: if case.is_counted() { None } else { second },
             on_no_data: OnNoData::Proceed.into(),
-            mechanism: mechanism.into(),
+            mechanism: case.mechanism.into(),
+            audience: case.audience(),
             ..Default::default()
         }
     }
 
     async fn deploy(&self, case: &Case, object: &Value, strategy: Strategy) -> anyhow::Result<Deployment> {
         let (policy, version) = submit::approved(&self.services, &serde_yaml::to_string(object)?, case.what).await?;
-        let request = CreateDeploymentRequest {
-            policy_id: policy.id,
-            version: version.version,
-            strategy: Some(strategy),
-            ..Default::default()
-        };
+        self.deploy_version(&policy.id, version.version, strategy).await
+    }
+
+    async fn deploy_version(&self, policy: &str, version: i64, strategy: Strategy) -> anyhow::Result<Deployment> {
+        let (policy_id, strategy) = (policy.to_owned(), Some(strategy));
+        let request = CreateDeploymentRequest { policy_id, version, strategy, ..Default::default() };
         let answer = self.services.orchestrator()?.create_deployment(ask(&self.services.developer, request)?).await?;
         answer.into_inner().deployment.context("no deployment in the answer")
     }
@@ -308,8 +410,9 @@ impl Run<'_> {
 
     async fn shared(&mut self, case: &Case, share: Share, older: &str, newer: &str) -> anyhow::Result<()> {
         let (held, seen) = case.traffic.is(share, older, newer).await?;
-        let version = PATHS.iter().position(|path| *path == newer).unwrap_or_default() + 1;
-        self.check(case, &format!("{share:?} has version {version}"), held, seen);
+        let version = PATHS.iter().position(|path| *path == newer);
+        let version = version.map_or("no policy".to_owned(), |index| format!("version {}", index + 1));
+        self.check(case, &format!("{share:?} has {version}"), held, seen);
         Ok(())
     }
 
@@ -328,11 +431,17 @@ impl Run<'_> {
         self.check(case, &format!("the judge says {}", wanted.as_str_name()), verdict == wanted, why);
     }
 
-    fn lost(&mut self, case: &Case, load: &Load) {
+    /// Of what goes to all but the audience, if there is one.
+    fn lost(&mut self, case: &Case, load: &Load, phase: &str) {
         let report = load.snapshot();
-        let Some(phase) = report.phase(case.what) else { return };
+        let Some(phase) = report.phase(phase) else { return };
         let detail = format!("{} lost, {} failed of {}", phase.lost.total(), phase.failed, phase.completed);
-        self.check(case, "no request is lost on the way to all", phase.failed == 0 && phase.completed > 0, detail);
+        self.check(
+            case,
+            &format!("no request is lost in the phase {:?}", phase.name),
+            phase.failed == 0 && phase.completed > 0,
+            detail,
+        );
     }
 
     async fn nothing_is_left(&mut self, promoted: &[String]) -> anyhow::Result<()> {
@@ -344,6 +453,15 @@ impl Run<'_> {
 
 /// What the three versions of an AuthorizationPolicy let in to.
 const PATHS: [&str; 3] = ["/old", "/new", "/newer"];
+
+/// To one host, with answers that tell the version.
+fn route(version: &str, to: &str) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+           "metadata": {"name": "catalog", "namespace": NAMESPACE},
+           "spec": {"hosts": [HOST], "http": [{
+               "headers": {"response": {"set": {policies::VERSION_HEADER: version}}},
+               "route": [{"destination": {"host": to, "port": {"number": SERVICE_PORT}}}]}]}})
+}
 
 fn pool(policy: &Value) -> Value {
     json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",

@@ -62,6 +62,7 @@ impl Mesh {
         };
         let stack =
             Stack::start(StackOptions { dir: options.dir.clone(), tools: tools.clone(), upstreams: addresses }).await?;
+        stack.install_admission().await?;
         let place = External {
             kubeconfig: stack.kubeconfig().to_owned(),
             prometheus: stack.prometheus_url().to_owned(),

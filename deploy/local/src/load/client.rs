@@ -25,6 +25,7 @@ pub(super) struct Sender {
     client: Client<HttpConnector, Empty<Bytes>>,
     uris: Vec<Uri>,
     host: HeaderValue,
+    header: Option<(HeaderName, HeaderValue)>,
     version: HeaderName,
     upstream: HeaderName,
     timeout: Duration,
@@ -34,10 +35,13 @@ impl Sender {
     pub(super) fn new(plan: &LoadPlan) -> Result<Self, LoadError> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        let header = plan.header.as_ref();
+        let header = header.map(|(name, value)| Ok::<_, LoadError>((header_name(name)?, header_value(value)?)));
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(plan.max_in_flight).build(connector),
             uris: plan.paths.iter().map(|path| request_uri(&plan.url, path)).collect::<Result<_, _>>()?,
             host: header_value(&plan.host)?,
+            header: header.transpose()?,
             version: header_name(&plan.version_header)?,
             upstream: header_name(&plan.upstream_header)?,
             timeout: plan.timeout,
@@ -54,6 +58,9 @@ impl Sender {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.uris[(number % self.uris.len() as u64) as usize].clone();
         request.headers_mut().insert(header::HOST, self.host.clone());
+        if let Some((name, value)) = &self.header {
+            request.headers_mut().insert(name, value.clone());
+        }
         let response = self
             .client
             .request(request)

@@ -50,11 +50,14 @@ pub(super) async fn apply_crds(client: &kube::Client, file: &Path) -> Result<(),
 
 /// The objects in a YAML file of several documents.
 pub(crate) fn documents(file: &Path) -> Result<Vec<Value>, StackError> {
-    let text = error::read(file)?;
+    parse_documents(&error::read(file)?, &file.display().to_string())
+}
+
+/// The objects in a YAML text of several documents; `name` is for messages.
+pub(super) fn parse_documents(text: &str, name: &str) -> Result<Vec<Value>, StackError> {
     let mut objects = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(&text) {
-        let object =
-            Value::deserialize(document).map_err(|why| StackError::malformed(file.display().to_string(), why))?;
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let object = Value::deserialize(document).map_err(|why| StackError::malformed(name.to_owned(), why))?;
         if !object.is_null() {
             objects.push(object);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::{
     Api,
-    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::GroupVersionKind,
 };
 use serde_json::Value;
@@ -18,29 +18,26 @@ use crate::{
 };
 
 /// Kinds that Meshward writes, helps itself with, or labels.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 7] = [
     ("networking.istio.io", "VirtualService"),
     ("networking.istio.io", "DestinationRule"),
     ("networking.istio.io", "ServiceEntry"),
     ("networking.istio.io", "Sidecar"),
     ("security.istio.io", "AuthorizationPolicy"),
+    ("", "ConfigMap"),
     ("", "Pod"),
-    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
-    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"),
 ];
 
 fn api(mesh: &Mesh, group: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-    if group.starts_with("admissionregistration") {
-        return Api::all_with(mesh.client().clone(), &resource);
-    }
     Api::namespaced_with(mesh.client().clone(), NAMESPACE, &resource)
 }
 
 fn api_of(mesh: &Mesh, object: &Value) -> Api<DynamicObject> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let api_version = text(&object["apiVersion"]);
-    api(mesh, api_version.split('/').next().unwrap_or_default(), &text(&object["kind"]))
+    // "v1" is of no group.
+    api(mesh, api_version.split_once('/').map_or("", |(group, _)| group), &text(&object["kind"]))
 }
 
 fn name(object: &Value) -> &str {
@@ -68,6 +65,13 @@ pub async fn edit(mesh: &Mesh, object: &Value, manager: &str, change: &Value) ->
     let parameters = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
     api_of(mesh, object).patch(name(object), &parameters, &Patch::Merge(change)).await?;
     Ok(())
+}
+
+/// What would become of an object that is made now: admission has its say, and nothing is made.
+pub async fn admitted(mesh: &Mesh, object: &Value) -> anyhow::Result<Value> {
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let made = api_of(mesh, object).create(&dry, &serde_json::from_value(object.clone())?).await?;
+    Ok(serde_json::to_value(made)?)
 }
 
 /// The live object of the kind and name of this one.
@@ -104,6 +108,11 @@ impl Everything {
         let mut found = Vec::new();
         compare("", &whole(self), &whole(now), &mut found);
         found
+    }
+
+    /// Whether an object is there, by kind and name.
+    pub fn has(&self, object: &str) -> bool {
+        self.0.contains_key(object)
     }
 
     /// What of Meshward is in it. That Meshward owns the spec of an object that it has promoted is as it should be.

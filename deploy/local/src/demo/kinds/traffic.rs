@@ -5,12 +5,17 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context as _, bail};
 use reqwest::StatusCode;
 
-use crate::demo::Cohorts;
+use crate::{
+    demo::{Cohorts, policies},
+    load::LoadPlan,
+};
 
 /// An id of the cohort at every share.
 const FIRST: &str = "6a1f2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b00";
 /// An id of the cohort at 100 % only.
 const LAST: &str = "6a1f2b3c-0d4e-4f5a-8b6c-7d8e9f0a1bff";
+/// A path that no version lets in to: only without a policy anybody gets there.
+pub const ANYWHERE: &str = "/anywhere";
 /// Requests on which half is measured, and how far it may be off: five standard deviations.
 const ENOUGH: u64 = 600;
 const TOLERANCE: f64 = 0.1;
@@ -23,6 +28,8 @@ pub enum Traffic {
     Requests(Door),
     /// By who is let in where, pod by pod.
     Pods(Vec<Door>),
+    /// By who is answered by which version, with the header of the audience and without.
+    Audience(Entry),
 }
 
 /// For whom the newer version decides.
@@ -55,12 +62,49 @@ impl Door {
         }
     }
 
-    /// Whether the newer version decides, which lets in to its own path only; it is an error if both do, or none.
+    /// Whether the newer version decides, which lets in to its own path only, or to all if it is that there is none; it is an
+    /// error if both do, or none.
     async fn is_newer(&self, older: &str, newer: &str, id: &str) -> anyhow::Result<bool> {
         match (self.lets_in(older, id).await?, self.lets_in(newer, id).await?) {
             (true, false) => Ok(false),
             (false, true) => Ok(true),
+            (true, true) if newer == ANYWHERE => Ok(true),
             both_or_none => bail!("{} lets in to {older} and {newer}: {both_or_none:?}", self.ingress),
+        }
+    }
+}
+
+/// A caller's Envoy, through which a host is asked.
+pub struct Entry {
+    http: reqwest::Client,
+    url: String,
+    host: &'static str,
+}
+
+/// The header of the audience.
+pub const AUDIENCE: (&str, &str) = ("x-beta", "on");
+
+impl Entry {
+    pub fn new(egress: SocketAddr, host: &'static str) -> anyhow::Result<Self> {
+        Ok(Self { http: reqwest::Client::builder().no_proxy().build()?, url: format!("http://{egress}/"), host })
+    }
+
+    /// The load of the audience: without it nobody can tell whether its version is any good.
+    pub fn load(&self, rate: f64) -> LoadPlan {
+        let (name, value) = AUDIENCE;
+        LoadPlan { rate, header: Some((name.to_owned(), value.to_owned())), ..LoadPlan::new(&*self.url, self.host) }
+    }
+
+    /// Whether the newer version answers; it is an error if neither does.
+    async fn is_newer(&self, older: &str, newer: &str, with: bool) -> anyhow::Result<bool> {
+        let request = self.http.get(&self.url).header(reqwest::header::HOST, self.host);
+        let request = if with { request.header(AUDIENCE.0, AUDIENCE.1) } else { request };
+        let answer = request.send().await.context("Envoy answers")?;
+        let version = answer.headers().get(policies::VERSION_HEADER).and_then(|value| value.to_str().ok());
+        match version {
+            Some(version) if version == newer => Ok(true),
+            Some(version) if version == older => Ok(false),
+            other => bail!("{} is answered by {other:?}, neither {older} nor {newer}", self.host),
         }
     }
 }
@@ -86,6 +130,11 @@ impl Traffic {
                     Share::Everybody => doors.len(),
                 };
                 Ok((count == wanted, format!("{count} of {} pods have the newer version", doors.len())))
+            }
+            Self::Audience(entry) => {
+                let seen = (entry.is_newer(older, newer, true).await?, entry.is_newer(older, newer, false).await?);
+                let wanted = (share != Share::Nobody, share == Share::Everybody);
+                Ok((seen == wanted, format!("newer for requests with the header, and without: {seen:?}")))
             }
         }
     }
