@@ -195,7 +195,7 @@ impl Gateway {
         };
         let until = Instant::now() + patience.timeout;
         let mut expected = Expected { beside: beside.to_vec(), ..expected(intent, applied.target.clone(), live) };
-        match self.governed(cluster, intent, expected.object.as_ref(), until, start).await {
+        match self.governed(cluster, intent, expected.object.as_ref(), &applied.pods_version, until, start).await {
             Ok(Some(cohorts)) => expected.decided_by_labels(cohorts),
             Ok(None) => {}
             Err(answer) => return Ok(*answer),
@@ -205,7 +205,8 @@ impl Gateway {
         // A pod may have come meanwhile.
         if proof.state == PropagationState::Live
             && expected.cohorts.is_some()
-            && let Err(answer) = self.governed(cluster, intent, expected.object.as_ref(), until, start).await
+            && let Err(answer) =
+                self.governed(cluster, intent, expected.object.as_ref(), &applied.pods_version, until, start).await
         {
             return Ok(*answer);
         }
@@ -223,11 +224,12 @@ impl Gateway {
         cluster: &dyn Cluster,
         intent: &ExposureIntent,
         object: Option<&Value>,
+        version: &str,
         until: Instant,
         start: Instant,
     ) -> Result<Option<proof::Cohorts>, Box<PropagationProof>> {
         loop {
-            let cohorts = cohorts(cluster, intent)
+            let cohorts = cohorts(cluster, intent, version)
                 .await
                 .map_err(|error| Box::new(proof::unknown(&error.to_string(), start.elapsed(), self.clock.now())))?;
             let Some(cohorts) = cohorts else { return Ok(None) };
@@ -387,11 +389,16 @@ async fn newest<'a>(cluster: &dyn Cluster, need: &'a Need) -> Result<(&'a str, V
     Ok((&need.api_version, Vec::new()))
 }
 
-/// The pods that the intent divides, as they stand now; `None` if it divides none.
-async fn cohorts(cluster: &dyn Cluster, intent: &ExposureIntent) -> Result<Option<proof::Cohorts>, Error> {
+/// The pods that the intent divides, in a view that is as new as a version of one of them, or as they stand now;
+/// `None` if it divides none.
+async fn cohorts(
+    cluster: &dyn Cluster,
+    intent: &ExposureIntent,
+    version: &str,
+) -> Result<Option<proof::Cohorts>, Error> {
     match dialect::of(intent.target.mesh).divided(intent) {
         None => Ok(None),
-        Some(divided) => Ok(Some(apply::read_cohorts(cluster, &divided).await?)),
+        Some(divided) => Ok(Some(apply::read_cohorts(cluster, &divided, version).await?)),
     }
 }
 

@@ -31,6 +31,7 @@
 
 mod decide;
 mod fence;
+mod known;
 mod marks;
 mod newcomers;
 mod patch;
@@ -51,6 +52,7 @@ use crate::{
 };
 use decide::Action;
 use fence::Fence;
+use known::Known;
 pub use marks::Marks;
 pub use pods::read_cohorts;
 pub(crate) use pods::{pod, relabel};
@@ -133,6 +135,7 @@ async fn walk(
 ) -> Result<Outcome, Error> {
     let last = usize::try_from(last).unwrap_or(usize::MAX).min(parts.len().saturating_sub(1));
     let mut outcome = Outcome { more: last + 1 < parts.len(), ..Outcome::default() };
+    let mut known = Known::begin(cluster, intent, phases).await?;
     for &Part { phase: index, work } in parts.iter().take(last + 1) {
         let later = &phases[index + 1..];
         match work {
@@ -149,7 +152,7 @@ async fn walk(
             Work::Pods(cohorts) => {
                 let fence = Fence { cluster, intent, phases, index };
                 if !fence.is_overtaken().await? {
-                    pods::settle(&fence, cohorts, &mut outcome).await?;
+                    pods::settle(&fence, cohorts, &mut known, &mut outcome).await?;
                 }
                 if outcome.objects.is_empty() {
                     let target = &intent.target;
@@ -158,6 +161,10 @@ async fn walk(
             }
         }
     }
+    let later: Vec<_> = parts.iter().skip(last + 1).filter_map(|part| part.work.pods()).collect();
+    let version = pods::version(cluster, intent, &mut known, &later).await?;
+    known.remember(intent, &outcome.objects, later.is_empty());
+    outcome.objects.iter_mut().for_each(|applied| applied.pods_version.clone_from(&version));
     Ok(outcome)
 }
 
@@ -267,6 +274,7 @@ fn applied(target: &Target, live: Option<&Value>) -> AppliedObject {
         resource_version: live.map(object::resource_version).unwrap_or_default().to_owned(),
         object_generation: live.map(object::generation).unwrap_or_default(),
         absent: live.is_none(),
+        pods_version: String::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! with [`ClusterError::Conflict`] if somebody wrote in between. So a write whose answer was lost can be repeated.
 
 mod cached;
+mod divisions;
 pub mod follow;
 mod kube;
 mod memory;
@@ -17,6 +18,7 @@ use meshward_model::Target;
 use serde_json::Value;
 
 pub use cached::{CacheOptions, Cached};
+pub use divisions::{Division, Divisions};
 pub use kube::{KubeCluster, KubeOptions, MOST_AT_ONCE};
 pub use memory::MemoryCluster;
 
@@ -185,6 +187,11 @@ pub trait Cluster: Send + Sync {
 
     /// Removes the object if it still has this uid and resourceVersion. One that is gone already is removed.
     async fn delete(&self, target: &Target, uid: &str, resource_version: &str) -> Result<(), ClusterError>;
+
+    /// What this process itself did to pods, where lists are answered from memory; `None` if each is as of now.
+    fn divisions(&self) -> Option<&Divisions> {
+        None
+    }
 
     /// The API server's version.
     async fn version(&self) -> Result<String, ClusterError>;

@@ -10,6 +10,8 @@ mod alone;
 mod audiences;
 #[path = "cluster/authorization.rs"]
 mod authorization;
+#[path = "cluster/behind.rs"]
+mod behind;
 #[path = "cluster/caches.rs"]
 mod caches;
 #[path = "cluster/clusters.rs"]
@@ -176,6 +178,8 @@ async fn callers_and_their_requests_on_a_real_control_plane() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clusters_in_memory_keep_to_the_contract() {
+    behind::who_was_not_told_of_a_label_takes_it_away_all_the_same().await;
+    behind::a_gateway_alone_lists_its_pods_once().await;
     let memory = contract::Memory::new();
     contract::every_cluster_keeps_to_it(&memory).await;
     life::every_adapter_keeps_to_it(&memory, usize::MAX).await;

@@ -268,6 +268,10 @@ pub struct AppliedObject {
     pub object_generation: i64,
     /// It is gone.
     pub absent: bool,
+    /// The resourceVersion of a pod: who looks at the pods that the deployment divides looks at nothing older. Empty =
+    /// not known.
+    #[serde(default)]
+    pub pods_version: String,
 }
 
 /// How far a write has come.

@@ -49,16 +49,20 @@ impl Fence<'_> {
 
     /// The same, and sees to it that the object carries this intent's generation. Where there was no such object and is
     /// none yet, a helper carries it. One that carries nothing yet is left so if it `is_held`: a helper shows that the
-    /// deployment is at work, and the first write of the object, which is still to come, marks it.
-    pub(super) async fn raise(&self, is_held: bool, writes: &mut u32) -> Result<(), Error> {
+    /// deployment is at work, and the first write of the object, which is still to come, marks it. Whether it was raised.
+    pub(super) async fn raise(&self, is_held: bool, writes: &mut u32) -> Result<bool, Error> {
         let Self { cluster, intent, .. } = *self;
+        let mut is_raised = false;
         for _ in 0..ROUNDS {
-            let Some((target, live)) = self.unmarked().await? else { return Ok(()) };
+            let Some((target, live)) = self.unmarked().await? else { return Ok(is_raised) };
             if is_held && Marks::of(&live).is_none() {
-                return Ok(());
+                return Ok(is_raised);
             }
             match act(cluster, target, restore::mark(&live, &Case::of(intent, target))).await {
-                Ok(_) => *writes += 1,
+                Ok(_) => {
+                    *writes += 1;
+                    is_raised = true;
+                }
                 Err(ClusterError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -112,7 +116,7 @@ impl Fence<'_> {
 }
 
 /// The first object of Meshward's own in the phases.
-fn helper(phases: &[Phase]) -> Option<&Target> {
+pub(super) fn helper(phases: &[Phase]) -> Option<&Target> {
     let objects = phases.iter().filter_map(|phase| match phase {
         Phase::Objects(objects) => Some(objects),
         Phase::Pods(_) => None,

@@ -4,18 +4,19 @@
 //! so that a call which crashed half-way is simply repeated. A pod is changed by a JSON patch of one label, fenced by the
 //! resourceVersion on which it was decided; a conflict means that the pod has moved on, and all is read again.
 //!
-//! The API server itself is asked for the pods, never a memory of the cluster. A memory that is behind by a moment still
-//! shows the cohorts of the step before; a step that follows at once (0 %, after a bad one) would find nothing to do.
+//! The pods are read from a cache as far as it can be trusted ([`Known`]), else from the API server itself.
+
+use std::{borrow::Borrow, sync::Arc};
 
 use futures::{StreamExt as _, stream};
-use meshward_model::{Target, Weight};
+use meshward_model::{ExposureIntent, Target, Weight};
 use serde_json::{Value, json};
 
-use super::{Fence, Outcome, newcomers};
+use super::{Fence, Known, Outcome, known, newcomers};
 use crate::{
     cluster::{Cluster, ClusterError, Selection},
     cohorts::{self, Member},
-    dialect::{CANARY, PodCohorts, STABLE},
+    dialect::{self, CANARY, PodCohorts, STABLE},
     error::Error,
     instances::{self, NOT_ENDED},
     object,
@@ -37,48 +38,111 @@ struct Move {
 }
 
 /// Gives every pod its label.
-pub(super) async fn settle(fence: &Fence<'_>, wanted: &PodCohorts, outcome: &mut Outcome) -> Result<(), Error> {
+pub(super) async fn settle(
+    fence: &Fence<'_>,
+    wanted: &PodCohorts,
+    known: &mut Known<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
     let is_last = fence.later().is_empty() && wanted.share.is_some();
-    let has_moves = !moves(&read(fence.cluster, wanted).await?, wanted).is_empty();
+    let was_sure = known.is_sure;
+    let has_moves = !look(fence.cluster, wanted, known).await?.is_empty();
     // Who is late makes no helper either.
     fence.check().await?;
     // Once the label is nowhere, it does not matter any more what new pods would get.
     let must_be_proven = has_moves || !is_last && wanted.share.is_some();
     let is_held = newcomers::settle(fence, wanted, must_be_proven, &mut outcome.writes).await?;
-    fence.raise(is_held, &mut outcome.writes).await?;
+    if fence.raise(is_held, &mut outcome.writes).await? && !known.is_unmarked {
+        // Until now a writer of an older generation could label pods.
+        known.is_sure = was_sure;
+    }
     if is_last && !has_moves {
         return Ok(());
     }
     for _ in 0..ROUNDS {
-        let moves = moves(&read(fence.cluster, wanted).await?, wanted);
+        let moves = look(fence.cluster, wanted, known).await?;
         if moves.is_empty() {
             return Ok(());
         }
+        known.forget();
         for batch in moves.chunks(BATCH) {
             fence.raise(is_held, &mut outcome.writes).await?;
-            outcome.pods_moved += label(fence, wanted, batch).await?;
+            outcome.pods_moved += label(fence, wanted, batch, known).await?;
         }
     }
     let why = format!("the pods of namespace {} change faster than they can be labelled", wanted.namespace);
     Err(ClusterError::Conflict(why).into())
 }
 
-/// The pods: those that the policy is about, or, to take the label away, all that carry it.
-async fn read(cluster: &dyn Cluster, wanted: &PodCohorts) -> Result<Vec<Value>, ClusterError> {
+/// What must change: nothing only if it is sure that there is nothing.
+async fn look(cluster: &dyn Cluster, wanted: &PodCohorts, known: &mut Known<'_>) -> Result<Vec<Move>, ClusterError> {
+    if let Some(moves) = remembered(cluster, wanted, known).await? {
+        return Ok(moves);
+    }
+    let pods = read(cluster, wanted, None).await?;
+    known.must_show(&wanted.namespace, pods.iter().map(|pod| &**pod));
+    known.is_sure = true;
+    Ok(moves(&pods, wanted))
+}
+
+/// The same of a cache; `None` if it can hide something.
+async fn remembered(
+    cluster: &dyn Cluster,
+    wanted: &PodCohorts,
+    known: &mut Known<'_>,
+) -> Result<Option<Vec<Move>>, ClusterError> {
+    let namespace = &wanted.namespace;
+    if !known.has_caches() {
+        return Ok(None);
+    }
+    let pods = read(cluster, wanted, Some(known.version(namespace))).await?;
+    let moves = moves(&pods, wanted);
+    let is_new = known.is_unmarked && wanted.share.is_some() && !wanted.label_stable;
+    known.is_sure |= is_new && !pods.iter().any(|pod| known::is_labelled(pod, wanted));
+    known.must_show(namespace, pods.iter().map(|pod| &**pod));
+    Ok((!moves.is_empty() || known.is_sure).then_some(moves))
+}
+
+/// The pods: those that the policy is about, or, to take the label away, all that carry it. From a cache that has seen
+/// a version, or as the API server knows them now.
+async fn read(
+    cluster: &dyn Cluster,
+    wanted: &PodCohorts,
+    cached: Option<String>,
+) -> Result<Vec<Arc<Value>>, ClusterError> {
     let equal = wanted.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     let (labels, fields) = match wanted.share {
         Some(_) => (equal, NOT_ENDED.to_owned()),
         None => (wanted.key.clone(), String::new()),
     };
-    let selection = Selection { labels, fields, exact: true, ..Selection::of("v1", "pods").within(&wanted.namespace) };
-    Ok(cluster.select(&selection).await?.objects)
+    let (exact, not_before) = (cached.is_none(), cached.unwrap_or_default());
+    let pods = Selection::of("v1", "pods").within(&wanted.namespace);
+    cluster.shared(&Selection { labels, fields, exact, not_before, ..pods }).await
 }
 
-/// The pods that are divided, as they stand in the cluster now, also if the label is to be taken away.
-pub async fn read_cohorts(cluster: &dyn Cluster, divided: &PodCohorts) -> Result<Cohorts, ClusterError> {
+/// How new a view of the pods that the intent divides must be to show what this call has left; empty = not known.
+pub(super) async fn version(
+    cluster: &dyn Cluster,
+    intent: &ExposureIntent,
+    known: &mut Known<'_>,
+    later: &[&PodCohorts],
+) -> Result<String, ClusterError> {
+    let divided = dialect::of(intent.target.mesh).divided(intent).filter(|_| known.has_caches());
+    let Some(divided) = divided else { return Ok(String::new()) };
+    if let Some(first) = later.first().filter(|_| known.is_unmarked && !known.is_sure) {
+        // The first pods are still to be divided; that none is yet may be seen at once.
+        remembered(cluster, first, known).await?;
+    }
+    Ok(if known.is_sure { known.version(&divided.namespace) } else { String::new() })
+}
+
+/// The pods that are divided, also if the label is to be taken away: as they stand in the cluster now, or in any view
+/// of it that is as new as this version of one of them.
+pub async fn read_cohorts(cluster: &dyn Cluster, divided: &PodCohorts, version: &str) -> Result<Cohorts, ClusterError> {
     let all = PodCohorts { share: Some(Weight::ZERO), ..divided.clone() };
-    let pods = read(cluster, &all).await?;
-    let cohort_pod = |pod: &Value| CohortPod {
+    let cached = (!version.is_empty()).then(|| version.to_owned());
+    let pods = read(cluster, &all, cached).await?;
+    let cohort_pod = |pod: &Arc<Value>| CohortPod {
         proxy: format!("{}.{}", pod["metadata"]["name"].as_str().unwrap_or_default(), divided.namespace),
         cohort: pod["metadata"]["labels"][&divided.key].as_str().unwrap_or_default().to_owned(),
         ready: instances::is_ready(pod),
@@ -87,8 +151,8 @@ pub async fn read_cohorts(cluster: &dyn Cluster, divided: &PodCohorts) -> Result
 }
 
 /// What must change.
-fn moves(pods: &[Value], wanted: &PodCohorts) -> Vec<Move> {
-    let members: Vec<_> = pods.iter().map(|pod| member(pod, &wanted.key)).collect();
+fn moves(pods: &[impl Borrow<Value>], wanted: &PodCohorts) -> Vec<Move> {
+    let members: Vec<_> = pods.iter().map(|pod| member(pod.borrow(), &wanted.key)).collect();
     let canaries = cohorts::canaries(&members, wanted.share.unwrap_or(Weight::ZERO), &wanted.key);
     let cohort = |name: &str| match wanted.share {
         Some(_) if canaries.contains(name) => Some(CANARY),
@@ -96,7 +160,7 @@ fn moves(pods: &[Value], wanted: &PodCohorts) -> Vec<Move> {
         _ => None,
     };
     let changed = pods.iter().zip(&members).filter_map(|(pod, member)| {
-        let patch = relabel(pod, &wanted.key, cohort(&member.name))?;
+        let patch = relabel(pod.borrow(), &wanted.key, cohort(&member.name))?;
         Some(Move { name: member.name.clone(), patch })
     });
     changed.collect()
@@ -128,20 +192,29 @@ pub(crate) fn relabel(pod: &Value, key: &str, value: Option<&str>) -> Option<Val
 }
 
 /// Changes labels; how many were. A pod that has moved on, or is gone, is left for the next round.
-async fn label(fence: &Fence<'_>, wanted: &PodCohorts, batch: &[Move]) -> Result<u32, Error> {
+async fn label(fence: &Fence<'_>, wanted: &PodCohorts, batch: &[Move], known: &mut Known<'_>) -> Result<u32, Error> {
     let send = |one: &Move| {
         let target = pod(&fence.intent.target, &wanted.namespace, &one.name);
         let patch = one.patch.clone();
-        async move { fence.cluster.patch(&target, &patch).await }
+        async move {
+            match fence.cluster.patch(&target, &patch).await {
+                Ok(now) => Ok((true, Some(now))),
+                Err(ClusterError::Conflict(_)) => Ok((false, fence.cluster.get(&target).await?)),
+                Err(error) => Err(error),
+            }
+        }
     };
     let answers: Vec<_> = stream::iter(batch.iter().map(send)).buffer_unordered(PARALLEL).collect().await;
     let mut changed = 0;
     for answer in answers {
-        match answer {
-            Ok(_) => changed += 1,
-            Err(ClusterError::Conflict(_)) => {}
-            Err(error) => return Err(error.into()),
+        let (is_changed, now) = answer?;
+        changed += u32::from(is_changed);
+        match &now {
+            Some(now) => known.must_show(&wanted.namespace, [now]),
+            None => known.ask_the_cluster(),
         }
+        // Who has seen this write has seen all that was written before it.
+        known.is_sure |= is_changed;
     }
     tracing::info!(key = wanted.key, changed, "pods moved");
     Ok(changed)

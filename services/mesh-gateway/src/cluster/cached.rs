@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::{
-    Changes, Cluster, ClusterError, Mode, Selected, Selection, Written,
+    Changes, Cluster, ClusterError, Divisions, Mode, Selected, Selection, Written,
     follow::{Follow, QUIET},
     selector::Selector,
 };
@@ -75,6 +75,7 @@ pub struct Cached {
     cluster: Arc<dyn Cluster>,
     options: CacheOptions,
     caches: Arc<Caches>,
+    divisions: Divisions,
 }
 
 type Caches = Mutex<HashMap<Selection, Running>>;
@@ -114,7 +115,7 @@ enum State {
 impl Cached {
     /// Caches in front of a cluster.
     pub fn new(cluster: Arc<dyn Cluster>, options: CacheOptions) -> Self {
-        Self { cluster, options, caches: Arc::default() }
+        Self { cluster, options, caches: Arc::default(), divisions: Divisions::default() }
     }
 
     /// What is being watched, for people and tests.
@@ -223,10 +224,12 @@ impl Cluster for Cached {
 
     async fn shared(&self, selection: &Selection) -> Result<Vec<Arc<Value>>, ClusterError> {
         let is_whole = selection.limit == 0 && selection.from.is_empty() && !selection.exact;
-        if let Some(selector) = Selector::parse(&selection.labels, &selection.fields).filter(|_| is_whole)
-            && let Some(objects) = self.answer(selection, |store| store.shared(selection, &selector)).await?
-        {
-            return Ok(objects);
+        if let Some(selector) = Selector::parse(&selection.labels, &selection.fields).filter(|_| is_whole) {
+            if let Some(objects) = self.answer(selection, |store| store.shared(selection, &selector)).await? {
+                return Ok(objects);
+            }
+            // Asked once more, the cache would be waited for once more.
+            return self.cluster.shared(selection).await;
         }
         Ok(self.select(selection).await?.objects.into_iter().map(Arc::new).collect())
     }
@@ -249,6 +252,10 @@ impl Cluster for Cached {
 
     async fn delete(&self, target: &Target, uid: &str, resource_version: &str) -> Result<(), ClusterError> {
         self.cluster.delete(target, uid, resource_version).await
+    }
+
+    fn divisions(&self) -> Option<&Divisions> {
+        Some(&self.divisions)
     }
 
     async fn version(&self) -> Result<String, ClusterError> {

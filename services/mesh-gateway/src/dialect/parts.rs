@@ -33,6 +33,16 @@ pub(crate) enum Work<'a> {
     Pods(&'a PodCohorts),
 }
 
+impl<'a> Work<'a> {
+    /// The pods, if it is about pods.
+    pub(crate) fn pods(self) -> Option<&'a PodCohorts> {
+        match self {
+            Self::Objects(_) => None,
+            Self::Pods(cohorts) => Some(cohorts),
+        }
+    }
+}
+
 /// The parts of a step.
 pub(crate) fn there<'a>(intent: &ExposureIntent, phases: &'a [Phase]) -> Vec<Part<'a>> {
     let takes_away = |desired: &Desired| match desired.wanted {

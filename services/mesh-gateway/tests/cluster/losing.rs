@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
 use meshward_mesh_gateway::cluster::{Changes, Cluster, ClusterError, Mode, Selected, Selection, Written};
 use meshward_model::Target;
 use serde_json::Value;
@@ -15,11 +16,15 @@ pub struct Losing {
     pub cluster: Arc<dyn Cluster>,
     pub writes: AtomicUsize,
     pub lost: usize,
+    /// Its watches of pods tell nothing.
+    pub is_deaf: bool,
+    /// How often pods were listed.
+    pub pods_listed: AtomicUsize,
 }
 
 impl Losing {
     pub fn new(cluster: Arc<dyn Cluster>, lost: usize) -> Self {
-        Self { cluster, writes: AtomicUsize::new(0), lost }
+        Self { cluster, writes: AtomicUsize::new(0), lost, is_deaf: false, pods_listed: AtomicUsize::new(0) }
     }
 
     fn after<T>(&self, answer: Result<T, ClusterError>) -> Result<T, ClusterError> {
@@ -38,9 +43,13 @@ impl Cluster for Losing {
         self.cluster.kind_of(api_version, kind).await
     }
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {
+        self.pods_listed.fetch_add(usize::from(selection.plural == "pods"), Ordering::Relaxed);
         self.cluster.select(selection).await
     }
     async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
+        if self.is_deaf && selection.plural == "pods" {
+            return Ok(stream::pending().boxed());
+        }
         self.cluster.watch(selection, after).await
     }
     async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError> {

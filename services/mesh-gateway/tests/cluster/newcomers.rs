@@ -211,6 +211,7 @@ pub async fn a_ready_pod_without_a_label_is_pending_by_name() {
         resource_version: object::resource_version(&live).to_owned(),
         object_generation: object::generation(&live),
         absent: false,
+        pods_version: String::new(),
     };
     let patience = Patience { timeout: Duration::ZERO, quorum: Weight::ZERO };
     let verify = async || gateway.verify(&intent, std::slice::from_ref(&applied), patience).await.expect("an answer");

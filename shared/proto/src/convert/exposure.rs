@@ -334,6 +334,7 @@ impl From<model::AppliedObject> for gateway::AppliedObject {
             resource_version: object.resource_version,
             object_generation: object.object_generation,
             absent: object.absent,
+            pods_version: object.pods_version,
         }
     }
 }
@@ -347,6 +348,7 @@ impl TryFrom<gateway::AppliedObject> for model::AppliedObject {
             resource_version: object.resource_version,
             object_generation: object.object_generation,
             absent: object.absent,
+            pods_version: object.pods_version,
         })
     }
 }

@@ -98,6 +98,7 @@ fn the_vocabulary_survives_the_wire() {
         resource_version: "8".into(),
         object_generation: 2,
         absent: false,
+        pods_version: "9".into(),
     });
     round_trip::<_, gateway::PropagationProof>(PropagationProof {
         state: PropagationState::Refused,

@@ -224,6 +224,7 @@ fn beside(kind: &str, name: &str, resource_version: &str) -> AppliedObject {
         resource_version: resource_version.to_owned(),
         object_generation: 1,
         absent: resource_version.is_empty(),
+        pods_version: String::new(),
     }
 }
 

@@ -160,6 +160,7 @@ fn done(intent: &ExposureIntent, live: &Live, writes: u32) -> WriteOutcome {
         resource_version: live.version.to_string(),
         object_generation: 1,
         absent: live.spec.is_null(),
+        pods_version: String::new(),
     };
     WriteOutcome::Done { writes, objects: vec![object], more: false }
 }
