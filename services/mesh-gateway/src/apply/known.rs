@@ -2,15 +2,15 @@
 //!
 //! A step decides on the labels that pods have, and a cache of pods that is behind by a moment still shows those of the
 //! step before: a step that follows at once (0 %, after a bad one) would find nothing to do. So a cache is believed
-//! only where it cannot hide a label that matters:
+//! only where it cannot hide a label that Meshward gave:
 //!
-//! * It shows a pod that must be changed: the write is fenced by the pod's resourceVersion, and the answer carries a
-//!   new one. A cache that has seen that version has seen all labels that anybody wrote before.
-//! * It shows nothing to change, and this process itself did the last thing that was done to these labels
-//!   ([`Division`]): by the same intent, or by the last phase of the intent before. Nobody has labelled pods for another
-//!   intent since then if the target carries the generation of that one still, or was not written at all, since marks
-//!   come before labels. The cache is waited for until it has seen what this process did.
-//! * It shows nothing to change and no label, and no object carries a deployment's marks: labels come after marks.
+//! * This process itself did the last thing that was done to these labels ([`Division`]): by the same intent, or by the
+//!   last phase of the intent before. Nobody has labelled pods for another intent since then if the target carries the
+//!   generation of that one still, or was not written at all, since marks come before labels. The cache is waited for
+//!   until it has seen what this process did.
+//! * This call has labelled a pod. The answer carries the pod's new resourceVersion, and a cache that has seen that one
+//!   has seen all that anybody wrote before. (A pod that somebody else changed meanwhile is read, for the same reason.)
+//! * It shows no label, and no object carries a deployment's marks.
 //!
 //! Otherwise the API server itself is asked, once: after a restart, or when another replica did the last step.
 

@@ -74,7 +74,7 @@ pub(super) async fn settle(
     Err(ClusterError::Conflict(why).into())
 }
 
-/// What must change: nothing only if it is sure that there is nothing.
+/// What must change.
 async fn look(cluster: &dyn Cluster, wanted: &PodCohorts, known: &mut Known<'_>) -> Result<Vec<Move>, ClusterError> {
     if let Some(moves) = remembered(cluster, wanted, known).await? {
         return Ok(moves);
@@ -85,22 +85,24 @@ async fn look(cluster: &dyn Cluster, wanted: &PodCohorts, known: &mut Known<'_>)
     Ok(moves(&pods, wanted))
 }
 
-/// The same of a cache; `None` if it can hide something.
+/// The same of a cache; `None` if it can hide a label.
 async fn remembered(
     cluster: &dyn Cluster,
     wanted: &PodCohorts,
     known: &mut Known<'_>,
 ) -> Result<Option<Vec<Move>>, ClusterError> {
     let namespace = &wanted.namespace;
-    if !known.has_caches() {
+    let may_be_new = known.is_unmarked && wanted.share.is_some() && !wanted.label_stable;
+    if !known.has_caches() || !known.is_sure && !may_be_new {
         return Ok(None);
     }
     let pods = read(cluster, wanted, Some(known.version(namespace))).await?;
-    let moves = moves(&pods, wanted);
-    let is_new = known.is_unmarked && wanted.share.is_some() && !wanted.label_stable;
-    known.is_sure |= is_new && !pods.iter().any(|pod| known::is_labelled(pod, wanted));
+    known.is_sure |= !pods.iter().any(|pod| known::is_labelled(pod, wanted));
+    if !known.is_sure {
+        return Ok(None);
+    }
     known.must_show(namespace, pods.iter().map(|pod| &**pod));
-    Ok((!moves.is_empty() || known.is_sure).then_some(moves))
+    Ok(Some(moves(&pods, wanted)))
 }
 
 /// The pods: those that the policy is about, or, to take the label away, all that carry it. From a cache that has seen
@@ -199,7 +201,13 @@ async fn label(fence: &Fence<'_>, wanted: &PodCohorts, batch: &[Move], known: &m
         async move {
             match fence.cluster.patch(&target, &patch).await {
                 Ok(now) => Ok((true, Some(now))),
-                Err(ClusterError::Conflict(_)) => Ok((false, fence.cluster.get(&target).await?)),
+                // A label that is to be taken away may be gone: the patch does not fit, whoever fenced it.
+                Err(error @ (ClusterError::Conflict(_) | ClusterError::Schema(_))) => {
+                    let now = fence.cluster.get(&target).await?;
+                    let is_as_seen = now.as_ref().is_some_and(|now| patch[0]["value"] == object::resource_version(now));
+                    let is_refused = is_as_seen && matches!(error, ClusterError::Schema(_));
+                    if is_refused { Err(error) } else { Ok((false, now)) }
+                }
                 Err(error) => Err(error),
             }
         }
