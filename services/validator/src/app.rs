@@ -45,6 +45,7 @@ pub fn validate_among(
     catalogue: &Catalogue,
 ) -> Report {
     let mut report = validate(text, cluster, catalogue);
+    surroundings.at(accepted.now);
     let (found, skipped) = surroundings.judge(&report);
     report.skipped.extend(skipped);
     report.findings.extend(surroundings.findings.iter().cloned());

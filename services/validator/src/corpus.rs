@@ -14,6 +14,7 @@ use std::{
     sync::LazyLock,
 };
 
+use jiff::civil::{DateTime, date};
 use meshward_model::Severity;
 use regex::{Captures, Regex};
 use serde_json::Value;
@@ -27,6 +28,9 @@ use crate::{
 
 pub use analyzers::{AnalyzerCase, PairAgreement, compare_pairs};
 pub use routes::{StatusCase, compare_status};
+
+/// When the public cases got their verdicts. Certificates are judged as of then, for a case must not change with the day.
+pub const JUDGED_AT: DateTime = date(2026, 8, 22).at(0, 0, 0, 0);
 
 static REPEAT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"@@REPEAT\("((?:[^"\\]|\\.)*)",(\d+)\)@@"#).expect("a constant"));

@@ -7,7 +7,7 @@ mod many;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
-use jiff::{civil::Date, tz::TimeZone};
+use jiff::{civil::DateTime, tz::TimeZone};
 use meshward_chassis::{
     auth::{Identity, Role},
     clock::Clock,
@@ -76,17 +76,13 @@ impl<G: Gateway> Validator<G> {
         check_cluster(&cluster)?;
         let view = self.view(caller, &cluster, around.asked()).await;
         let around = around.with(view);
-        let today = self.today();
-        self.bounded(move |catalogue| around.judge(yaml.as_bytes(), &cluster, today, catalogue)).await
+        let now = now(&*self.clock);
+        self.bounded(move |catalogue| around.judge(yaml.as_bytes(), &cluster, now, catalogue)).await
     }
 
     /// What is around in a cluster, if it is asked for.
     async fn view(&self, caller: &Caller, cluster: &str, asked: Option<Asked>) -> Option<View> {
         Some(self.live.view(&self.peers, cluster, &caller.scope, asked?, &caller.bearer).await)
-    }
-
-    fn today(&self) -> Date {
-        TimeZone::UTC.to_datetime(self.clock.now()).date()
     }
 
     /// Pure work on a text, on a thread of its own. The permit goes with the work, so that work which nobody waits for any
@@ -100,15 +96,21 @@ impl<G: Gateway> Validator<G> {
 
     fn worker(&self) -> Worker {
         let (catalogue, running) = (Arc::clone(&self.catalogue), Arc::clone(&self.running));
-        Worker { catalogue, running, timeout: self.timeout }
+        Worker { catalogue, running, clock: Arc::clone(&self.clock), timeout: self.timeout }
     }
 }
 
+/// What time it is, in UTC.
+fn now(clock: &dyn Clock) -> DateTime {
+    TimeZone::UTC.to_datetime(clock.now())
+}
+
 /// What pure work runs with; a stream has one of its own, for it outlives the call.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Worker {
     catalogue: Arc<Catalogue>,
     running: Arc<Semaphore>,
+    clock: Arc<dyn Clock>,
     timeout: Duration,
 }
 

@@ -5,7 +5,7 @@
 //! that asked for one of them are judged again. No rule has to say what it depends on, and none can forget to.
 //!
 //! The world holds policies of both meshes and what they refer to: Services, workloads, Namespaces, Secrets…
-//! Nothing here does I/O or knows a clock.
+//! Nothing here does I/O or knows a clock: what time it is, is said to the world like everything else, and asked like it.
 
 pub mod host;
 mod keys;
@@ -19,6 +19,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::civil::DateTime;
 use meshward_model::{ObjectRef, Related};
 use serde_json::Value;
 
@@ -117,6 +118,8 @@ pub struct World {
     index: HashMap<Key, BTreeSet<Id>>,
     next: usize,
     complete: bool,
+    /// In UTC, to the minute. Certificates may hold to the last day of the year 9999, which is more than a timestamp can say.
+    now: Option<DateTime>,
 }
 
 impl World {

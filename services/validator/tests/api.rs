@@ -1,5 +1,7 @@
 //! The service over gRPC, with real tokens, and with a mesh-gateway that says what the test wants.
 
+#[path = "api/certificates.rs"]
+mod certificates;
 #[path = "api/gateway.rs"]
 mod gateway;
 #[path = "api/impact.rs"]

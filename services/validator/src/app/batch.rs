@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use jiff::civil::DateTime;
 use meshward_model::{Finding, ObjectRef};
 
 use super::{Input, Known, cross, head, judge as judge_alone, known};
@@ -47,6 +48,14 @@ impl Warm {
         warm.later = known.later(&warm.set, &said);
         warm.findings = findings.into_sorted();
         warm
+    }
+
+    /// Says what time it is, in UTC.
+    pub fn at(&mut self, now: DateTime) {
+        for set in [&mut self.set].into_iter().chain(&mut self.later) {
+            set.at(now);
+            set.settle();
+        }
     }
 
     /// How many objects there are.
@@ -136,11 +145,11 @@ impl BatchReport {
     }
 }
 
-/// Judges all objects of several texts, each alone and among the others. Objects that are no policies (Services, Pods…) are
-/// there to be referred to.
+/// Judges all objects of several texts, each alone and among the others, at this time (UTC). Objects that are no policies
+/// (Services, Pods…) are there to be referred to.
 #[must_use]
-pub fn batch(texts: &[Input<'_>], complete: bool, catalogue: &Catalogue) -> (BatchReport, Warm) {
-    let mut batch = Batch::new(complete);
+pub fn batch(texts: &[Input<'_>], complete: bool, now: DateTime, catalogue: &Catalogue) -> (BatchReport, Warm) {
+    let mut batch = Batch::new(complete, now);
     for part in parallel::map(texts, |input| Part::of(input, catalogue)) {
         batch.put(part);
     }
@@ -189,11 +198,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Without any object. `complete`: what is not there at the end does not exist.
+    /// Without any object, at this time (UTC). `complete`: what is not there at the end does not exist.
     #[must_use]
-    pub fn new(complete: bool) -> Self {
+    pub fn new(complete: bool, now: DateTime) -> Self {
         let findings = Findings::at_most(MAX_BATCH_FINDINGS);
-        Self { warm: Warm::new(complete), findings, skipped: BTreeSet::new(), objects: 0, taken: 0 }
+        let mut warm = Warm::new(complete);
+        warm.at(now);
+        Self { warm, findings, skipped: BTreeSet::new(), objects: 0, taken: 0 }
     }
 
     /// Judges the objects of a text alone, and keeps them for [`Batch::finish`].

@@ -9,7 +9,7 @@
 //! It has to give a reason and a last day. A suppressed finding stays in the answer, marked, and blocks nothing. What the
 //! cluster itself refuses (an error of layers 1 to 3) cannot be accepted away.
 
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use meshward_model::{Finding, Severity, Suppression};
 use serde_json::Value;
 
@@ -38,13 +38,13 @@ pub struct Suppressed {
     pub until: String,
 }
 
-/// What a request accepts, and which day it is.
+/// What a request accepts, and what time it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted<'a> {
     /// The acceptances of the request.
     pub list: &'a [Suppressed],
-    /// The day; acceptances hold up to and with their last one.
-    pub today: Date,
+    /// In UTC; acceptances hold up to and with their last day.
+    pub now: DateTime,
 }
 
 /// Why an acceptance counts for nothing.
@@ -107,7 +107,7 @@ impl Accepted<'_> {
         let Ok(until) = given.until.parse::<Date>() else {
             return malformed(format!("{} is no day of the form YYYY-MM-DD", quote(&given.until)));
         };
-        if until < self.today {
+        if until < self.now.date() {
             return Err(Useless::Expired(format!("{} ({}) ended on {until}", known.id, quote(&given.reason))));
         }
         Ok(())
@@ -178,7 +178,7 @@ mod tests {
             "metadata": {"name": "a", "namespace": "b", "annotations": {"meshward.io/suppress": annotation}},
             "spec": {"hosts": ["a"], "gateways": ["gone"], "http": [{"route": [{"destination": {"host": "a"}}]}]},
         });
-        let accepted = Accepted { list, today: "2026-11-23".parse().unwrap() };
+        let accepted = Accepted { list, now: "2026-11-23T12:00".parse().unwrap() };
         app::validate_among(
             object.to_string().as_bytes(),
             "",

@@ -136,7 +136,7 @@ fn a_context_that_ends_early_is_told_where_it_does() {
             &[super::Input { text: context.as_bytes(), source: "context[0]" }],
             false,
         );
-        let accepted = super::Accepted { list: &[], today: jiff::civil::date(2026, 1, 1) };
+        let accepted = super::Accepted { list: &[], now: jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0) };
         let catalogue = Catalogue::default();
         let report = super::validate_among(object.to_string().as_bytes(), "", &mut around, &accepted, &catalogue);
         let told = report.findings.iter().find(|finding| finding.id == "MW3006");

@@ -22,6 +22,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use meshward_validator::{
     app::{self, Input},
+    corpus::JUDGED_AT,
     schema::Catalogue,
 };
 
@@ -105,7 +106,7 @@ fn one(file: &Path, catalogue: &Catalogue) -> anyhow::Result<()> {
     let pieces = app::pieces(&text);
     let inputs: Vec<Input<'_>> = pieces.iter().map(|piece| Input { text: piece.as_bytes(), source: "" }).collect();
     let started = Instant::now();
-    let (report, _warm) = app::batch(&inputs, true, catalogue);
+    let (report, _warm) = app::batch(&inputs, true, JUDGED_AT, catalogue);
     let ids: std::collections::BTreeSet<&str> = report.findings.iter().map(|finding| finding.id.as_str()).collect();
     println!(
         "{} objects, {} findings of {} rules in {:.0} ms",
@@ -198,7 +199,7 @@ fn change(objects: usize, changes: usize, catalogue: &Catalogue) -> anyhow::Resu
     let text = cluster::yaml(objects);
     let pieces = app::pieces(&text);
     let inputs: Vec<Input<'_>> = pieces.iter().map(|piece| Input { text: piece.as_bytes(), source: "" }).collect();
-    let (report, mut warm) = app::batch(&inputs, true, catalogue);
+    let (report, mut warm) = app::batch(&inputs, true, JUDGED_AT, catalogue);
     let mut times = Vec::with_capacity(changes);
     let (mut judged, mut findings) = (0, 0);
     for number in 0..changes.max(1) {

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fmt, sync::LazyLock};
 
 use serde_json::{Value, json};
 
+use super::JUDGED_AT;
 use crate::{
     app::{self, Input},
     schema::Catalogue,
@@ -101,7 +102,7 @@ pub fn compare_pairs(cases: &[AnalyzerCase], catalogue: &Catalogue) -> PairAgree
     let mut agreement = PairAgreement { cases: cases.len(), ..PairAgreement::default() };
     for case in cases {
         let texts: Vec<Input<'_>> = case.texts.iter().map(|text| Input { text: text.as_bytes(), source: "" }).collect();
-        let (report, _) = app::batch(&texts, true, catalogue);
+        let (report, _) = app::batch(&texts, true, JUDGED_AT, catalogue);
         let mut ours: BTreeSet<Pair> = BTreeSet::new();
         for finding in report.findings {
             let object = &finding.object;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Tally, joined};
+use super::{JUDGED_AT, Tally, joined};
 use crate::{
     app::{self, Input},
     schema::Catalogue,
@@ -58,7 +58,7 @@ pub fn compare_status(cases: &[StatusCase], catalogue: &Catalogue) -> (Tally, Ve
     let mut tally = Tally::default();
     let mut differences = Vec::new();
     for case in cases {
-        let (report, _) = app::batch(&[Input { text: case.text.as_bytes(), source: "" }], true, catalogue);
+        let (report, _) = app::batch(&[Input { text: case.text.as_bytes(), source: "" }], true, JUDGED_AT, catalogue);
         let found = |wanted: &str| -> BTreeSet<String> {
             let of = report.findings.iter().filter(|finding| {
                 let object = &finding.object;

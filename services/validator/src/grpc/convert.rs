@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::civil::Date;
+use jiff::civil::DateTime;
 use meshward_model::{Digest, ObjectRef, canonical_json};
 use meshward_proto::{
     types::v1::{self as types, Finding},
@@ -69,6 +69,7 @@ impl Around {
         if self.removed.is_empty() {
             app::validate_among(text, cluster, warm, accepted, catalogue)
         } else {
+            warm.at(accepted.now);
             app::removal(&self.removed, warm)
         }
     }
@@ -84,8 +85,8 @@ impl Around {
     }
 
     /// Judges a text; among others if a context is given.
-    pub(super) fn judge(&self, text: &[u8], cluster: &str, today: Date, catalogue: &Catalogue) -> Report {
-        let accepted = Accepted { list: &self.accepted, today };
+    pub(super) fn judge(&self, text: &[u8], cluster: &str, now: DateTime, catalogue: &Catalogue) -> Report {
+        let accepted = Accepted { list: &self.accepted, now };
         let Some(context) = &self.context else {
             let mut report = app::validate(text, cluster, catalogue);
             accepted.apply(&mut report);

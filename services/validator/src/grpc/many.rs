@@ -9,7 +9,7 @@ use meshward_proto::validator::v1::{
 };
 use tonic::{Status, Streaming};
 
-use super::{Validator, Worker};
+use super::{Validator, Worker, now};
 use crate::{
     app::{self, Batch, BatchReport, Input},
     error::Error,
@@ -33,11 +33,12 @@ impl<G: Gateway> Validator<G> {
         let ValidateBatchRequest { yaml, complete, keep } = request;
         check_texts(yaml.len())?;
         let sessions = Arc::clone(&self.sessions);
+        let now = now(&*self.clock);
         let work = move |catalogue: &_| {
             let names: Vec<String> = (0..yaml.len()).map(|index| format!("yaml[{index}]")).collect();
             let texts = yaml.iter().zip(&names);
             let inputs: Vec<Input<'_>> = texts.map(|(text, source)| Input { text: text.as_bytes(), source }).collect();
-            let (report, warm) = app::batch(&inputs, complete, catalogue);
+            let (report, warm) = app::batch(&inputs, complete, now, catalogue);
             let kept = || sessions.keep(&owner, yaml.iter().map(String::as_str), complete, warm);
             let session = if keep { kept() } else { String::new() };
             (report, session)
@@ -55,8 +56,13 @@ impl<G: Gateway> Validator<G> {
     pub(super) async fn change(&self, owner: &str, request: WhatIfRequest) -> Result<WhatIfResponse, Error> {
         let WhatIfRequest { session, yaml } = request;
         let warm = self.sessions.get(owner, &session).ok_or(Error::NoSession)?;
-        // A set whose last user panicked may be half changed.
-        let work = move |catalogue: &_| warm.lock().ok().map(|mut warm| warm.what_if(yaml.as_bytes(), catalogue));
+        let now = now(&*self.clock);
+        let work = move |catalogue: &_| {
+            // A set whose last user panicked may be half changed.
+            let mut warm = warm.lock().ok()?;
+            warm.at(now);
+            Some(warm.what_if(yaml.as_bytes(), catalogue))
+        };
         let change = self.bounded(work).await?.ok_or(Error::NoSession)?;
         Ok(WhatIfResponse {
             findings: change.findings.into_iter().map(Into::into).collect(),
@@ -131,7 +137,7 @@ impl Reading {
         check_texts(self.sent.len() + 1)?;
         let source = format!("yaml[{}]", self.sent.len());
         self.sent.push(if keep { yaml.clone() } else { String::new() });
-        let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(complete));
+        let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(complete, now(&*self.worker.clock)));
         let work = move |catalogue: &_| {
             batch.add(&Input { text: yaml.as_bytes(), source: &source }, catalogue);
             let found = batch.take();

@@ -259,7 +259,7 @@ rules! {
     HOST_NOT_ON_GATEWAY = "MW4107", "istio/virtual-service/host-not-on-gateway", Warning, &["IST0132"], "No host of a VirtualService is one of its Gateway's.";
     GATEWAY_INTERNAL = "MW4108", "istio/virtual-service/internal-gateway", Warning, &["IST0165"], "A VirtualService is bound to a Gateway that Istio makes for the Gateway API.";
     CREDENTIAL_MISSING = "MW4109", "istio/gateway/credential-missing", Error, &["IST0101"], "A Gateway needs a Secret that does not exist where its workload runs.";
-    CREDENTIAL_INVALID = "MW4110", "istio/gateway/credential-invalid", Error, &["IST0161"], "A Gateway's Secret has no usable certificate and key.";
+    CREDENTIAL_INVALID = "MW4110", "istio/gateway/credential-invalid", Error, &["IST0161"], "A Gateway's Secret has no usable certificate and key, or one that has expired.";
     SELECTOR_NO_POD = "MW4111", "istio/selector-without-workload", Error, &["IST0101", "KIA0302", "KIA1004"], "A selector selects no workload.";
     POLICY_NO_WORKLOAD = "MW4112", "istio/authorization-policy/no-workload", Warning, &["IST0127"], "An AuthorizationPolicy has no workload to protect.";
     SOURCE_NAMESPACE_MISSING = "MW4113", "istio/authorization-policy/namespace-missing", Error, &["IST0101", "KIA0101"], "A source is a namespace that does not exist.";
@@ -279,6 +279,7 @@ rules! {
     EGRESS_HOST_UNKNOWN = "MW4127", "istio/sidecar/egress-host-unknown", Warning, &["KIA1004"], "A Sidecar lets through a host that nothing defines.";
     TARGET_MISSING = "MW4128", "istio/target-missing", Error, &[], "A policy is attached to something that does not exist.";
     INGRESS_WITHOUT_SUBSET = "MW4129", "istio/virtual-service/ingress-ignores-subsets", Warning, &["IST0140"], "Subsets that another VirtualService routes to are not used by traffic from a gateway.";
+    CREDENTIAL_EXPIRES = "MW4130", "istio/gateway/credential-expires", Warning, &[], "The certificate of a Gateway's Secret expires soon.";
 
     PARENT_MISSING = "MW4201", "linkerd/route/parent-missing", Error, &["NoMatchingParent"], "A route's parent does not exist or cannot have routes.";
     BACKEND_MISSING = "MW4202", "linkerd/route/backend-missing", Error, &["BackendNotFound"], "A route's backend does not exist.";

@@ -23,6 +23,8 @@ pub enum Key {
     /// All of a kind in a namespace that are found under a label ("name=value"): workloads under each label of their Pods,
     /// Services under each of their selector, policies under one of theirs, or under "" if they have none.
     Labelled(Kind, String, String),
+    /// No list: what time it is.
+    Time,
 }
 
 /// How an object is named as what others refer to.

@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use jiff::{Unit, civil::DateTime};
+
 use super::{Entry, Id, Key, Kind, View, World};
 use crate::{parallel, report::Hit, rules::cross};
 
@@ -99,6 +101,16 @@ impl Set {
         self.dirty.remove(&id);
         self.touch(&touched);
         Some(entry)
+    }
+
+    /// Says what time it is, in UTC. What depends on it is judged again if it is another minute.
+    pub fn at(&mut self, now: DateTime) {
+        // Where the calendar ends it cannot be rounded.
+        let now = Some(now.round(Unit::Minute).unwrap_or(now));
+        if self.world.now != now {
+            self.world.now = now;
+            self.touch(&[Key::Time]);
+        }
     }
 
     fn touch(&mut self, touched: &[Key]) {

@@ -239,7 +239,7 @@ spec: {hosts: [cart], http: [{route: [{destination: {host: cart}}]}]}
         let inputs: Vec<Input<'_>> =
             context.iter().map(|text: &&str| Input { text: text.as_bytes(), source: "context[0]" }).collect();
         let mut warm = Warm::among(&crate::app::Known::default(), &inputs, complete);
-        let accepted = crate::app::Accepted { list: &[], today: "2026-01-01".parse().expect("a day") };
+        let accepted = crate::app::Accepted { list: &[], now: "2026-01-01T00:00".parse().expect("a time") };
         let report =
             crate::app::validate_among(text.as_bytes(), "", &mut warm, &accepted, &crate::schema::Catalogue::default());
         let found = report.findings.iter().find(|finding| finding.id.starts_with("MW4"));
@@ -260,7 +260,7 @@ fn a_conflict_with_the_context_names_its_text() {
     let (own, other) = (vs("a"), vs("b"));
     let mut warm =
         Warm::among(&crate::app::Known::default(), &[Input { text: other.as_bytes(), source: "context[0]" }], false);
-    let accepted = crate::app::Accepted { list: &[], today: "2026-01-01".parse().expect("a day") };
+    let accepted = crate::app::Accepted { list: &[], now: "2026-01-01T00:00".parse().expect("a time") };
     let report =
         crate::app::validate_among(own.as_bytes(), "", &mut warm, &accepted, &crate::schema::Catalogue::default());
     let places: Vec<_> = report
@@ -272,4 +272,31 @@ fn a_conflict_with_the_context_names_its_text() {
         })
         .collect();
     assert_eq!(places, [("a", "", "context[0]"), ("b", "context[0]", "")]);
+}
+
+#[test]
+fn time_that_goes_by_is_no_change_of_anybody() {
+    let mut params = rcgen::CertificateParams::new(vec!["a".to_owned()]).expect("a name");
+    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2027, 1, 1));
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate").pem();
+    let data = json!({"tls.crt": certificate, "tls.key": key.serialize_pem()});
+    let port = json!({"number": 443, "name": "a", "protocol": "HTTPS"});
+    let server = json!({"hosts": ["a"], "port": port, "tls": {"mode": "SIMPLE", "credentialName": "pair"}});
+    let context = [
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pair", "namespace": "shop"}, "stringData": data}),
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "in", "namespace": "shop", "labels": {"gw": "in"}}, "spec": {}}),
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "a", "namespace": "shop"},
+               "spec": {"selector": {"gw": "in"}, "servers": [server]}}),
+    ];
+    let text = "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80, name: http}]}}";
+    let mut warm = Warm::among(&crate::app::Known::new(context.to_vec(), Vec::new(), Vec::new()), &[], true);
+    for (now, expired) in [("2026-06-01T12:00", false), ("2027-02-01T12:00", true), ("2026-06-01T12:00", false)] {
+        warm.at(now.parse().expect("a time"));
+        let said = all(&warm.set);
+        assert_eq!(said.iter().any(|line| line.starts_with("MW4110 shop/a spec.servers[0].tls")), expired, "{said:?}");
+        let change = warm.what_if(text.as_bytes(), &crate::schema::Catalogue::default());
+        let about: Vec<_> = change.findings.iter().chain(&change.mended).filter(|one| one.id == "MW4110").collect();
+        assert!(about.is_empty(), "the change has done nothing to the certificate: {about:?}");
+    }
 }

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeSet, HashSet},
 };
 
+use jiff::civil::DateTime;
 use meshward_model::Confidence;
 
 use super::{Entry, Id, Key, Kind, Labels, SELECTOR, Workload, World, has_all, host, keys};
@@ -103,8 +104,23 @@ impl<'w> View<'w> {
             return Some(Confidence::Possible);
         }
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-        self.skipped.borrow_mut().insert(format!("{what}: no {} was given as context", names.join(" or ")));
+        self.skip(what, &format!("no {} was given as context", names.join(" or ")));
         None
+    }
+
+    /// Puts what cannot be judged on the list of that, with the reason.
+    pub fn skip(&self, what: &str, why: &str) {
+        self.skipped.borrow_mut().insert(format!("{what}: {why}"));
+    }
+
+    /// What time it is, in UTC. If nobody has said so, `what` goes to the list of what cannot be judged.
+    #[must_use]
+    pub fn now(&self, what: &str) -> Option<DateTime> {
+        self.asked.borrow_mut().insert(Key::Time);
+        if self.world.now.is_none() {
+            self.skip(what, "nobody has said what time it is");
+        }
+        self.world.now
     }
 
     /// Istio's MeshConfig; a cursor at nothing if there is none.

@@ -24,7 +24,7 @@ fn conflicts(own: &Value, known: &Known, texts: &[Value]) -> Vec<Finding> {
     let texts: Vec<String> = texts.iter().map(Value::to_string).collect();
     let inputs: Vec<_> = texts.iter().map(|text| Input { text: text.as_bytes(), source: "context[0]" }).collect();
     let mut warm = Warm::among(known, &inputs, false);
-    let accepted = Accepted { list: &[], today: jiff::civil::date(2026, 1, 1) };
+    let accepted = Accepted { list: &[], now: jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0) };
     let report = validate_among(own.to_string().as_bytes(), "", &mut warm, &accepted, &Catalogue::default());
     report.findings.into_iter().filter(|finding| finding.id == "MW5101").collect()
 }

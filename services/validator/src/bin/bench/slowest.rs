@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Instant};
 
 use meshward_validator::{
     app::{self, Input},
+    corpus::JUDGED_AT,
     explain,
     schema::Catalogue,
 };
@@ -19,14 +20,14 @@ pub fn run(texts: usize, seed: u64, limit: f64, catalogue: &Catalogue) -> anyhow
     let seeds: Vec<String> =
         (0..40).map(|number| cluster::yaml(8 * (1 + number % 4)).replace("service-0", &format!("s{number}"))).collect();
     for text in &seeds {
-        drop(app::batch(&[Input { text: text.as_bytes(), source: "" }], true, catalogue));
+        drop(app::batch(&[Input { text: text.as_bytes(), source: "" }], true, JUDGED_AT, catalogue));
     }
     let mut chance = Chance(seed | 1);
     let (mut slowest, mut longest, mut refused, mut silent) = (Vec::new(), 0.0_f64, 0, 0);
     for round in 0..texts {
         let bytes = damage(&seeds[round % seeds.len()], 6, 40, &mut chance);
         let started = Instant::now();
-        let (report, _) = app::batch(&[Input { text: &bytes, source: "" }], true, catalogue);
+        let (report, _) = app::batch(&[Input { text: &bytes, source: "" }], true, JUDGED_AT, catalogue);
         drop(explain::explain(&bytes, catalogue));
         let took = started.elapsed().as_secs_f64() * 1000.0;
         refused += usize::from(!report.is_valid());

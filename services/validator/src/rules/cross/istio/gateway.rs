@@ -1,10 +1,21 @@
 //! What a Gateway refers to: its workload, the ports of its Service, the Secrets of its servers.
 
+use jiff::{SignedDuration, civil::DateTime};
+
 use crate::{
     report::{Hit, quote},
-    rules::{catalogue as rule, cross::given},
+    rules::{
+        catalogue::{self as rule, Rule},
+        cross::{
+            given,
+            pem::{self, Validity},
+        },
+    },
     world::{Entry, Kind, Labels, View, Workload, labels, matches},
 };
+
+/// A certificate that is not renewed by now is forgotten.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 pub(super) fn check(entry: &Entry, view: &View<'_>) -> Vec<Hit> {
     let field = entry.spec().get("selector");
@@ -88,31 +99,56 @@ fn credentials(entry: &Entry, namespace: &str, view: &View<'_>) -> Vec<Hit> {
                 hits.push(hit.hosts("unreachable", host));
             }
             Some(secret) => {
-                let Some(problem) = unusable(secret) else { continue };
+                let Some((rule, problem)) = problem(secret, view) else { continue };
                 let message = format!("the Secret {} has {problem}", quote(&secret.full_name()));
-                let hit = Hit::new(rule::CREDENTIAL_INVALID, field.path(), message).hosts("unreachable", host);
-                hits.push(hit.with(secret.related(secret.root().get("data").path(), "is not usable")));
+                let (effect, role) = if rule == rule::CREDENTIAL_EXPIRES {
+                    ("unreachable soon", "has the certificate")
+                } else {
+                    ("unreachable", "is not usable")
+                };
+                let hit = Hit::new(rule, field.path(), message).hosts(effect, host);
+                hits.push(hit.with(secret.related(secret.root().get("data").path(), role)));
             }
         }
     }
     hits
 }
 
-/// What is wrong with the content of a Secret; nothing is known of one whose content was left out.
-fn unusable(secret: &Entry) -> Option<String> {
+/// What is wrong with the content of a Secret. No word of it is said but the dates of its certificate.
+fn problem(secret: &Entry, view: &View<'_>) -> Option<(&'static Rule, String)> {
+    const EXPIRY: &str = "expiry of Gateways' certificates";
     let root = secret.root();
     let (data, plain) = (root.get("data"), root.get("stringData"));
     if !data.is_set() && !plain.is_set() {
+        view.skip(EXPIRY, "what is in the Secrets is not known");
         return None;
     }
     let has = |name: &str| !data.get(name).text().is_empty() || !plain.get(name).text().is_empty();
     let pairs = [("tls.crt", "tls.key"), ("cert", "key")];
     let Some((certificate, _)) = pairs.iter().find(|(certificate, key)| has(certificate) && has(key)) else {
-        return Some("no tls.crt and tls.key".to_owned());
+        return Some((rule::CREDENTIAL_INVALID, "no tls.crt and tls.key".to_owned()));
     };
     let text = match plain.get(certificate).text() {
-        "" => super::super::pem::decoded(data.get(certificate).text()),
+        "" => pem::decoded(data.get(certificate).text()),
         text => Some(text.as_bytes().to_vec()),
     };
-    super::super::pem::problem(text.as_deref()).map(|problem| format!("a certificate that {problem}"))
+    match pem::first_certificate(text.as_deref()) {
+        Err(problem) => Some((rule::CREDENTIAL_INVALID, format!("a certificate that {problem}"))),
+        Ok(validity) => timeliness(validity, view.now(EXPIRY)?),
+    }
+}
+
+/// What time has done to a certificate, or is about to do.
+fn timeliness(Validity { from, until }: Validity, now: DateTime) -> Option<(&'static Rule, String)> {
+    let seconds = |from: DateTime, until: DateTime| until.duration_since(from).as_secs();
+    let left = seconds(now, until);
+    if left < 0 {
+        return Some((rule::CREDENTIAL_INVALID, format!("a certificate that expired on {}", until.date())));
+    }
+    if now < from {
+        return Some((rule::CREDENTIAL_INVALID, format!("a certificate that holds from {} on", from.date())));
+    }
+    // One that lives for days only is renewed in its last third, if all is well.
+    let is_soon = left <= SOON.as_secs() && left <= seconds(from, until) / 5;
+    is_soon.then(|| (rule::CREDENTIAL_EXPIRES, format!("a certificate that expires on {}", until.date())))
 }

@@ -56,10 +56,9 @@ fn gateways_and_their_workloads() {
         ("the gateway's workload, port and secret", "
             pod edge/in: {containers: [{name: istio-proxy, image: a}]} labels {gw: in}
             svc edge/in: {selector: {gw: in}, ports: [{port: 443, targetPort: 8443, name: https}]}
-            secret edge/good: {tls.key: YQ==, tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BVXdBd0lCQVE9PQotLS0tLUVORCBDRVJUSUZJQ0FURS0tLS0tCg==}
             secret edge/bad: {tls.key: YQ==, tls.crt: YQ==}
             gw shop/a: {selector: {gw: in}, servers: [
-             ..{hosts: [a], port: {number: 443, name: a, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: good}},
+             ..{hosts: [a], port: {number: 443, name: a, protocol: HTTP}},
              ..{hosts: [b], port: {number: 8443, name: b, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: bad}},
              ..{hosts: [c], port: {number: 9443, name: c, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: gone}}]}
             gw shop/b: {selector: {gw: out}, servers: [{hosts: [d], port: {number: 80, name: d, protocol: HTTP}}]}",
