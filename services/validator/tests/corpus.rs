@@ -27,7 +27,7 @@ const FLOORS: [(&str, usize, usize); 5] = [
 
 /// Of the pairs of code and object that istioctl's analyzers find, how many in a hundred we find too, and of ours, how many are
 /// theirs. What is missing: an expired certificate, and selectors of Pods without a namespace.
-const RECALL: f64 = 98.4;
+const RECALL: f64 = 98.8;
 const PRECISION: f64 = 99.6;
 
 fn main() -> ExitCode {

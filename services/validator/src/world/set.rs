@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use jiff::{Unit, civil::DateTime};
+use jiff::{
+    RoundMode, Unit,
+    civil::{DateTime, DateTimeRound},
+};
 
 use super::{Entry, Id, Key, Kind, View, World};
 use crate::{parallel, report::Hit, rules::cross};
@@ -105,8 +108,8 @@ impl Set {
 
     /// Says what time it is, in UTC. What depends on it is judged again if it is another minute.
     pub fn at(&mut self, now: DateTime) {
-        // Where the calendar ends it cannot be rounded.
-        let now = Some(now.round(Unit::Minute).unwrap_or(now));
+        let minute = DateTimeRound::new().smallest(Unit::Minute).mode(RoundMode::Trunc);
+        let now = now.round(minute).ok();
         if self.world.now != now {
             self.world.now = now;
             self.touch(&[Key::Time]);
