@@ -1,4 +1,9 @@
 //! A ServiceEntry: the endpoints of both versions in the one object, each with its part of the weight.
+//!
+//! Not by NAMESPACE, as a VirtualService is. Seen on a running istiod: a copy beside the live entry that is exported to the
+//! callers by name does not take its place for them, since all entries of one host in one namespace are one service with
+//! the endpoints of all. A copy in any other namespace does take its place, whole; but as a service of that namespace,
+//! which the DestinationRules beside the live one are not for.
 
 use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, Weight};
 use serde_json::{Value, json};
