@@ -51,65 +51,75 @@ mod ways;
 #[path = "cluster/world.rs"]
 mod world;
 
+use std::{any::type_name, time::Instant};
+
 use tokio::sync::Mutex;
 use world::World;
 
 /// One stack at a time: two cores are soon busy.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
+/// Says how long a scenario took, by its name.
+async fn timed<F: Future>(scenario: F) -> F::Output {
+    let began = Instant::now();
+    let outcome = scenario.await;
+    println!("{:>6.1} s: {}", began.elapsed().as_secs_f64(), type_name::<F>().trim_end_matches("::{{closure}}"));
+    outcome
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cohorts_of_pods_on_a_real_control_plane() {
     let _alone = ALONE.lock().await;
-    let world = World::start().await;
-    cohorts::each_pod_is_governed_by_one_version(&world).await;
+    let world = timed(World::start()).await;
+    timed(cohorts::each_pod_is_governed_by_one_version(&world)).await;
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kinds_pod_by_pod_and_dry_runs() {
     let _alone = ALONE.lock().await;
-    let world = World::start().await;
-    shadow::what_it_would_decide_is_counted_and_nobody_is_exposed(&world).await;
-    cohorts_of_kinds::every_kind_is_proven_live(&world).await;
+    let world = timed(World::start()).await;
+    timed(shadow::what_it_would_decide_is_counted_and_nobody_is_exposed(&world)).await;
+    timed(cohorts_of_kinds::every_kind_is_proven_live(&world)).await;
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_on_a_real_control_plane() {
     let _alone = ALONE.lock().await;
-    let world = World::start().await;
-    scenarios::exposed_step_by_step_and_restored_byte_for_byte(&world).await;
-    scenarios::aborted_before_the_first_write_came(&world).await;
-    scenarios::promoted_and_then_rolled_back(&world).await;
-    scenarios::what_is_called_live_is_live_also_while_others_write(&world).await;
-    scenarios::blended_weights(&world).await;
-    scenarios::a_field_that_apply_would_leave_behind(&world).await;
-    scenarios::a_restore_that_crashes_half_way_is_finished(&world).await;
-    scenarios::an_absence_is_restored(&world).await;
-    virtual_services::a_gateway_host_that_is_shared_is_refused(&world).await;
-    virtual_services::a_delegate_is_exposed_through_its_root(&world).await;
-    connections::shared_by_weight(&world).await;
-    scenarios::drift_is_named(&world).await;
-    scenarios::a_proxys_refusal_is_reported_in_its_words(&world).await;
-    scenarios::dry_runs_say_what_production_would_say(&world).await;
-    scenarios::a_control_plane_that_cannot_be_asked_is_unknown(&world).await;
-    scenarios::missing_rights_are_named(&world).await;
-    scenarios::callers_are_held_to_their_roles(&world).await;
-    instances::a_service_is_listed_page_by_page(&world).await;
-    instances::what_cannot_be_listed_is_told(&world).await;
+    let world = timed(World::start()).await;
+    timed(scenarios::exposed_step_by_step_and_restored_byte_for_byte(&world)).await;
+    timed(scenarios::aborted_before_the_first_write_came(&world)).await;
+    timed(scenarios::promoted_and_then_rolled_back(&world)).await;
+    timed(scenarios::what_is_called_live_is_live_also_while_others_write(&world)).await;
+    timed(scenarios::blended_weights(&world)).await;
+    timed(scenarios::a_field_that_apply_would_leave_behind(&world)).await;
+    timed(scenarios::a_restore_that_crashes_half_way_is_finished(&world)).await;
+    timed(scenarios::an_absence_is_restored(&world)).await;
+    timed(virtual_services::a_gateway_host_that_is_shared_is_refused(&world)).await;
+    timed(virtual_services::a_delegate_is_exposed_through_its_root(&world)).await;
+    timed(connections::shared_by_weight(&world)).await;
+    timed(scenarios::drift_is_named(&world)).await;
+    timed(scenarios::a_proxys_refusal_is_reported_in_its_words(&world)).await;
+    timed(scenarios::dry_runs_say_what_production_would_say(&world)).await;
+    timed(scenarios::a_control_plane_that_cannot_be_asked_is_unknown(&world)).await;
+    timed(scenarios::missing_rights_are_named(&world)).await;
+    timed(scenarios::callers_are_held_to_their_roles(&world)).await;
+    timed(instances::a_service_is_listed_page_by_page(&world)).await;
+    timed(instances::what_cannot_be_listed_is_told(&world)).await;
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn authorization_policies_with_requests_through_an_envoy() {
     let _alone = ALONE.lock().await;
-    let world = World::start().await;
-    authorization::what_would_hit_connections_is_refused(&world).await;
-    let server = authorization::Caller::start(&world).await;
-    authorization::requests_are_decided_by_the_version_of_their_id(&world, &server).await;
-    authorization::a_first_policy_comes(&world, &server).await;
-    authorization::the_last_policy_goes_and_comes_back(&world, &server).await;
-    authorization::an_action_changes(&world, &server).await;
+    let world = timed(World::start()).await;
+    timed(authorization::what_would_hit_connections_is_refused(&world)).await;
+    let server = timed(authorization::Caller::start(&world)).await;
+    timed(authorization::requests_are_decided_by_the_version_of_their_id(&world, &server)).await;
+    timed(authorization::a_first_policy_comes(&world, &server)).await;
+    timed(authorization::the_last_policy_goes_and_comes_back(&world, &server)).await;
+    timed(authorization::an_action_changes(&world, &server)).await;
     server.stop().await;
     world.stop().await;
 }
@@ -120,14 +130,14 @@ async fn the_gateway_on_api_servers_alone() {
     let log = alone::Log::capture();
     let world = alone::Alone::new();
     let (a, b) = tokio::join!(world.server("a"), world.server("b"));
-    clusters::each_name_is_a_cluster_of_its_own(&world, &log, &a, &b).await;
-    caches::one_list_per_kind_however_many_plans_and_pages(&world, &a).await;
-    caches::a_write_is_seen_by_who_names_its_version(&a).await;
-    caches::an_unused_watch_ends_and_begins_anew(&a).await;
-    caches::what_cannot_be_kept_is_listed_each_time(&world, &a).await;
-    faults::every_verb_survives_a_bad_way(&world, &a).await;
-    let real = contract::Real::new(&world, &a).await;
-    contract::every_cluster_keeps_to_it(&real).await;
+    timed(clusters::each_name_is_a_cluster_of_its_own(&world, &log, &a, &b)).await;
+    timed(caches::one_list_per_kind_however_many_plans_and_pages(&world, &a)).await;
+    timed(caches::a_write_is_seen_by_who_names_its_version(&a)).await;
+    timed(caches::an_unused_watch_ends_and_begins_anew(&a)).await;
+    timed(caches::what_cannot_be_kept_is_listed_each_time(&world, &a)).await;
+    timed(faults::every_verb_survives_a_bad_way(&world, &a)).await;
+    let real = timed(contract::Real::new(&world, &a)).await;
+    timed(contract::every_cluster_keeps_to_it(&real)).await;
     a.stop().await;
     b.stop().await;
 }
@@ -139,18 +149,18 @@ async fn the_gateway_with_exactly_its_rights() {
     let world = alone::Alone::new();
     let server = world.server("a").await;
     world.add_linkerds_kinds(&server).await;
-    rights::they_are_enough_and_each_is_used(&world, &server).await;
-    rights::a_missing_one_is_named(&world, &server).await;
+    timed(rights::they_are_enough_and_each_is_used(&world, &server)).await;
+    timed(rights::a_missing_one_is_named(&world, &server)).await;
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_pods_without_an_admission_policy() {
-    newcomers::a_ready_pod_without_a_label_is_pending_by_name().await;
+    timed(newcomers::a_ready_pod_without_a_label_is_pending_by_name()).await;
     let _alone = ALONE.lock().await;
     let world = alone::Alone::new();
     let server = world.server("a").await;
-    newcomers::new_pods_are_labelled_where_the_admission_policy_cannot_be_told(&world, &server).await;
+    timed(newcomers::new_pods_are_labelled_where_the_admission_policy_cannot_be_told(&world, &server)).await;
     server.stop().await;
 }
 
@@ -158,20 +168,20 @@ async fn new_pods_without_an_admission_policy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_and_their_requests_on_a_real_control_plane() {
     let _alone = ALONE.lock().await;
-    let services = destination_rule::Services::start().await;
-    let world = World::start_before(services.addresses()).await;
-    audiences::a_header_or_a_cookie_chooses_the_version(&world).await;
-    audiences::each_calling_pod_is_governed_by_one_version(&world).await;
-    audiences::a_copy_serves_the_namespaces_that_it_is_shown_to(&world).await;
-    audiences::a_rule_is_given_to_some_of_the_pods_that_call(&world).await;
-    audiences::a_rule_is_given_to_callers_in_another_namespace(&world).await;
-    audiences::new_endpoints_get_their_weight(&world, &services.addresses()).await;
-    destination_rule::exposed_step_by_step_under_load(&world).await;
-    destination_rule::a_limit_that_is_removed_and_a_host_without_routes(&world, &services).await;
-    destination_rule::a_rule_that_is_new_and_then_goes(&world, &services).await;
-    destination_rule::a_change_of_the_routes_is_named(&world).await;
-    destination_rule::a_change_of_the_routes_after_the_end_is_left_alone(&world).await;
-    destination_rule::a_missing_subset_loses_requests(&world).await;
+    let services = timed(destination_rule::Services::start()).await;
+    let world = timed(World::start_before(services.addresses())).await;
+    timed(audiences::a_header_or_a_cookie_chooses_the_version(&world)).await;
+    timed(audiences::each_calling_pod_is_governed_by_one_version(&world)).await;
+    timed(audiences::a_copy_serves_the_namespaces_that_it_is_shown_to(&world)).await;
+    timed(audiences::a_rule_is_given_to_some_of_the_pods_that_call(&world)).await;
+    timed(audiences::a_rule_is_given_to_callers_in_another_namespace(&world)).await;
+    timed(audiences::new_endpoints_get_their_weight(&world, &services.addresses())).await;
+    timed(destination_rule::exposed_step_by_step_under_load(&world)).await;
+    timed(destination_rule::a_limit_that_is_removed_and_a_host_without_routes(&world, &services)).await;
+    timed(destination_rule::a_rule_that_is_new_and_then_goes(&world, &services)).await;
+    timed(destination_rule::a_change_of_the_routes_is_named(&world)).await;
+    timed(destination_rule::a_change_of_the_routes_after_the_end_is_left_alone(&world)).await;
+    timed(destination_rule::a_missing_subset_loses_requests(&world)).await;
     world.stop().await;
     services.stop().await;
 }
@@ -181,6 +191,6 @@ async fn clusters_in_memory_keep_to_the_contract() {
     behind::who_was_not_told_of_a_label_takes_it_away_all_the_same().await;
     behind::a_gateway_alone_lists_its_pods_once().await;
     let memory = contract::Memory::new();
-    contract::every_cluster_keeps_to_it(&memory).await;
-    life::every_adapter_keeps_to_it(&memory, usize::MAX).await;
+    timed(contract::every_cluster_keeps_to_it(&memory)).await;
+    timed(life::every_adapter_keeps_to_it(&memory, usize::MAX)).await;
 }

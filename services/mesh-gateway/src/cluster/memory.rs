@@ -189,7 +189,8 @@ impl State {
         if version < self.forgotten_until {
             return Err(ClusterError::Expired(format!("{version} is older than {}", self.forgotten_until)));
         }
-        Ok(self.history.iter().filter(|event| event.version > version).cloned().collect())
+        let first = self.history.partition_point(|event| event.version <= version);
+        Ok(self.history.range(first..).cloned().collect())
     }
 }
 

@@ -6,11 +6,12 @@
 //! of pods included, and there is no other. No mesh runs here, so each phase is taken for live at once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
 };
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use meshward_chassis::clock::SystemClock;
 use meshward_mesh_gateway::{
     app::Gateway,
@@ -22,7 +23,7 @@ use meshward_mesh_gateway::{
     object,
     proof::{Expected, Look, Plane},
 };
-use meshward_model::{Baseline, ExposureIntent, Mechanism, PlannedStep, Weight};
+use meshward_model::{Baseline, ExposureIntent, Mechanism, Mesh, PlannedStep, Weight};
 use serde_json::{Value, json};
 
 use super::{
@@ -34,13 +35,17 @@ use super::{
 
 const PODS: usize = 4;
 /// Kinds of which a deployment makes helpers, besides the kinds of its way.
-const HELPERS: [(&str, &str); 5] = [
-    ("v1", "Pod"),
-    ("v1", "ConfigMap"),
-    ("networking.istio.io/v1", "VirtualService"),
-    ("policy.linkerd.io/v1beta3", "HTTPRoute"),
-    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-];
+fn helpers(mesh: Mesh) -> &'static [(&'static str, &'static str)] {
+    match mesh {
+        Mesh::Istio => &[("v1", "Pod"), ("v1", "ConfigMap"), ("networking.istio.io/v1", "VirtualService")],
+        Mesh::Linkerd => &[
+            ("v1", "Pod"),
+            ("v1", "ConfigMap"),
+            ("policy.linkerd.io/v1beta3", "HTTPRoute"),
+            ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+        ],
+    }
+}
 
 /// Nobody is asked for a proof here.
 struct Unasked;
@@ -128,6 +133,11 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// How often anything was written so far, labels of pods included.
+    fn written(&self) -> usize {
+        self.losing.writes.load(Ordering::Relaxed)
+    }
+
     /// The phases up to the one that is named; what was lost is asked again, as a worker does after a crash. How many
     /// writes to objects each took, and whether there are more phases.
     async fn until(&self, walk: Walk, intent: &ExposureIntent, last: u32) -> Result<(Writes, bool), Error> {
@@ -158,9 +168,9 @@ impl<'a> Life<'a> {
         let what = || format!("{name} by {mechanism:?} at {weight}, generation {}, lost {lost}", intent.generation);
         let audited = self.backend.audited_writes();
         let writes = self.walk(walk, intent).await.unwrap_or_else(|error| panic!("{}: {error}", what()));
-        let now = everything(self.backend, self.way).await;
+        let written = self.written();
         self.walk(walk, intent).await.unwrap_or_else(|error| panic!("{} again: {error}", what()));
-        assert_same(&everything(self.backend, self.way).await, &now, &format!("{}, once more", what()));
+        assert_eq!(self.written(), written, "{}, once more", what());
         if let Some(before) = audited.filter(|_| lost == usize::MAX) {
             let told: u32 = writes.iter().sum();
             let counted = || async { self.backend.audited_writes().filter(|now| *now >= before + told) };
@@ -174,11 +184,11 @@ impl<'a> Life<'a> {
     }
 
     async fn is_stale(&self, late: &ExposureIntent) {
-        let now = everything(self.backend, self.way).await;
+        let written = self.written();
         let answer = self.walk(Walk::On, late).await;
         let name = format!("{} by {:?}", self.way.name, self.way.mechanism);
         assert!(matches!(answer, Err(Error::Stale { .. })), "{name}: a late writer: {answer:?}");
-        assert_same(&everything(self.backend, self.way).await, &now, &format!("{name}, after a late writer"));
+        assert_eq!(self.written(), written, "{name}: a late writer has written");
     }
 
     /// Every object is as it was, and there is no other.
@@ -250,21 +260,24 @@ fn kinds(way: &Way) -> Vec<(String, String)> {
     };
     let own = (way.target.api_version.clone(), way.target.kind.clone());
     let mut kinds: Vec<_> = way.around.iter().map(pair).chain([own]).collect();
-    kinds.extend(HELPERS.map(|(api_version, kind)| (api_version.to_owned(), kind.to_owned())));
+    let helpers = helpers(way.target.mesh).iter();
+    kinds.extend(helpers.map(|(api_version, kind)| ((*api_version).to_owned(), (*kind).to_owned())));
     kinds.sort();
     kinds.dedup();
     kinds
 }
 
 async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
-    let mut all = Everything::new();
-    for (api_version, kind) in kinds(way) {
-        for object in backend.by_others().list(&api_version, &kind, None).await.expect("a list") {
+    let (mut all, cluster, kinds) = (Everything::new(), backend.by_others(), kinds(way));
+    let lists = kinds.iter().map(|(api_version, kind)| cluster.list(api_version, kind, None));
+    let lists = try_join_all(lists).await.expect("lists");
+    for ((api_version, kind), objects) in kinds.iter().zip(lists) {
+        for object in objects {
             let mut object = Arc::unwrap_or_clone(object);
             object["apiVersion"] = api_version.as_str().into();
             object["kind"] = kind.as_str().into();
             let target = target_of(&object);
-            all.insert(key_of(&kind, &target.namespace, &target.name), object);
+            all.insert(key_of(kind, &target.namespace, &target.name), object);
         }
     }
     all
@@ -279,8 +292,11 @@ async fn clear(backend: &dyn Backend, way: &Way) {
         if target.kind == "Pod" && target.name == CALLER {
             // It is as it was made.
         } else if target.kind == "Pod" && is_ours {
-            let labels = json!([{"op": "add", "path": "/metadata/labels", "value": {"app": target.namespace}}]);
-            cluster.patch(&target, &labels).await.expect("its labels");
+            let labels = json!({"app": target.namespace});
+            if object["metadata"]["labels"] != labels {
+                let labels = json!([{"op": "add", "path": "/metadata/labels", "value": labels}]);
+                cluster.patch(&target, &labels).await.expect("its labels");
+            }
         } else if is_ours {
             let (uid, version) = (object::uid(&object), object::resource_version(&object));
             cluster.delete(&target, uid, version).await.expect("it is deleted");
@@ -308,6 +324,7 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
     );
     // For work on some of them.
     let only = std::env::var("MESHWARD_LIVES").unwrap_or_default();
+    let mut made = BTreeSet::new();
     for way in ways().into_iter().filter(|way| way.name.contains(&only)) {
         let start = std::time::Instant::now();
         let (mut steps, there) = aborted(backend, &way, usize::MAX).await;
@@ -326,7 +343,10 @@ pub async fn every_adapter_keeps_to_it(backend: &dyn Backend, most: usize) {
         }
         let stops = stopped(backend, &way, most).await;
         changed_by_others(backend, &way).await;
-        from_nothing(backend, &way).await;
+        // All at once every way of a kind is the same.
+        if !way.canary.is_null() && made.insert((way.target.api_version.clone(), way.target.kind.clone())) {
+            from_nothing(backend, &way).await;
+        }
         clear(backend, &way).await;
         let steps: Vec<_> = steps.iter().map(|(step, writes)| format!("{step} {}", in_words(writes))).collect();
         let (mechanism, cluster) = (format!("{:?}", way.mechanism), backend.name());
@@ -369,7 +389,7 @@ async fn aborted(backend: &dyn Backend, way: &Way, lost: usize) -> (Steps, usize
     writes.push(("back", life.done(Walk::Back, &life.at(5, 0)).await));
     life.is_over("put back", false).await;
     after_the_end(&life, &[life.at(4, 5000), life.at(7, 5000)]).await;
-    (writes, life.losing.writes.load(Ordering::Relaxed))
+    (writes, life.written())
 }
 
 /// At 0 % of an object that did not exist there may be nothing that carries a generation.
@@ -399,7 +419,7 @@ async fn promoted(backend: &dyn Backend, way: &Way, lost: usize) -> (Steps, usiz
     let back = ("back from there", life.done(Walk::Back, &life.at(3, 0)).await);
     life.is_over("put back from the end", way.canary.is_null()).await;
     after_the_end(&life, &[life.at(1, 5000), life.at(4, 5000)]).await;
-    (vec![end, back], life.losing.writes.load(Ordering::Relaxed))
+    (vec![end, back], life.written())
 }
 
 /// Put back after each phase of the end, of a second step and of a first one; how often that was.
@@ -454,9 +474,6 @@ async fn changed_by_others(backend: &dyn Backend, way: &Way) {
 
 /// All at once: an object that did not exist is made, and its absence put back.
 async fn from_nothing(backend: &dyn Backend, way: &Way) {
-    if way.canary.is_null() {
-        return;
-    }
     let way = &Way { mechanism: Mechanism::None, before: Value::Null, around: Vec::new(), ..way.clone() };
     for lost in [usize::MAX, 0, 1] {
         let life = Life::begin(backend, way, lost).await;
