@@ -16,6 +16,7 @@
 
 pub mod access;
 pub mod app;
+mod cel;
 pub mod config;
 pub mod corpus;
 pub mod dry_run;

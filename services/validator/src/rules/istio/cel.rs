@@ -3,7 +3,7 @@
 //! Only the syntax is decided, as Istio does: which names an expression may use is known to the proxy alone. The text becomes
 //! tokens, and tokens are consumed by one function per level of the grammar. Operators need no precedence for that.
 
-use crate::report::quote;
+use crate::{cel::RESERVED, report::quote};
 
 /// Deeper brackets are refused, so that no text can exhaust the stack.
 const DEEPEST: usize = 100;
@@ -11,27 +11,6 @@ const DEEPEST: usize = 100;
 const TWO_SIGNS: [&str; 6] = ["&&", "||", "==", "!=", "<=", ">="];
 const ONE_SIGN: &str = "<>+-*/%!?:.,()[]{}";
 const BINARY: [&str; 14] = ["&&", "||", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "in"];
-/// Words of other languages, which CEL keeps for later.
-const RESERVED: [&str; 18] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-    "in",
-];
 
 /// Why a text is no expression, if it is none.
 pub(super) fn problem(text: &str) -> Option<String> {

@@ -12,31 +12,10 @@ use kube_cel::cel::{
 use serde_json::Value;
 
 use super::{Node, Shape, program};
+use crate::cel::RESERVED;
 
-/// Words that are no names in CEL; a field that is called so is read as `__in__` and so on.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+/// Constants, which are no names either.
+const CONSTANTS: [&str; 3] = ["true", "false", "null"];
 
 /// A value at its place in a schema. Of an object only the fields that a rule looks at are needed. Fields that the schema
 /// does not describe are not seen by rules.
@@ -87,9 +66,9 @@ fn text(text: &str, shape: Shape) -> Cel {
     read.unwrap_or_else(|| Cel::String(Arc::new(text.to_owned())))
 }
 
-/// A field's name as an expression can write it.
+/// A field's name as an expression can write it: one that is no name is read as `__in__` and so on.
 fn escaped(name: &str) -> String {
-    if RESERVED.contains(&name) {
+    if CONSTANTS.contains(&name) || RESERVED.contains(&name) {
         return format!("__{name}__");
     }
     let escapes = [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
