@@ -142,6 +142,14 @@ async fn only_the_current_step_decides_on_its_sample() {
     let wrong_share = with_steps(&[(0, 1000), (10, 3000)]).await.expect("an analysis");
     assert_eq!(wrong_share.verdict(), Verdict::Watching);
     assert!(wrong_share.explanation.starts_with("the canary got 10.0 % of 30,000"), "{}", wrong_share.explanation);
+    // How much those have to say who were chosen by a header or by where they are, nobody knew before.
+    for mechanism in [types::Mechanism::Header, types::Mechanism::Namespace] {
+        let mut request = analysis("good");
+        request.target.as_mut().expect("a target").mechanism = mechanism.into();
+        request.periods = vec![proto::WeightPeriod { start_time: Some(at(0)), weight_bp: 3000 }];
+        let chosen = world.analyse(request).await.expect("an analysis");
+        assert_eq!(chosen.verdict(), Verdict::Healthy, "{mechanism:?}: {}", chosen.explanation);
+    }
     let everything = with_steps(&[(0, 1000), (10, 10_000)]).await.expect("an analysis");
     assert_eq!(everything.verdict(), Verdict::Watching, "no control at 100 %");
     let not_begun = with_steps(&[(0, 1000), (20, 3000)]).await.expect("an analysis");

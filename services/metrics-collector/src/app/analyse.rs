@@ -226,7 +226,7 @@ impl Work<'_> {
             counts: &counts,
             periods: &periods,
             options: request.options,
-            weight_is_share: request.target.mechanism != Mechanism::Header,
+            weight_is_share: !matches!(request.target.mechanism, Mechanism::Header | Mechanism::Namespace),
         });
         let missing = self.missing().filter(|_| trace.judgement.verdict != Verdict::Regression);
         let (verdict, explanation) = match missing {
