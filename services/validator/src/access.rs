@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::Value;
 
-pub use policy::{Action, Invalid, Policy};
+pub use policy::{Action, Invalid, IsOpen, Policy};
 pub(crate) use rule::{any, every};
 
 /// Something about a request.
@@ -133,8 +133,13 @@ impl Decision {
 /// What policies decide of a call to a workload. `root` is the namespace whose policies are for the whole mesh.
 #[must_use]
 pub fn decide(policies: &[Policy], root: &str, workload: &Workload, call: &Call) -> Decision {
-    let of = |action: Action| policies.iter().filter(move |policy| policy.action == action);
-    let mine = |action| of(action).filter(|policy| policy.selects(workload, root));
+    decide_by(&policies.iter().filter(|policy| policy.selects(workload, root)).collect::<Vec<_>>(), call)
+}
+
+/// What policies decide of a call to a workload that all of them are for.
+#[must_use]
+pub fn decide_by(policies: &[&Policy], call: &Call) -> Decision {
+    let mine = |action: Action| policies.iter().filter(move |policy| policy.action == action);
     let mut open = None;
     for policy in mine(Action::Custom) {
         match policy.meets(call) {

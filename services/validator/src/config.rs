@@ -27,6 +27,15 @@ pub struct Config {
     #[arg(long, env = "MESHWARD_POLICY_REGISTRY", default_value = "")]
     pub policy_registry: String,
 
+    /// Where metrics-collector serves, for the traffic on which AnalyzeImpact tells what a change would mean. Not set: such
+    /// traffic comes with the request.
+    #[arg(long, env = "MESHWARD_METRICS_COLLECTOR")]
+    pub metrics_collector: Option<String>,
+
+    /// Longest time that one call of metrics-collector may take.
+    #[arg(long, env = "MESHWARD_TRAFFIC_TIMEOUT", default_value = "15s", value_parser = parse_duration)]
+    pub traffic_timeout: Duration,
+
     /// Longest time that one text may take; it is far more than any text within the limits needs.
     #[arg(long, env = "MESHWARD_VALIDATION_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
     pub validation_timeout: Duration,

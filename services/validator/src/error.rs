@@ -39,6 +39,15 @@ pub enum Error {
     /// mesh-gateway did not answer, or not as it should.
     #[error("mesh-gateway did not answer: {0}")]
     GatewayDown(String),
+    /// Observed traffic is asked for, and no metrics-collector is configured.
+    #[error("no metrics-collector is configured (--metrics-collector), so no traffic is observed; send edges instead")]
+    NoTraffic,
+    /// metrics-collector did not answer, or not as it should.
+    #[error("metrics-collector did not answer: {0}")]
+    TrafficDown(String),
+    /// metrics-collector refused the call; its answer goes to the caller as it is.
+    #[error("metrics-collector refused: {}", .0.message())]
+    PeerRefused(Box<Status>),
     /// mesh-gateway refused the call; its answer goes to the caller as it is.
     #[error("mesh-gateway refused: {}", .0.message())]
     GatewayRefused(Box<Status>),
@@ -65,10 +74,11 @@ impl From<Error> for Status {
             Error::TooSlow(_) => Problem::new(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, said).into(),
             Error::Panicked(ref cause) => Problem::internal(cause).into(),
             Error::Unreadable(findings) => unreadable(&findings).into(),
-            Error::GatewayDown(_) => {
+            Error::NoTraffic => Problem::failed_precondition(ErrorReason::NotImplemented, said).into(),
+            Error::GatewayDown(_) | Error::TrafficDown(_) => {
                 Problem::unavailable(ErrorReason::PeerUnavailable, said).retry_after(RETRY_AFTER).into()
             }
-            Error::GatewayRefused(status) => *status,
+            Error::GatewayRefused(status) | Error::PeerRefused(status) => *status,
         }
     }
 }

@@ -30,7 +30,10 @@ use crate::{
     error::Error,
     explain,
     live::{Asked, Limits, Live, Scope, View},
-    ports::{Bearer, Gateway, Peers},
+    ports::{
+        Bearer, Gateway, Peers,
+        traffic::{Observed, Traffic},
+    },
     report::Report,
     schema::Catalogue,
     sessions::Sessions,
@@ -42,6 +45,7 @@ const LONGEST_CLUSTER: usize = 253;
 pub struct Validator<G> {
     catalogue: Arc<Catalogue>,
     peers: Peers<G>,
+    traffic: Option<Arc<dyn Traffic>>,
     sessions: Arc<Sessions>,
     live: Live,
     clock: Arc<dyn Clock>,
@@ -62,7 +66,21 @@ impl<G: Gateway> Validator<G> {
     ) -> Self {
         let running = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
         let live = Live::new(Arc::clone(&clock), live);
-        Self { catalogue: Arc::new(catalogue), peers, sessions: Arc::new(sessions), live, clock, running, timeout }
+        let (catalogue, sessions) = (Arc::new(catalogue), Arc::new(sessions));
+        Self { catalogue, peers, traffic: None, sessions, live, clock, running, timeout }
+    }
+
+    /// The same with somebody who knows what traffic there is.
+    #[must_use]
+    pub fn observing(self, traffic: impl Traffic) -> Self {
+        Self { traffic: Some(Arc::new(traffic)), ..self }
+    }
+
+    /// The traffic that a request asks for, if any.
+    async fn observed(&self, caller: &Caller, request: &AnalyzeImpactRequest) -> Result<Observed, Error> {
+        let Some(wanted) = impact::observation(request)? else { return Ok(Observed::default()) };
+        let traffic = self.traffic.as_ref().ok_or(Error::NoTraffic)?;
+        traffic.observed(wanted, &caller.bearer).await
     }
 
     /// Layers 1 to 5, among the objects of a context.
@@ -193,8 +211,11 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         let request = request.into_inner();
         check_cluster(&request.cluster)?;
         impact::check(&request)?;
-        let view = self.view(&caller, &request.cluster, convert::asked(request.context.as_ref())).await;
-        Ok(Response::new(self.bounded(move |catalogue| impact::analyze(request, view, catalogue)).await?))
+        let wanted = convert::asked(request.context.as_ref());
+        let (view, observed) =
+            tokio::join!(self.view(&caller, &request.cluster, wanted), self.observed(&caller, &request));
+        let observed = observed?;
+        Ok(Response::new(self.bounded(move |catalogue| impact::analyze(request, view, observed, catalogue)).await?))
     }
 
     async fn explain_policy(

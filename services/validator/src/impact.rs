@@ -4,6 +4,7 @@
 //! what cannot be told on either side, and is not the same on both, is undecided and never guessed. [`routes`] does the same
 //! for the routes that they take.
 
+pub mod labels;
 pub mod routes;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,11 @@ use crate::{
     access::{self, Call, Decision, Policy, Workload},
     routing::Request,
 };
+use labels::Open;
+
+/// Policies of which it is not known whether they are for a workload, and of which each case is tried. Beyond, an edge is
+/// undecided.
+const MOST_UNSURE: usize = 4;
 
 /// What is said of so many edges, those with the most traffic first.
 pub const MOST_AFFECTED: usize = 1000;
@@ -23,6 +29,8 @@ pub const MOST_AFFECTED: usize = 1000;
 pub struct Edge {
     /// Who is called.
     pub workload: Workload,
+    /// Which of its labels are not known.
+    pub open: Open,
     /// Its name for people.
     pub service: String,
     /// What is known of the requests.
@@ -143,16 +151,7 @@ pub fn analyze(before: &[Policy], after: &[Policy], root: &str, edges: &[Edge]) 
     let mut impact = Impact::default();
     for (index, edge) in edges.iter().enumerate() {
         impact.all.add(edge);
-        let decide = |policies| access::decide(policies, root, &edge.workload, &edge.call);
-        let (now, then) = (decide(before), decide(after));
-        let effect = match (now.lets_in(), then.lets_in()) {
-            (Some(now), Some(then)) if now == then => continue,
-            (Some(true), Some(_)) => Effect::Denied,
-            (Some(false), Some(_)) => Effect::Allowed,
-            // The same question stays open on both sides.
-            _ if now == then => continue,
-            _ => Effect::Undecided,
-        };
+        let Some((effect, reason)) = of_edge(before, after, root, edge) else { continue };
         match effect {
             Effect::Denied => impact.denied.add(edge),
             Effect::Allowed => impact.allowed.add(edge),
@@ -160,15 +159,52 @@ pub fn analyze(before: &[Policy], after: &[Policy], root: &str, edges: &[Edge]) 
         }
         impact.services.insert(format!("{}/{}", edge.workload.namespace, edge.service));
         impact.namespaces.insert(edge.workload.namespace.clone());
-        impact.affected.push(Affected {
-            edge: index,
-            effect,
-            reason: format!("Now it is {}; then it is {}.", words(&now), words(&then)),
-        });
+        impact.affected.push(Affected { edge: index, effect, reason });
     }
     impact.affected.sort_by(|a, b| edges[b.edge].rate.total_cmp(&edges[a.edge].rate));
     impact.affected.truncate(MOST_AFFECTED);
     impact
+}
+
+/// What happens to an edge, and why. Where it is not known which policies are for its workload, every case is tried.
+fn of_edge(before: &[Policy], after: &[Policy], root: &str, edge: &Edge) -> Option<(Effect, String)> {
+    let is_open = |key: &str| edge.open.has(key);
+    let selects = |policy: &Policy| policy.may_select(&edge.workload, root, &is_open);
+    let all = before.iter().chain(after);
+    let unsure: BTreeSet<&str> =
+        all.filter(|policy| selects(policy).is_none()).map(|policy| policy.name.as_str()).collect();
+    if unsure.len() > MOST_UNSURE {
+        return Some((Effect::Undecided, "It depends on labels of its pods that are not known.".to_owned()));
+    }
+    let case = |case: usize| {
+        let taken = |name: &str| unsure.iter().position(|other| *other == name).is_some_and(|bit| case >> bit & 1 == 1);
+        let is_for = |policy: &&Policy| selects(policy).unwrap_or_else(|| taken(&policy.name));
+        let decide =
+            |policies: &[Policy]| access::decide_by(&policies.iter().filter(is_for).collect::<Vec<_>>(), &edge.call);
+        effect(&decide(before), &decide(after))
+    };
+    let first = case(0);
+    let kind = |told: &Option<(Effect, String)>| told.as_ref().map(|(effect, _)| *effect);
+    match (1..1 << unsure.len()).find(|other| kind(&case(*other)) != kind(&first)) {
+        None => first,
+        Some(_) => {
+            let names = unsure.into_iter().collect::<Vec<_>>().join(" and ");
+            let reason = format!("Labels of its pods are not known, and so it is not whether {names} is for it.");
+            Some((Effect::Undecided, reason))
+        }
+    }
+}
+
+fn effect(now: &Decision, then: &Decision) -> Option<(Effect, String)> {
+    let effect = match (now.lets_in(), then.lets_in()) {
+        (Some(now), Some(then)) if now == then => return None,
+        (Some(true), Some(_)) => Effect::Denied,
+        (Some(false), Some(_)) => Effect::Allowed,
+        // The same question stays open on both sides.
+        _ if now == then => return None,
+        _ => Effect::Undecided,
+    };
+    Some((effect, format!("Now it is {}; then it is {}.", words(now), words(then))))
 }
 
 fn words(decision: &Decision) -> String {
@@ -196,6 +232,7 @@ mod tests {
     fn edge(from: &str, method: &str, rate: f64) -> Edge {
         Edge {
             workload: Workload { namespace: "shop".into(), labels: [("app".into(), "cart".into())].into() },
+            open: Open::None,
             service: "cart".into(),
             call: Call {
                 principal: format!("cluster.local/ns/{from}/sa/default").into(),
@@ -254,5 +291,27 @@ mod tests {
         );
         assert_eq!(impact.services.iter().collect::<Vec<_>>(), ["shop/cart"]);
         assert_eq!(Impact::default().summary(), "No traffic was given.");
+    }
+
+    #[test]
+    fn a_policy_for_labels_that_are_not_known_is_no_guess() {
+        let for_team = |team: &str, from: &str| {
+            let rules = json!([{"from": [{"source": {"namespaces": [from]}}]}]);
+            policy(team, json!({"selector": {"matchLabels": {"app": "cart", "team": team}}, "rules": rules}))
+        };
+        let edges = [Edge { open: Open::All, ..edge("web", "GET", 1.0) }];
+        let told = |before: &[Policy], after: &[Policy]| {
+            let impact = analyze(before, after, "istio-system", &edges);
+            impact.affected.first().map(|one| (one.effect, one.reason.clone()))
+        };
+        let (undecided, reason) = told(&[], &[for_team("red", "jobs")]).unwrap();
+        assert_eq!(undecided, Effect::Undecided);
+        assert_eq!(reason, "Labels of its pods are not known, and so it is not whether shop/red is for it.");
+        assert_eq!(told(&[], &[for_team("red", "web")]), None, "it is let in either way");
+        assert_eq!(told(&[for_team("red", "jobs")], &[for_team("red", "jobs")]), None, "nothing changes");
+        let other = policy("other", json!({"selector": {"matchLabels": {"app": "pay"}}}));
+        assert_eq!(told(&[], &[other]), None, "what is known of its labels excludes it");
+        let many: Vec<_> = ["a", "b", "c", "d", "e"].map(|team| for_team(team, "web")).into();
+        assert_eq!(told(&[], &many).unwrap().0, Effect::Undecided, "too many cases are not tried");
     }
 }

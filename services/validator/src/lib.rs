@@ -47,7 +47,7 @@ use meshward_proto::validator::v1::validator_service_server::ValidatorServiceSer
 use crate::{
     config::Config,
     grpc::Validator,
-    ports::{Peers, Registry, grpc::GrpcGateway, registry::GrpcRegistry},
+    ports::{Peers, Registry, grpc::GrpcGateway, registry::GrpcRegistry, traffic::GrpcTraffic},
     schema::Catalogue,
     sessions::Sessions,
 };
@@ -86,6 +86,14 @@ pub fn build(config: &Config, server: Server) -> anyhow::Result<Server> {
         config.max_validations,
         config.validation_timeout,
     );
+    // An empty variable is as good as none.
+    let validator = match config.metrics_collector.as_deref().filter(|endpoint| !endpoint.is_empty()) {
+        None => validator,
+        Some(endpoint) => validator.observing(
+            GrpcTraffic::new(endpoint, config.traffic_timeout)
+                .map_err(|error| ConfigError(format!("--metrics-collector: {error}")))?,
+        ),
+    };
     let service = ValidatorServiceServer::new(validator).max_decoding_message_size(server.max_message_bytes());
     Ok(server.add_service(service))
 }

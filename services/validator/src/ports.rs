@@ -2,6 +2,7 @@
 
 pub mod grpc;
 pub mod registry;
+pub mod traffic;
 
 use std::{fmt, future::Future, sync::Arc};
 

@@ -8,6 +8,8 @@ mod gateway;
 mod impact;
 #[path = "api/live.rs"]
 mod live;
+#[path = "api/traffic.rs"]
+mod traffic;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -60,21 +62,37 @@ struct World {
 
 impl World {
     async fn new(crds: Option<PathBuf>) -> Self {
+        Self::observing(crds, None).await
+    }
+
+    /// With a metrics-collector.
+    async fn observing(crds: Option<PathBuf>, metrics_collector: Option<String>) -> Self {
         let gateway = FakeGateway::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         let service = MeshGatewayServiceServer::new(gateway.clone());
         tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
-        Self::with_gateway(addr, gateway, crds).await
+        Self::with_peers(addr, gateway, crds, metrics_collector).await
     }
 
     async fn with_gateway(addr: SocketAddr, gateway: FakeGateway, crds: Option<PathBuf>) -> Self {
+        Self::with_peers(addr, gateway, crds, None).await
+    }
+
+    async fn with_peers(
+        addr: SocketAddr,
+        gateway: FakeGateway,
+        crds: Option<PathBuf>,
+        metrics_collector: Option<String>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let issuer = TestIssuer::new(folder.path()).unwrap();
         let args = issuer.server_args();
         let mut config = Config::parse_from(["validator", "--jwks=unused", "--jwt-issuer=unused"]);
         config.mesh_gateway = format!("http://{addr}");
+        config.metrics_collector = metrics_collector;
+        config.traffic_timeout = Duration::from_secs(5);
         config.crds = crds.into_iter().collect();
         config.dry_run_timeout = Duration::from_secs(5);
         let server = Server::new("validator-test", &args).await.unwrap();

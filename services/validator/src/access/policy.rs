@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::{Call, Workload, rule, rule::Rule};
 
+/// Whether a label that is not told is one that nobody knows, rather than absent.
+pub type IsOpen<'a> = &'a dyn Fn(&str) -> bool;
+
 /// What a policy does with a request that it meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -80,10 +83,20 @@ impl Policy {
     /// Whether it is for a workload's sidecar: one of its own namespace, or of any if it lies in the root namespace.
     #[must_use]
     pub fn selects(&self, workload: &Workload, root: &str) -> bool {
-        let has = |(key, value): (&String, &String)| workload.labels.get(key) == Some(value);
-        !self.is_attached
-            && (self.namespace == workload.namespace || self.namespace == root)
-            && self.selector.iter().all(has)
+        self.may_select(workload, root, &|_| false) == Some(true)
+    }
+
+    /// The same for a workload of which some labels are open; `None` = that depends on them.
+    #[must_use]
+    pub fn may_select(&self, workload: &Workload, root: &str, is_open: IsOpen<'_>) -> Option<bool> {
+        if self.is_attached || self.namespace != workload.namespace && self.namespace != root {
+            return Some(false);
+        }
+        rule::every(self.selector.iter().map(|(key, value)| match workload.labels.get(key) {
+            Some(own) => Some(own == value),
+            None if is_open(key) => None,
+            None => Some(false),
+        }))
     }
 
     /// Whether any of its rules meets a call. Without rules it meets none.

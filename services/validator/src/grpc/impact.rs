@@ -3,8 +3,12 @@
 mod edge;
 
 use meshward_model::Finding;
-use meshward_proto::validator::v1::{
-    AnalyzeImpactRequest, AnalyzeImpactResponse, EdgeImpact, EffectSum, RouteImpact, TrafficEdge, TrafficEffect,
+use meshward_proto::{
+    ConvertError, from_duration,
+    validator::v1::{
+        AnalyzeImpactRequest, AnalyzeImpactResponse, EdgeImpact, EffectSum, ObservedTraffic, RouteImpact, TrafficEdge,
+        TrafficEffect,
+    },
 };
 use serde_json::{Value, json};
 
@@ -14,6 +18,7 @@ use crate::{
     error::Error,
     impact::{self, Edge, routes},
     live::View,
+    ports::traffic::{Observation, Observed},
     report::Findings,
     routing::{self, VirtualService},
     schema::Catalogue,
@@ -30,6 +35,11 @@ const LAST: &str = "9999-12-31T23:59:59Z";
 /// Refuses what is too much or has no meaning.
 pub(super) fn check(request: &AnalyzeImpactRequest) -> Result<(), Error> {
     let texts = request.context.as_ref().map_or(0, |context| context.yaml.len());
+    let namespaces = request.observed.as_ref().map(|observed| observed.namespaces.len());
+    if namespaces == Some(0) {
+        let problem = "name those of the services that are called; \"*\" = all".to_owned();
+        return Err(Error::Request { field: "observed.namespaces", problem });
+    }
     for (field, count, most) in [
         ("edges", request.edges.len(), MOST_EDGES),
         ("context.yaml", texts, MOST_TEXTS),
@@ -40,6 +50,14 @@ pub(super) fn check(request: &AnalyzeImpactRequest) -> Result<(), Error> {
         }
     }
     request.edges.iter().try_for_each(edge::check)
+}
+
+/// Which traffic a request wants to be read; none if it brings all of it.
+pub(super) fn observation(request: &AnalyzeImpactRequest) -> Result<Option<Observation>, Error> {
+    let Some(ObservedTraffic { namespaces, window }) = request.observed.clone() else { return Ok(None) };
+    let refused = |error: ConvertError| Error::Request { field: "observed.window", problem: error.problem };
+    let window = window.map(|window| from_duration("observed.window", window)).transpose().map_err(refused)?;
+    Ok(Some(Observation { cluster: request.cluster.clone(), namespaces, window }))
 }
 
 /// Objects as they are, or as they shall be.
@@ -68,9 +86,11 @@ impl Objects {
 pub(super) fn analyze(
     request: AnalyzeImpactRequest,
     view: Option<View>,
+    observed: Observed,
     catalogue: &Catalogue,
 ) -> AnalyzeImpactResponse {
     let mut skipped: Vec<String> = view.iter().flat_map(|view| view.gaps.iter().cloned()).collect();
+    skipped.extend(observed.gaps);
     let mut findings: Vec<Finding> = Vec::new();
     let mut changed = Objects::default();
     if !request.yaml.is_empty() {
@@ -86,10 +106,25 @@ pub(super) fn analyze(
             }
         }
     }
-    let before = in_force(&request, view, &mut findings);
+    let context = around(&request, view, &mut findings);
+    let before = Objects(context.0.iter().filter(|object| is_told(object)).cloned().collect());
     let after = after(&request, &before, changed);
-    let edges: Vec<_> = request.edges.iter().map(edge::read).collect();
     let root = if request.root_namespace.is_empty() { ROOT_NAMESPACE } else { &request.root_namespace };
+    let mut edges: Vec<_> = request.edges.iter().map(edge::read).collect();
+    let mut all = request.edges;
+    let room = MOST_EDGES - all.len();
+    if observed.edges.len() > room {
+        skipped.push(format!(
+            "traffic: {} more edges were seen, and there is no room for them",
+            observed.edges.len() - room
+        ));
+    }
+    let mut workloads = edge::Workloads::default();
+    for seen in observed.edges.into_iter().take(room) {
+        let (told, read) = edge::seen(seen, &mut workloads, &context.0);
+        edges.push(read);
+        all.push(told);
+    }
     let access = impact::analyze(&before.policies(&mut skipped), &after.policies(&mut skipped), root, &edges);
     let routes = changed_routes(&before, &after, &edges);
     let is_access = routes.is_none() || differ(&before, &after, impact::is_policy);
@@ -112,9 +147,9 @@ pub(super) fn analyze(
         undecided_requests_per_second: access.undecided.rate,
         services: services.into_iter().collect(),
         namespaces: namespaces.into_iter().collect(),
-        affected: access.affected.into_iter().map(|affected| of_access(affected, &request.edges)).collect(),
+        affected: access.affected.into_iter().map(|affected| of_access(affected, &all)).collect(),
         skipped,
-        routes: routes.map(|routes| of_routes(routes, &request.edges)),
+        routes: routes.map(|routes| of_routes(routes, &all)),
     }
 }
 
@@ -134,15 +169,17 @@ fn is_same(one: &Value, other: &Value) -> bool {
 }
 
 /// The objects of a context and those that are live; what keeps texts from being read is told.
-fn in_force(request: &AnalyzeImpactRequest, view: Option<View>, findings: &mut Vec<Finding>) -> Objects {
+fn around(request: &AnalyzeImpactRequest, view: Option<View>, findings: &mut Vec<Finding>) -> Objects {
     let mut objects = Objects::default();
     for text in request.context.iter().flat_map(|context| &context.yaml) {
         let mut of_text = Findings::default();
         let documents = text::load(text.as_bytes(), &mut of_text);
-        objects.0.extend(documents.into_iter().map(|document| document.value).filter(is_told));
+        objects.0.extend(documents.into_iter().map(|document| document.value));
         findings.extend(of_text.into_sorted());
     }
-    let live = view.iter().flat_map(|view| view.known.in_force()).filter(|object| is_told(object));
+    // Others than these are of no use here, and a cluster has many.
+    let is_used = |object: &&Value| is_told(object) || object["kind"] == "Service" || object["kind"] == "Pod";
+    let live = view.iter().flat_map(|view| view.known.in_force()).filter(is_used);
     let live: Vec<_> = live.filter(|object| objects.find(object).is_none()).cloned().collect();
     objects.0.extend(live);
     objects

@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Edge, MOST_AFFECTED, Sum};
-use crate::routing::{self, Change, Effect, Request, VirtualService, Ways};
+use crate::routing::{self, Change, Effect, MESH, Request, VirtualService, Ways};
+
+/// A gateway that is not known: the mesh, or any that leads to where requests were seen.
+pub const ANY_GATEWAY: &str = "*";
 
 /// An edge that is affected, by its place in the list.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,31 +115,49 @@ struct RouteChange {
 
 impl RouteChange {
     fn of(&self, edge: &Edge) -> Option<(Change, String)> {
-        if edge.asked {
+        if edge.asked && edge.request.gateway != ANY_GATEWAY {
             return self.told(&edge.request);
         }
         let seen = &edge.request.host;
-        let bring = |one: &&VirtualService| one.brings_to(seen);
-        let others = self.before.iter().chain(&self.after).filter(bring).flat_map(VirtualService::hosts);
-        let hosts: BTreeSet<_> = others.chain([seen]).collect();
         let mut told: Option<Option<(Change, String)>> = None;
-        for host in hosts {
-            let request = Request { host: host.clone(), ..edge.request.clone() };
-            // A name under a wildcard is none that anyone asks for, but stands for all of them.
-            if !routing::decide(&self.before, &request).may_reach(seen) {
+        for request in self.doors(edge) {
+            if !edge.asked && !routing::decide(&self.before, &request).may_reach(seen) {
                 continue;
             }
             let one = self.told(&request);
             let same = told.as_ref().is_none_or(|other| effect(other) == effect(&one));
             if !same {
                 let reason = format!(
-                    "It was seen at {seen}; it is not known which host it asked for, and {host} is one of those that lead there."
+                    "It was seen at {seen}; which host it asked for, and where, is not known, and {} at {} leads there.",
+                    request.host, request.gateway
                 );
                 return Some((Change { effect: Effect::Undecided, share: 1.0, settings: Vec::new() }, reason));
             }
             told.get_or_insert(one);
         }
-        told.unwrap_or_else(|| self.told(&edge.request))
+        told.flatten()
+    }
+
+    /// The requests that an edge may be made of: each host that leads to where it was seen, at each gateway. A wildcard is
+    /// no name that anyone asks for, but stands for all of them.
+    fn doors(&self, edge: &Edge) -> Vec<Request> {
+        let all = || self.before.iter().chain(&self.after);
+        let seen = &edge.request.host;
+        let mut hosts = BTreeSet::from([seen.clone()]);
+        if !edge.asked {
+            let bring = |one: &&VirtualService| one.brings_to(seen);
+            hosts.extend(all().filter(bring).flat_map(VirtualService::hosts).cloned());
+        }
+        let mut gateways = BTreeSet::from([edge.request.gateway.clone()]);
+        if gateways.remove(ANY_GATEWAY) {
+            gateways.insert(MESH.to_owned());
+            gateways.extend(all().flat_map(VirtualService::gateways).cloned());
+        }
+        let at = |gateway: &String| {
+            let request = Request { gateway: gateway.clone(), ..edge.request.clone() };
+            hosts.iter().map(move |host| Request { host: host.clone(), ..request.clone() }).collect::<Vec<_>>()
+        };
+        gateways.iter().flat_map(at).collect()
     }
 
     fn told(&self, request: &Request) -> Option<(Change, String)> {

@@ -118,6 +118,12 @@ impl VirtualService {
         &self.hosts
     }
 
+    /// The gateways that it is bound to, each as "namespace/name" or [`MESH`].
+    #[must_use]
+    pub fn gateways(&self) -> &[String] {
+        &self.gateways
+    }
+
     /// How well it names a host: 0 by its whole name, more by an ever shorter wildcard.
     fn distance(&self, name: &str) -> Option<usize> {
         self.hosts

@@ -1,13 +1,21 @@
 //! An edge of a request: what it has no meaning with, and what it tells of requests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use meshward_proto::validator::v1::{TrafficEdge, TrafficProtocol};
+use meshward_proto::{
+    metrics::v1::ObservedEdge,
+    validator::v1::{TrafficEdge, TrafficProtocol},
+};
+use serde_json::Value;
 
 use crate::{
     access::{Call, Fact, Workload},
     error::Error,
-    impact::Edge,
+    impact::{
+        Edge,
+        labels::{self, Open},
+        routes::ANY_GATEWAY,
+    },
     routing::{MESH, Protocol, Request},
     world::host,
 };
@@ -32,7 +40,9 @@ pub(super) fn check(edge: &TrafficEdge) -> Result<(), Error> {
             return refused(field, format!("{count}, and at most {MOST_FIELDS} are taken"));
         }
     }
-    if !edge.gateway.is_empty() && edge.gateway.split('/').filter(|part| !part.is_empty()).count() != 2 {
+    if !["", ANY_GATEWAY].contains(&edge.gateway.as_str())
+        && edge.gateway.split('/').filter(|part| !part.is_empty()).count() != 2
+    {
         return refused("edges.gateway", format!("{:?} is not \"namespace/name\"", edge.gateway));
     }
     if TrafficProtocol::try_from(edge.protocol).is_err() {
@@ -60,12 +70,47 @@ pub(super) fn read(edge: &TrafficEdge) -> Edge {
             namespace: edge.destination_namespace.clone(),
             labels: edge.destination_labels.clone().into_iter().collect(),
         },
+        open: Open::None,
         service: edge.destination_service.clone(),
         call,
         request,
         asked: !edge.host.is_empty(),
         rate: edge.requests_per_second,
     }
+}
+
+/// The labels of workloads, of which each is looked for once.
+#[derive(Default)]
+pub(super) struct Workloads(HashMap<String, (BTreeMap<String, String>, Open)>);
+
+impl Workloads {
+    fn of(&mut self, edge: &ObservedEdge, objects: &[Value]) -> (BTreeMap<String, String>, Open) {
+        let look = || {
+            let name = host::service(&edge.destination_service).map_or("", |(name, _)| name);
+            labels::of_service(objects.iter(), &edge.destination_namespace, name)
+        };
+        self.0.entry(edge.destination_service.clone()).or_insert_with(look).clone()
+    }
+}
+
+/// An edge that the mesh counted, and what it tells with the Services and Pods among these objects.
+pub(super) fn seen(edge: ObservedEdge, workloads: &mut Workloads, objects: &[Value]) -> (TrafficEdge, Edge) {
+    let (labels, open) = workloads.of(&edge, objects);
+    let told = TrafficEdge {
+        source_principal: edge.source_principal,
+        source_namespace: edge.source_namespace,
+        source_workload: edge.source_workload,
+        destination_namespace: edge.destination_namespace,
+        destination_service: edge.destination_service,
+        destination_labels: labels.into_iter().collect(),
+        method: edge.method,
+        path: edge.path,
+        gateway: ANY_GATEWAY.to_owned(),
+        requests_per_second: edge.requests_per_second,
+        ..TrafficEdge::default()
+    };
+    let read = Edge { open, ..read(&told) };
+    (told, read)
 }
 
 fn known(text: &str) -> Fact<String> {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::impact::labels::Open;
 use crate::{
     access::{Call, Workload},
     routing::MESH,
@@ -25,7 +26,7 @@ fn edge(service: &str, path: &str, rate: f64) -> Edge {
         ..Request::default()
     };
     let workload = Workload { namespace: "shop".into(), ..Workload::default() };
-    Edge { workload, service: service.into(), call: Call::default(), request, asked: false, rate }
+    Edge { workload, open: Open::None, service: service.into(), call: Call::default(), request, asked: false, rate }
 }
 
 #[test]
@@ -77,4 +78,22 @@ fn where_requests_were_seen_is_not_what_they_asked_for() {
     assert_eq!(impact.summary(), "None of 1 edges changes route.");
     let asked = [Edge { asked: true, ..edge("next", "/", 10.0) }];
     assert_eq!(analyze(&cart(shares(90)), &cart(shares(80)), &asked).summary(), "None of 1 edges changes route.");
+}
+
+#[test]
+fn requests_that_may_come_through_a_gateway_are_tried_at_it() {
+    let service = |gateways: Value, to: Value| {
+        VirtualService::all(&[
+            json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"namespace": "shop", "name": "edge"},
+                   "spec": {"hosts": ["shop.example"], "gateways": gateways, "http": [{"route": to}]}}),
+        ])
+    };
+    let unknown = {
+        let edge = edge("cart", "/", 1.0);
+        Edge { request: Request { gateway: ANY_GATEWAY.into(), ..edge.request.clone() }, ..edge }
+    };
+    let edges = [unknown, edge("cart", "/", 1.0)];
+    let impact = analyze(&service(json!(["door"]), to("cart")), &service(json!(["door"]), to("next")), &edges);
+    let told: Vec<_> = impact.affected.iter().map(|one| (one.edge, one.change.effect)).collect();
+    assert_eq!(told, [(0, Effect::Undecided)], "who comes from the mesh asked for cart itself");
 }
