@@ -51,10 +51,16 @@ pub(super) async fn settle(
     fence.check().await?;
     // Once the label is nowhere, it does not matter any more what new pods would get.
     let must_be_proven = has_moves || !is_last && wanted.share.is_some();
+    let writes = outcome.writes;
     let is_held = newcomers::settle(fence, wanted, must_be_proven, &mut outcome.writes).await?;
+    let is_told = outcome.writes > writes;
     if fence.raise(is_held, &mut outcome.writes).await? && !known.is_unmarked {
         // Until now a writer of an older generation could label pods.
         known.is_sure = was_sure;
+    }
+    if is_told {
+        // A pod that was made just before that has no label, and a cache need not know it yet.
+        known.is_sure = false;
     }
     if is_last && !has_moves {
         return Ok(());
