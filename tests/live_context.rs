@@ -43,7 +43,8 @@ async fn create(cluster: &ApiServer, object: &Value) -> anyhow::Result<()> {
     let object: DynamicObject = serde_json::from_value(object.clone())?;
     let types = object.types.clone().expect("it has a kind");
     let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
-    let api = Api::<DynamicObject>::namespaced_with(cluster.client().clone(), NAMESPACE, &resource);
+    let namespace = object.metadata.namespace.as_deref().unwrap_or(NAMESPACE);
+    let api = Api::<DynamicObject>::namespaced_with(cluster.client().clone(), namespace, &resource);
     api.create(&PostParams::default(), &object).await?;
     Ok(())
 }
@@ -82,6 +83,7 @@ async fn a_policy_is_judged_among_what_is_live_in_the_cluster() -> anyhow::Resul
     let answer = validate(&world, &virtual_service("older", "checkout")).await?;
     assert!(found(&answer, "MW5101").is_none() && found(&answer, "MW4102").is_none(), "{:?}", answer.findings);
 
+    the_mesh_configuration_is_read(&world, &cluster).await?;
     what_the_registry_holds_counts_too(&world).await?;
     world.stop().await?;
 
@@ -140,5 +142,20 @@ async fn what_the_registry_holds_counts_too(world: &World) -> anyhow::Result<()>
     let update = UpdatePolicyRequest { id: id.clone(), yaml: longer.to_string(), ..UpdatePolicyRequest::default() };
     registry.update_policy(world.signed_by("alice", Role::Developer, update)).await?;
     registry.submit_policy(world.signed_by("alice", Role::Developer, submit(&id))).await?;
+    Ok(())
+}
+
+/// Whether an access log without a provider is lost is for the mesh's defaults to say.
+async fn the_mesh_configuration_is_read(world: &World, cluster: &ApiServer) -> anyhow::Result<()> {
+    let telemetry = object("telemetry.istio.io/v1", "Telemetry", "logs", json!({"spec": {"accessLogging": [{}]}}));
+    let is_lost = async || anyhow::Ok(found(&validate(world, &telemetry).await?, "MW4119").is_some());
+    assert!(is_lost().await?, "there is no mesh configuration");
+    for (name, lost) in [("istio-other", true), ("istio", false)] {
+        let mesh = "defaultProviders: {accessLogging: [stdout]}";
+        let metadata = json!({"name": name, "namespace": "istio-system"});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mesh": mesh}});
+        create(cluster, &object).await?;
+        assert_eq!(is_lost().await?, lost, "{name}");
+    }
     Ok(())
 }

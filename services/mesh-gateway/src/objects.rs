@@ -1,9 +1,10 @@
 //! The objects of a kind, page by page, for who judges a change among what is there.
 //!
 //! Only kinds that policies are or refer to: this is no way around the API server's own rights. Of a Secret nobody gets more
-//! than its metadata, and the API server is not asked for more.
+//! than its metadata, and the API server is not asked for more. Of all ConfigMaps there is only the one that Istio's mesh
+//! configuration stands in, and of it nothing else: it is read by name, which takes no right to list the others.
 
-use meshward_model::Mesh;
+use meshward_model::{Mesh, Target};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, ClusterError, Selected};
@@ -12,6 +13,9 @@ use crate::cluster::{Cluster, ClusterError, Selected};
 const REFERRED_TO: [&str; 6] = ["Namespace", "Node", "Pod", "Secret", "Service", "ServiceAccount"];
 /// Of these only the metadata is read.
 const SECRET: &str = "Secret";
+/// Of these only the one of Istio, and of that only the mesh configuration.
+const CONFIG_MAP: &str = "ConfigMap";
+const MESH_CONFIG: &str = "istio";
 
 /// Which objects.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +46,8 @@ pub struct Page {
 /// Whether objects of a kind may be listed at all.
 #[must_use]
 pub fn is_listed(api_version: &str, kind: &str) -> bool {
-    (api_version == "v1" && REFERRED_TO.contains(&kind)) || Mesh::of_api_version(api_version).is_some()
+    (api_version == "v1" && (kind == CONFIG_MAP || REFERRED_TO.contains(&kind)))
+        || Mesh::of_api_version(api_version).is_some()
 }
 
 /// A page of objects of a kind that [`is_listed`].
@@ -50,6 +55,10 @@ pub fn is_listed(api_version: &str, kind: &str) -> bool {
 /// # Errors
 /// [`ClusterError::Schema`] for a token that is not of this list, or what the cluster says.
 pub async fn list(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Page, ClusterError> {
+    if wanted.kind == CONFIG_MAP {
+        let objects = mesh_config(cluster, wanted).await?.into_iter().collect();
+        return Ok(Page { objects, next: String::new(), served: true });
+    }
     let mut selection = match cluster.kind_of(wanted.api_version, wanted.kind).await {
         Err(ClusterError::KindNotServed { .. }) => return Ok(Page::default()),
         found => found?,
@@ -61,6 +70,33 @@ pub async fn list(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Page, Clu
     let Selected { objects, next, .. } = cluster.select(&selection).await?;
     let objects = objects.into_iter().map(|object| named(object, wanted)).collect();
     Ok(Page { objects, next, served: true })
+}
+
+/// Istio's mesh configuration, if its control plane is in the namespace. Not its annotations, which may repeat all that was applied.
+async fn mesh_config(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Option<Value>, ClusterError> {
+    let Some(namespace) = wanted.namespace else { return Ok(None) };
+    let target = config_map(namespace, MESH_CONFIG);
+    let found = cluster.get(&target).await?;
+    Ok(found.map(|object| {
+        json!({
+            "apiVersion": wanted.api_version,
+            "kind": CONFIG_MAP,
+            "metadata": {"name": MESH_CONFIG, "namespace": namespace},
+            "data": {"mesh": object["data"]["mesh"]},
+        })
+    }))
+}
+
+/// Which is no object of a mesh, as a target is otherwise.
+fn config_map(namespace: &str, name: &str) -> Target {
+    Target {
+        cluster: String::new(),
+        mesh: Mesh::Istio,
+        api_version: "v1".to_owned(),
+        kind: CONFIG_MAP.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
 }
 
 /// Items of a list do not say what they are.
@@ -128,11 +164,30 @@ mod tests {
         assert_eq!(told, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}));
     }
 
+    #[tokio::test]
+    async fn of_all_config_maps_only_the_mesh_configuration_is_told() {
+        let cluster = MemoryCluster::new(Arc::new(SystemClock));
+        for (name, data) in [("istio", json!({"mesh": "a: b", "meshNetworks": "c"})), ("other", json!({"mesh": "d"}))] {
+            let target = config_map("istio-system", name);
+            let metadata = json!({"name": name, "namespace": "istio-system", "annotations": {"e": "f"}});
+            let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
+            cluster.create(&target, &object).await.expect("it is new");
+        }
+        let told = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": "istio-system"},
+                          "data": {"mesh": "a: b"}});
+        for (namespace, expected) in [(Some("istio-system"), vec![told]), (Some("shop"), vec![]), (None, vec![])] {
+            let wanted = Wanted { api_version: "v1", size: 10, ..wanted(CONFIG_MAP, namespace, "") };
+            let page = list(&cluster, wanted).await.expect("a page");
+            assert_eq!((page.objects, page.next.as_str(), page.served), (expected, "", true), "{namespace:?}");
+        }
+    }
+
     #[test]
     fn only_what_policies_are_or_refer_to_is_listed() {
         for (api_version, kind, listed) in [
             ("v1", "Service", true),
-            ("v1", "ConfigMap", false),
+            ("v1", "ConfigMap", true),
+            ("v1", "Endpoints", false),
             ("rbac.authorization.k8s.io/v1", "ClusterRole", false),
             ("policy.linkerd.io/v1beta3", "Server", true),
             ("gateway.networking.k8s.io/v1", "HTTPRoute", true),

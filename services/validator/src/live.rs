@@ -161,8 +161,8 @@ impl Live {
             gaps.insert(format!("context: only {MOST_NAMESPACES} of the token's namespaces were read"));
         }
         let of = |source: &'static Source| {
-            let everywhere = scope.is_none() || !source.is_cluster_wide;
-            namespaces.iter().filter(move |_| everywhere).map(move |namespace| (source, *namespace))
+            let asked = namespaces.iter().filter(|namespace| source.is_in(**namespace));
+            asked.map(move |namespace| (source, source.only_in.or(*namespace)))
         };
         let questions: Vec<_> = KINDS.iter().flat_map(of).collect();
         // Boxed, because a stream that makes them as it goes ties their lifetimes too tight for a service.
