@@ -81,7 +81,8 @@ fn changed(rule: &Rule<'_>, ways: &Ways<'_>) -> Vec<String> {
     let splits_connections = |spec: &Value| ["tcp", "tls"].iter().any(|protocol| !routes(spec, protocol).is_empty());
     if ways.edited.iter().map(|object| spec(object)).chain(&ways.helper).any(splits_connections) {
         sentences.push(
-            "Connections that are no requests are drawn anew each time, and open ones stay with their version."
+            "Connections that are no requests are drawn anew each time, and open ones stay with their version until their \
+             proxy closes them, a drain time (drainDuration of its ProxyConfig) after a step."
                 .to_owned(),
         );
     }

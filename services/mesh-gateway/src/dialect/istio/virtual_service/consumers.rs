@@ -41,8 +41,9 @@ pub(super) fn plan(pair: &Pair<'_>) -> Result<Planned, Unsupported> {
         steps: planned(pair.question, (&[], &facts), &wording, super::render)?,
         not_covered: not_covered(pair),
         alternatives: alternatives(pair, mechanism),
-        // The routes of both versions are counted apart, as they are by request ids.
-        metrics_target: metrics_target(pair.question, Mechanism::Request, canary, control),
+        // The routes of both versions are counted apart, as they are by request ids; but what some namespaces send is no
+        // share of the requests that was asked for.
+        metrics_target: metrics_target(pair.question, mechanism, canary, control),
     };
     Ok(Planned { facts, ..plan.into() })
 }

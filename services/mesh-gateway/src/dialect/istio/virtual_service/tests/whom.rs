@@ -220,6 +220,8 @@ fn a_copy_is_shown_to_some_namespaces_by_name() {
     assert_eq!(copy["http"], json!([{"match": [{"statPrefix": "canary"}], "route": [to("new")]}]));
     assert_eq!(live["http"], json!([{"match": [{"statPrefix": "stable"}], "route": [to("old")]}]));
     assert_eq!(plan.steps[0].exposed, "Callers in a.", "at least one");
+    let counted = &plan.metrics_target;
+    assert_eq!((counted.mechanism, &*counted.canary_series), (Mechanism::Namespace, "canary"), "no share of requests");
     let found = Whom::namespaces(&["x", "y", "istio-system"]).ask(&plain("a"), &plain("b")).unwrap();
     let mut names: Vec<_> = found.steps[1].exposed.split(['.', ' ']).filter(|word| ["x", "y"].contains(word)).collect();
     names.sort_unstable();
