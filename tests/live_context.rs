@@ -5,7 +5,7 @@
 mod world;
 
 use kube::{
-    api::{Api, DynamicObject, PostParams},
+    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use meshward_chassis::{auth::Role, client::connect_lazy};
@@ -84,6 +84,7 @@ async fn a_policy_is_judged_among_what_is_live_in_the_cluster() -> anyhow::Resul
     assert!(found(&answer, "MW5101").is_none() && found(&answer, "MW4102").is_none(), "{:?}", answer.findings);
 
     the_mesh_configuration_is_read(&world, &cluster).await?;
+    the_clusters_own_definitions_are_the_schema(&world, &cluster).await?;
     what_the_registry_holds_counts_too(&world).await?;
     world.stop().await?;
 
@@ -156,6 +157,39 @@ async fn the_mesh_configuration_is_read(world: &World, cluster: &ApiServer) -> a
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mesh": mesh}});
         create(cluster, &object).await?;
         assert_eq!(is_lost().await?, lost, "{name}");
+    }
+    Ok(())
+}
+
+/// A rule that somebody has added to the definition in the cluster is not in the catalogue.
+async fn the_clusters_own_definitions_are_the_schema(world: &World, cluster: &ApiServer) -> anyhow::Result<()> {
+    let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let api = Api::<DynamicObject>::all_with(cluster.client().clone(), &ApiResource::from_gvk(&kind));
+    let name = "sidecars.networking.istio.io";
+    let before = api.get(name).await?.data["spec"]["versions"].take();
+    let mut stricter = before.clone();
+    let versions = stricter.as_array_mut().expect("a definition has versions");
+    let version = versions.iter_mut().find(|version| version["name"] == "v1").expect("Sidecar has a version v1");
+    let spec = &mut version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let rule = json!({"rule": "!has(self.outboundTrafficPolicy)", "message": "no traffic to strangers here"});
+    spec["x-kubernetes-validations"] = json!([rule]);
+
+    let policy = json!({"spec": {"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}}});
+    let sidecar = object("networking.istio.io/v1", "Sidecar", "default", policy);
+    let alone = ValidateRequest { yaml: sidecar.to_string(), ..ValidateRequest::default() };
+    for (versions, is_refused) in [(&before, false), (&stricter, true), (&before, false)] {
+        let patch = Patch::Merge(json!({"spec": {"versions": versions}}));
+        api.patch(name, &PatchParams::default(), &patch).await?;
+        let answer = validate(world, &sidecar).await?;
+        let said = found(&answer, "MW2014").map(|finding| finding.message.as_str());
+        assert_eq!(
+            (said, answer.valid),
+            (is_refused.then_some("no traffic to strangers here"), !is_refused),
+            "{answer:?}"
+        );
+        assert!(answer.skipped.iter().all(|why| !why.starts_with("schema")), "{:?}", answer.skipped);
+        let answer = world.client.clone().validate(world.signed(alone.clone())).await?.into_inner();
+        assert!(answer.valid && found(&answer, "MW2014").is_none(), "the catalogue has no such rule: {answer:?}");
     }
     Ok(())
 }

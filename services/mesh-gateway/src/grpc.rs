@@ -132,7 +132,11 @@ impl pb::mesh_gateway_service_server::MeshGatewayService for Service {
 
     async fn list_objects(&self, request: Request<pb::ListObjectsRequest>) -> Reply<pb::ListObjectsResponse> {
         let wanted = convert::objects(request.get_ref()).map_err(status)?;
-        require(&request, Role::Viewer, wanted.namespace.unwrap_or(EVERYWHERE))?;
+        if objects::is_definition(wanted.api_version, wanted.kind) {
+            require_anywhere(&request, Role::Viewer)?;
+        } else {
+            require(&request, Role::Viewer, wanted.namespace.unwrap_or(EVERYWHERE))?;
+        }
         let page = self.gateway.objects(&request.get_ref().cluster, wanted).await.map_err(status)?;
         let objects::Page { objects, next: next_page_token, served } = page;
         let objects_json = objects.iter().map(ToString::to_string).collect();

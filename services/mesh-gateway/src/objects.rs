@@ -2,7 +2,10 @@
 //!
 //! Only kinds that policies are or refer to: this is no way around the API server's own rights. Of a Secret nobody gets more
 //! than its metadata, and the API server is not asked for more. Of all ConfigMaps there is only the one that Istio's mesh
-//! configuration stands in, and of it nothing else: it is read by name, which takes no right to list the others.
+//! configuration stands in, and of it nothing else: it is read by name, which takes no right to list the others. Of definitions there
+//! are only those of the meshes' kinds.
+
+mod definitions;
 
 use meshward_model::{Mesh, Target};
 use serde_json::{Value, json};
@@ -47,7 +50,14 @@ pub struct Page {
 #[must_use]
 pub fn is_listed(api_version: &str, kind: &str) -> bool {
     (api_version == "v1" && (kind == CONFIG_MAP || REFERRED_TO.contains(&kind)))
+        || is_definition(api_version, kind)
         || Mesh::of_api_version(api_version).is_some()
+}
+
+/// Whether the kind is that of definitions, which belong to no namespace and are no secret: whoever writes a policy is held to them.
+#[must_use]
+pub fn is_definition(api_version: &str, kind: &str) -> bool {
+    (api_version, kind) == (definitions::API_VERSION, definitions::KIND)
 }
 
 /// A page of objects of a kind that [`is_listed`].
@@ -55,6 +65,9 @@ pub fn is_listed(api_version: &str, kind: &str) -> bool {
 /// # Errors
 /// [`ClusterError::Schema`] for a token that is not of this list, or what the cluster says.
 pub async fn list(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Page, ClusterError> {
+    if is_definition(wanted.api_version, wanted.kind) {
+        return definitions::page(cluster, wanted).await;
+    }
     if wanted.kind == CONFIG_MAP {
         let objects = mesh_config(cluster, wanted).await?.into_iter().collect();
         return Ok(Page { objects, next: String::new(), served: true });
@@ -75,8 +88,7 @@ pub async fn list(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Page, Clu
 /// Istio's mesh configuration, if its control plane is in the namespace. Not its annotations, which may repeat all that was applied.
 async fn mesh_config(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Option<Value>, ClusterError> {
     let Some(namespace) = wanted.namespace else { return Ok(None) };
-    let target = config_map(namespace, MESH_CONFIG);
-    let found = cluster.get(&target).await?;
+    let found = cluster.get(&target(wanted.api_version, CONFIG_MAP, namespace, MESH_CONFIG)).await?;
     Ok(found.map(|object| {
         json!({
             "apiVersion": wanted.api_version,
@@ -88,12 +100,12 @@ async fn mesh_config(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Option
 }
 
 /// Which is no object of a mesh, as a target is otherwise.
-fn config_map(namespace: &str, name: &str) -> Target {
+fn target(api_version: &str, kind: &str, namespace: &str, name: &str) -> Target {
     Target {
         cluster: String::new(),
         mesh: Mesh::Istio,
-        api_version: "v1".to_owned(),
-        kind: CONFIG_MAP.to_owned(),
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
     }
@@ -168,7 +180,7 @@ mod tests {
     async fn of_all_config_maps_only_the_mesh_configuration_is_told() {
         let cluster = MemoryCluster::new(Arc::new(SystemClock));
         for (name, data) in [("istio", json!({"mesh": "a: b", "meshNetworks": "c"})), ("other", json!({"mesh": "d"}))] {
-            let target = config_map("istio-system", name);
+            let target = target("v1", CONFIG_MAP, "istio-system", name);
             let metadata = json!({"name": name, "namespace": "istio-system", "annotations": {"e": "f"}});
             let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
             cluster.create(&target, &object).await.expect("it is new");
@@ -189,6 +201,8 @@ mod tests {
             ("v1", "ConfigMap", true),
             ("v1", "Endpoints", false),
             ("rbac.authorization.k8s.io/v1", "ClusterRole", false),
+            ("apiextensions.k8s.io/v1", "CustomResourceDefinition", true),
+            ("v1", "CustomResourceDefinition", false),
             ("policy.linkerd.io/v1beta3", "Server", true),
             ("gateway.networking.k8s.io/v1", "HTTPRoute", true),
         ] {

@@ -5,6 +5,7 @@
 //! | the policies of both meshes, as [`capabilities`](crate::dialect::capabilities) lists them | read, followed, written, put back; their helpers are of the same kinds |
 //! | pods | divided into cohorts by a label; whether an admission policy labels new ones is tried with one that is not stored |
 //! | services, namespaces, nodes | what a policy is about, who its callers are, in which zone a pod is |
+//! | custom resource definitions | those of the meshes' kinds, by which the validator checks what is meant for the cluster |
 //! | config maps, bindings of admission policies | the installed policy (`admission.yaml`) is told which new pods to label; without this right, or without the policy, the gateway's own watch does so |
 //!
 //! A cluster without one of the meshes takes its rules all the same: a right to what is not served is none. Clusters that are named by
@@ -33,12 +34,13 @@ pub struct Right {
 const READ: &[&str] = &["get", "list", "watch"];
 const POLICY: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 /// Group, resource, verbs of what is no policy.
-const OTHERS: [(&str, &str, &[&str]); 6] = [
+const OTHERS: [(&str, &str, &[&str]); 7] = [
     ("", "configmaps", &["get", "create", "delete"]),
     ("", "namespaces", READ),
     ("", "nodes", READ),
     ("", "pods", &["get", "list", "watch", "create", "patch"]),
     ("", "services", READ),
+    ("apiextensions.k8s.io", "customresourcedefinitions", &["get", "list"]),
     ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", &["get"]),
 ];
 

@@ -218,6 +218,12 @@ fn schema(object: &Value, head: &ObjectRef, catalogue: &Catalogue, skipped: &mut
     let path = |name: &str| Path::root().field(name);
     let (kind, api_version) = (quote(&head.kind), quote(&head.api_version));
     let group = head.api_version.split_once('/').map_or("", |(group, _)| group);
+    let by_cluster = catalogue.cluster_has_mesh(&head.api_version);
+    if by_cluster == Some(false) && !catalogue.is_empty() {
+        skipped.push(format!(
+            "schema of {kind}: the cluster has no definition of its mesh; those of the catalogue are used"
+        ));
+    }
     match catalogue.find(&head.api_version, &head.kind) {
         Lookup::Schema(schema) => match schema.check(object) {
             Ok(checked) => {
@@ -235,13 +241,16 @@ fn schema(object: &Value, head: &ObjectRef, catalogue: &Catalogue, skipped: &mut
             vec![Hit::new(rule::UNKNOWN_VERSION, &path("apiVersion"), message).suggest(advice)]
         }
         // Linkerd's definitions come with its control plane and may be absent; its rules know its kinds.
-        Lookup::OtherKinds(_) if rules::linkerd::has_kind(group, &head.kind) => {
+        Lookup::OtherKinds(_) if by_cluster != Some(true) && rules::linkerd::has_kind(group, &head.kind) => {
             skipped
                 .push(format!("schema of {kind}: the CRD catalogue has only other kinds of Linkerd; add it to --crds"));
             Vec::new()
         }
         Lookup::OtherKinds(kinds) => {
-            let message = format!("{api_version} has no kind {kind}");
+            let message = match by_cluster {
+                Some(true) => format!("the cluster does not serve {kind} of {api_version}"),
+                _ => format!("{api_version} has no kind {kind}"),
+            };
             let advice = format!("its kinds are {}", list(&kinds, " and "));
             vec![Hit::new(rule::UNKNOWN_KIND, &path("kind"), message).suggest(advice)]
         }

@@ -14,7 +14,7 @@ pub struct Config {
     pub server: ServerArgs,
 
     /// Files or folders with the CustomResourceDefinitions of the meshes (YAML), separated by ':'. Not set: schemas are not
-    /// checked, and every answer says so.
+    /// checked, and every answer says so. Where a request names a cluster or asks for what is live, the cluster's own come first.
     #[arg(long, env = "MESHWARD_CRDS", value_delimiter = ':')]
     pub crds: Vec<PathBuf>,
 

@@ -29,7 +29,10 @@ use crate::{
     dry_run,
     error::Error,
     explain,
-    live::{Asked, Limits, Live, Scope, View},
+    live::{
+        Asked, Limits, Live, Scope, View,
+        definitions::{Checks, Definitions},
+    },
     ports::{
         Bearer, Gateway, Peers,
         traffic::{Observed, Traffic},
@@ -48,6 +51,7 @@ pub struct Validator<G> {
     traffic: Option<Arc<dyn Traffic>>,
     sessions: Arc<Sessions>,
     live: Live,
+    definitions: Definitions,
     clock: Arc<dyn Clock>,
     running: Arc<Semaphore>,
     timeout: Duration,
@@ -65,9 +69,10 @@ impl<G: Gateway> Validator<G> {
         timeout: Duration,
     ) -> Self {
         let running = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
-        let live = Live::new(Arc::clone(&clock), live);
         let (catalogue, sessions) = (Arc::new(catalogue), Arc::new(sessions));
-        Self { catalogue, peers, traffic: None, sessions, live, clock, running, timeout }
+        let definitions = Definitions::new(Arc::clone(&clock), live, Arc::clone(&catalogue));
+        let live = Live::new(Arc::clone(&clock), live);
+        Self { catalogue, peers, traffic: None, sessions, live, definitions, clock, running, timeout }
     }
 
     /// The same with somebody who knows what traffic there is.
@@ -92,10 +97,25 @@ impl<G: Gateway> Validator<G> {
         around: convert::Around,
     ) -> Result<Report, Error> {
         check_cluster(&cluster)?;
-        let view = self.view(caller, &cluster, around.asked()).await;
+        let checks = self.checks(caller, &cluster, &around);
+        let (view, checks) = tokio::join!(self.view(caller, &cluster, around.asked()), checks);
         let around = around.with(view);
         let now = now(&*self.clock);
-        self.bounded(move |catalogue| around.judge(yaml.as_bytes(), &cluster, now, catalogue)).await
+        let Checks { catalogue, gap } = checks;
+        let worker = Worker { catalogue, ..self.worker() };
+        let work = move |catalogue: &_| around.judge(yaml.as_bytes(), &cluster, now, catalogue);
+        let mut report = worker.run(work).await?;
+        report.skipped.extend(gap);
+        Ok(report)
+    }
+
+    /// What objects are checked by.
+    async fn checks(&self, caller: &Caller, cluster: &str, around: &convert::Around) -> Checks {
+        if around.is_for_cluster(cluster) {
+            self.definitions.of(&self.peers.gateway, cluster, &caller.bearer).await
+        } else {
+            self.definitions.of_none()
+        }
     }
 
     /// What is around in a cluster, if it is asked for.
@@ -175,7 +195,8 @@ impl<G: Gateway> ValidatorService for Validator<G> {
     ) -> Result<Response<DetectConflictsResponse>, Status> {
         let caller = caller(&request)?;
         let DetectConflictsRequest { yaml, cluster, context, accepted, removed } = request.into_inner();
-        let around = convert::Around::of(Some(context.unwrap_or_default()), accepted)?.without(&yaml, removed)?;
+        let around =
+            convert::Around::of(Some(context.unwrap_or_default()), accepted)?.without(&yaml, removed)?.only_among();
         let report = self.report_among(&caller, yaml, cluster, around).await?;
         Ok(Response::new(convert::conflicts(report)))
     }

@@ -3,7 +3,7 @@
 //! A text goes through layers, each with findings that carry line and column:
 //!
 //! 1. [`text`]: YAML as Kubernetes tools read it, with every quantity bounded;
-//! 2. [`schema`]: the CustomResourceDefinitions of the meshes, unknown fields included;
+//! 2. [`schema`]: the CustomResourceDefinitions of the meshes, the cluster's own if one is meant, unknown fields included;
 //! 3. [`rules`]: what a schema cannot say, one pure function per kind;
 //! 4. [`rules::cross`]: references and conflicts among all objects that are known, which are a [`world`];
 //! 5. DryRun only: the cluster's own admission, asked through mesh-gateway ([`ports`]).

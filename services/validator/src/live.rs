@@ -4,6 +4,7 @@
 //! gap, which the answer tells: a rule then knows less, and no call fails for it. A view belongs to the namespaces that it was
 //! read for, so that a caller never sees through one what the gateway and the registry would not show him.
 
+pub mod definitions;
 mod held;
 mod kinds;
 

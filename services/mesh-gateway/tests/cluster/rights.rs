@@ -62,6 +62,7 @@ pub async fn they_are_enough_and_each_is_used(world: &Alone, server: &ApiServer)
     drift::what_others_do_is_told_and_what_we_do_is_not(world, server, real.kubeconfig()).await;
     let gateway = world.gateway(real.kubeconfig()).await;
     pods_are_divided_and_listed(&gateway, server).await;
+    definitions_are_read(&gateway).await;
 
     let denied = asked(server, |code| code == 403);
     assert!(denied.is_empty(), "not allowed: {denied:?}");
@@ -106,6 +107,31 @@ async fn pods_are_divided_and_listed(gateway: &Gateway, server: &ApiServer) {
     let cohorts: BTreeSet<_> = listed.instances.iter().map(|instance| &*instance.cohort).collect();
     assert_eq!(cohorts, BTreeSet::from(["canary", "stable"]), "{listed:?}");
     gateway.restore_phase(&at(2, 0), 9).await.expect("back");
+}
+
+/// Those by which the cluster checks policies, page by page.
+async fn definitions_are_read(gateway: &Gateway) {
+    let mut names = Vec::new();
+    let mut ask = pb::ListObjectsRequest {
+        api_version: "apiextensions.k8s.io/v1".into(),
+        kind: "CustomResourceDefinition".into(),
+        page_size: 5,
+        ..Default::default()
+    };
+    loop {
+        let page =
+            gateway.client.clone().list_objects(gateway.request(ask.clone())).await.expect("a page").into_inner();
+        let definitions = page.objects_json.iter().map(|text| serde_json::from_str::<Value>(text).expect("it is JSON"));
+        names.extend(definitions.map(|definition| definition["metadata"]["name"].as_str().expect("a name").to_owned()));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        ask.page_token = page.next_page_token;
+    }
+    assert!(names.is_sorted_by(|one, next| one < next), "{names:?}");
+    for name in ["virtualservices.networking.istio.io", "servers.policy.linkerd.io"] {
+        assert!(names.iter().any(|other| other == name), "{name} is not among {names:?}");
+    }
 }
 
 /// One right is taken away at a time: the refusal says which.

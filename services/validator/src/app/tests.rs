@@ -1,5 +1,7 @@
 //! How the layers work together where definitions are absent, partial or newer than the rules.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::validate;
@@ -8,16 +10,20 @@ use crate::{report::Report, schema::Catalogue};
 /// A definition of one kind whose spec is described, or open.
 fn definition(group: &str, kind: &str, version: &str, spec: &Value) -> Catalogue {
     let mut catalogue = Catalogue::default();
+    catalogue.add(&written(group, kind, version, spec));
+    catalogue
+}
+
+fn written(group: &str, kind: &str, version: &str, spec: &Value) -> Value {
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
-    catalogue.add(&json!({
+    json!({
         "kind": "CustomResourceDefinition",
         "spec": {
             "group": group,
             "names": {"kind": kind},
             "versions": [{"name": version, "served": true, "schema": schema}],
         },
-    }));
-    catalogue
+    })
 }
 
 fn judge(api_version: &str, kind: &str, spec: &Value, catalogue: &Catalogue) -> Report {
@@ -142,5 +148,69 @@ fn a_context_that_ends_early_is_told_where_it_does() {
         let told = report.findings.iter().find(|finding| finding.id == "MW3006");
         assert_eq!(told.and_then(|finding| finding.at).map(|at| at.line), line, "{context}");
         assert!(told.is_none_or(|finding| finding.details.source == "context[0]" && report.is_valid()), "{told:?}");
+    }
+}
+
+#[test]
+fn a_cluster_is_taken_by_its_word_on_the_meshes_that_it_has() {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let closed = json!({"type": "object", "properties": {"podSelector": open}});
+    let linkerd = "policy.linkerd.io";
+    let catalogue = Arc::new(definition(linkerd, "Server", "v1beta3", &open));
+    let server = json!({"podSelector": {}, "port": 80});
+    let profile = json!({"routes": [{"name": "a", "condition": {"method": "GET"}}]});
+    let fallback = "schema of \"Server\": the cluster has no definition of its mesh; those of the catalogue are used";
+    for (what, cluster, api_version, kind, spec, expected, told) in [
+        (
+            "stricter",
+            vec![written(linkerd, "Server", "v1beta3", &closed)],
+            "policy.linkerd.io/v1beta3",
+            "Server",
+            &server,
+            vec!["MW2004"],
+            None,
+        ),
+        (
+            "as the catalogue",
+            vec![written(linkerd, "Server", "v1beta3", &open)],
+            "policy.linkerd.io/v1beta3",
+            "Server",
+            &server,
+            vec![],
+            None,
+        ),
+        (
+            "another version",
+            vec![written(linkerd, "Server", "v1beta2", &open)],
+            "policy.linkerd.io/v1beta3",
+            "Server",
+            &server,
+            vec!["MW2003"],
+            None,
+        ),
+        (
+            "another kind",
+            vec![written(linkerd, "Server", "v1beta3", &open)],
+            "linkerd.io/v1alpha2",
+            "ServiceProfile",
+            &profile,
+            vec!["MW2002"],
+            None,
+        ),
+        (
+            "another mesh",
+            vec![written("networking.istio.io", "Sidecar", "v1", &open)],
+            "policy.linkerd.io/v1beta3",
+            "Server",
+            &server,
+            vec![],
+            Some(fallback),
+        ),
+        ("no mesh", vec![], "policy.linkerd.io/v1beta3", "Server", &server, vec![], Some(fallback)),
+    ] {
+        let catalogue = Catalogue::of_cluster(&cluster, Arc::clone(&catalogue));
+        let report = judge(api_version, kind, spec, &catalogue);
+        assert_eq!(ids(&report), expected, "{what}: {:?}", report.findings);
+        assert_eq!(report.skipped.iter().map(String::as_str).next(), told, "{what}: {:?}", report.skipped);
     }
 }

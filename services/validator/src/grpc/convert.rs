@@ -28,6 +28,7 @@ pub(super) struct Around {
     accepted: Vec<Suppressed>,
     view: Option<View>,
     removed: Vec<ObjectRef>,
+    is_only_among: bool,
 }
 
 impl Around {
@@ -40,7 +41,8 @@ impl Around {
                 return Err(Error::Request { field, problem: format!("{count}, and at most {MOST} are taken") });
             }
         }
-        Ok(Self { context, accepted: accepted.into_iter().map(suppressed).collect(), view: None, removed: Vec::new() })
+        let accepted = accepted.into_iter().map(suppressed).collect();
+        Ok(Self { context, accepted, view: None, removed: Vec::new(), is_only_among: false })
     }
 
     /// The same, to tell what others lack without these objects.
@@ -77,6 +79,16 @@ impl Around {
     /// What is asked for beside the texts.
     pub(super) fn asked(&self) -> Option<Asked> {
         asked(self.context.as_ref())
+    }
+
+    /// Whether a cluster is meant whose own definitions count.
+    pub(super) fn is_for_cluster(&self, cluster: &str) -> bool {
+        !self.is_only_among && (!cluster.is_empty() || self.context.as_ref().is_some_and(|context| context.live))
+    }
+
+    /// The same, of which only references and conflicts will be told.
+    pub(super) fn only_among(self) -> Self {
+        Self { is_only_among: true, ..self }
     }
 
     /// The same with what was read.

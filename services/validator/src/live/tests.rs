@@ -13,10 +13,14 @@ use meshward_chassis::clock::ManualClock;
 use serde_json::{Value, json};
 use tonic::Status;
 
-use super::{Asked, Limits, Live, MOST_NAMESPACES, Scope, View};
+use super::{
+    Asked, Limits, Live, MOST_NAMESPACES, Scope, View,
+    definitions::{Checks, Definitions},
+};
 use crate::{
     error::Error,
     ports::{Admission, Bearer, Gateway, Held, HeldPage, ObjectPage, Peers, Registry, Wanted},
+    schema::{Catalogue, Lookup},
 };
 
 /// What a kind answers.
@@ -62,10 +66,11 @@ fn service(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}})
 }
 
+const LIMITS: Limits = Limits { within: Duration::from_secs(1), max_age: Duration::from_secs(5) };
+
 fn live() -> (Live, ManualClock) {
     let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
-    let limits = Limits { within: Duration::from_secs(1), max_age: Duration::from_secs(5) };
-    (Live::new(Arc::new(clock.clone()), limits), clock)
+    (Live::new(Arc::new(clock.clone()), LIMITS), clock)
 }
 
 async fn look(live: &Live, gateway: &Arc<Fake>, scope: &Scope, complete: bool) -> View {
@@ -175,5 +180,83 @@ async fn what_the_registry_holds_is_read_beside_the_cluster_or_is_a_gap() {
         let found: Vec<_> = objects(&view).iter().filter_map(|object| object["metadata"]["name"].as_str()).collect();
         assert_eq!((found, view.gaps.as_slice()), (names, gaps.as_slice()), "{what}");
         assert_eq!(view.complete, gaps.is_empty(), "{what}");
+    }
+}
+
+fn definition(kind: &str, generation: u32) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"uid": kind, "generation": generation},
+        "spec": {
+            "group": "networking.istio.io",
+            "names": {"kind": kind},
+            "versions": [{"name": "v1", "served": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    })
+}
+
+fn defines(definitions: Vec<Value>) -> Arc<Fake> {
+    Fake::of([("apiextensions.k8s.io/v1", "CustomResourceDefinition", Says::Has(definitions))])
+}
+
+fn definitions() -> (Definitions, ManualClock) {
+    let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+    let mut catalogue = Catalogue::default();
+    catalogue.add(&definition("OfFile", 1));
+    (Definitions::new(Arc::new(clock.clone()), LIMITS, Arc::new(catalogue)), clock)
+}
+
+async fn checks(definitions: &Definitions, gateway: &Arc<Fake>, cluster: &str) -> Checks {
+    definitions.of(gateway, cluster, &Bearer("token".to_owned())).await
+}
+
+fn defined(checks: &Checks, kind: &str) -> bool {
+    matches!(checks.catalogue.find("networking.istio.io/v1", kind), Lookup::Schema(_))
+}
+
+#[tokio::test]
+async fn definitions_are_read_anew_and_stay_compiled_while_they_are_the_same() {
+    let (definitions, clock) = definitions();
+    let mut before = checks(&definitions, &defines(vec![definition("A", 1), definition("B", 1)]), "west").await;
+    assert!(before.gap.is_none() && defined(&before, "A") && !defined(&before, "OfFile"), "{:?}", before.gap);
+    for (passed, now, is_asked, is_same) in [
+        (5, vec![], false, true),
+        (6, vec![definition("B", 1), definition("A", 1)], true, true),
+        (6, vec![definition("B", 1), definition("A", 2)], true, false),
+        (6, vec![definition("B", 1)], true, false),
+        (6, vec![], true, false),
+    ] {
+        clock.advance(SignedDuration::from_secs(passed));
+        let gateway = defines(now.clone());
+        let after = checks(&definitions, &gateway, "west").await;
+        assert_eq!(gateway.asked.load(Ordering::Relaxed) > 0, is_asked, "{now:?}");
+        assert_eq!(Arc::ptr_eq(&before.catalogue, &after.catalogue), is_same, "{now:?}");
+        before = after;
+    }
+    assert!(defined(&before, "OfFile"), "the cluster says nothing of the mesh");
+    let other = checks(&definitions, &defines(vec![definition("C", 1)]), "east").await;
+    assert!(defined(&other, "C"), "another cluster has its own");
+}
+
+#[tokio::test]
+async fn without_the_definitions_of_the_cluster_those_of_the_catalogue_are_used_and_the_answer_says_why() {
+    let of = |says| Fake::of([("apiextensions.k8s.io/v1", "CustomResourceDefinition", says)]);
+    let large = json!({"metadata": {"uid": "a"}, "spec": {"pattern": "a".repeat(33 * 1024 * 1024)}});
+    for (what, gateway, why) in [
+        ("east", of(Says::Refuses("may not")), "mesh-gateway refused: may not"),
+        ("west", of(Says::Hangs), "it took longer than 1s"),
+        ("north", of(Says::Has(vec![large])), "they are more than 33554432 bytes"),
+    ] {
+        let (definitions, _) = definitions();
+        for _ in 0..2 {
+            let checks = checks(&definitions, &gateway, what).await;
+            let told = format!(
+                "schema: the definitions of the cluster {what} were not read, so those of the catalogue are used: {why}"
+            );
+            assert_eq!(checks.gap, Some(told));
+            assert!(defined(&checks, "OfFile"));
+        }
+        assert_eq!(gateway.asked.load(Ordering::Relaxed), 2, "{what}: asked again");
     }
 }

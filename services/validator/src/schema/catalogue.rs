@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path as FilePath, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use meshward_model::Mesh;
@@ -60,6 +60,8 @@ pub enum CatalogueError {
 #[derive(Debug, Default)]
 pub struct Catalogue {
     groups: BTreeMap<String, BTreeMap<String, BTreeMap<String, Served>>>,
+    /// If these are a cluster's: those for a mesh of which the cluster has none.
+    otherwise: Option<Arc<Catalogue>>,
 }
 
 /// One version of a kind.
@@ -131,6 +133,21 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// The definitions that a cluster has of its meshes' kinds; what it does not define, it does not serve. For a mesh of which it has
+    /// none, those of another catalogue.
+    #[must_use]
+    pub fn of_cluster(definitions: &[Value], otherwise: Arc<Self>) -> Self {
+        let mut catalogue = Self { otherwise: Some(otherwise), ..Self::default() };
+        definitions.iter().for_each(|definition| catalogue.add(definition));
+        catalogue
+    }
+
+    /// Whether a cluster has a say on an apiVersion's mesh; `None` if these are not the definitions of a cluster.
+    #[must_use]
+    pub fn cluster_has_mesh(&self, api_version: &str) -> Option<bool> {
+        self.otherwise.as_ref().map(|_| !matches!(self.own(api_version, ""), Lookup::Nothing))
+    }
+
     /// How many versions of kinds are known.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -140,7 +157,7 @@ impl Catalogue {
     /// Whether no kind is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.groups.is_empty() && self.otherwise.as_ref().is_none_or(|other| other.is_empty())
     }
 
     fn read_file(&mut self, file: &FilePath) -> Result<(), CatalogueError> {
@@ -202,6 +219,13 @@ impl Catalogue {
 
     /// Judges an object, given its apiVersion and kind, or says what is known instead.
     pub fn find<'c>(&'c self, api_version: &str, kind: &str) -> Lookup<'c> {
+        match (self.own(api_version, kind), &self.otherwise) {
+            (Lookup::Nothing, Some(other)) => other.find(api_version, kind),
+            (found, _) => found,
+        }
+    }
+
+    fn own<'c>(&'c self, api_version: &str, kind: &str) -> Lookup<'c> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let Some(kinds) = self.groups.get(group) else {
             let mesh = Mesh::of_api_version(group);
@@ -223,7 +247,11 @@ impl Catalogue {
     #[must_use]
     pub fn mesh_kinds(&self) -> Vec<&str> {
         let groups = self.groups.iter().filter(|(group, _)| Mesh::of_api_version(group).is_some());
-        groups.flat_map(|(_, kinds)| kinds.keys()).map(String::as_str).collect()
+        let kinds: Vec<&str> = groups.flat_map(|(_, kinds)| kinds.keys()).map(String::as_str).collect();
+        match &self.otherwise {
+            Some(other) if kinds.is_empty() => other.mesh_kinds(),
+            _ => kinds,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use meshward_chassis::{auth::Role, client, testing::Grant};
 use meshward_proto::{
+    gateway::v1::ListObjectsRequest,
     types::v1::ObjectRef,
     validator::v1::{
         AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, TrafficEdge, ValidateRequest,
@@ -11,6 +12,10 @@ use serde_json::{Value, json};
 use tonic::Request;
 
 use super::{DryRunApplyResponse, FakeGateway, GOOD, World, ids};
+
+const DEFINITION: &str = "CustomResourceDefinition";
+const UNREAD: &str =
+    "schema: the definitions of the cluster west were not read, so those of the catalogue are used: mesh-gateway did";
 
 fn live(complete: bool) -> Option<Context> {
     Some(Context { live: true, complete, ..Context::default() })
@@ -64,7 +69,8 @@ async fn a_policy_is_judged_among_what_is_live() {
     let missing = answer.findings.iter().find(|finding| finding.id == "MW4102").unwrap();
     assert_eq!(missing.confidence().as_str_name(), "CONFIDENCE_POSSIBLE", "another namespace may have it");
     let listed = world.gateway.listed.lock().unwrap().clone();
-    assert!(!listed.is_empty() && listed.iter().all(|asked| asked.namespace == "shop"), "{listed:?}");
+    let is_of_shop = |asked: &ListObjectsRequest| asked.namespace == "shop" || asked.kind == DEFINITION;
+    assert!(!listed.is_empty() && listed.iter().all(is_of_shop), "{listed:?}");
 
     // A second call soon after asks nobody.
     world.gateway.listed.lock().unwrap().clear();
@@ -140,4 +146,39 @@ async fn a_gateway_that_is_away_is_told_and_fails_no_call() {
     assert!(answer.valid && answer.findings.is_empty(), "nothing is known to be missing: {answer:?}");
     let told = |why: &&String| why.starts_with("context: the cluster west was not read: mesh-gateway did not answer");
     assert_eq!(answer.skipped.iter().filter(told).count(), 1, "{:?}", answer.skipped);
+    assert_eq!(answer.skipped.iter().filter(|why| why.starts_with(UNREAD)).count(), 1, "{:?}", answer.skipped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_are_those_of_the_cluster_that_is_meant() {
+    let world = World::new(None).await;
+    let definition = |group: &str, kind: &str, fields: Value| {
+        let spec = json!({"type": "object", "properties": fields});
+        let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+        let versions = json!([{"name": "v1", "served": true, "schema": schema}]);
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": DEFINITION, "metadata": {"uid": kind, "generation": 1},
+               "spec": {"group": group, "names": {"kind": kind}, "versions": versions}})
+    };
+    let hosts = json!({"hosts": {"type": "array", "items": {"type": "string"}}});
+    let other = definition("networking.istio.io", "Sidecar", json!({}));
+    world.gateway.holds([definition("networking.istio.io", "VirtualService", hosts), other]);
+    for (cluster, context, is_theirs) in
+        [("", None, false), ("west", None, true), ("", live(false), true), ("", Some(Context::default()), false)]
+    {
+        let ask = ValidateRequest { yaml: GOOD.to_owned(), cluster: cluster.to_owned(), context, ..Default::default() };
+        let answer = world.client().validate(world.signed(ask)).await.unwrap().into_inner();
+        let expected = if is_theirs { &["MW2004"][..] } else { &[] };
+        assert_eq!((ids(&answer.findings), answer.valid), (expected.to_vec(), !is_theirs), "{cluster:?}: {answer:?}");
+    }
+    // References and conflicts need no schema.
+    world.gateway.listed.lock().unwrap().clear();
+    let ask = DetectConflictsRequest {
+        yaml: GOOD.to_owned(),
+        cluster: "west".to_owned(),
+        context: live(false),
+        ..Default::default()
+    };
+    world.client().detect_conflicts(world.signed(ask)).await.unwrap();
+    let listed = world.gateway.listed.lock().unwrap().clone();
+    assert!(!listed.is_empty() && listed.iter().all(|asked| asked.kind != DEFINITION), "{listed:?}");
 }
