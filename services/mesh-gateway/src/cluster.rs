@@ -82,8 +82,8 @@ impl Selection {
 /// One page of a [`Selection`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selected {
-    /// The objects.
-    pub objects: Vec<Value>,
+    /// The objects, shared with the cache if there is one.
+    pub objects: Vec<Arc<Value>>,
     /// Where the next page begins; empty = this is the last one.
     pub next: String,
     /// From here on a watch of the same selection misses nothing.
@@ -156,12 +156,8 @@ pub trait Cluster: Send + Sync {
         namespace: Option<&str>,
     ) -> Result<Vec<Arc<Value>>, ClusterError> {
         let namespace = namespace.map(str::to_owned);
-        self.shared(&Selection { namespace, ..self.kind_of(api_version, kind).await? }).await
-    }
-
-    /// [`Cluster::select`], with the objects shared.
-    async fn shared(&self, selection: &Selection) -> Result<Vec<Arc<Value>>, ClusterError> {
-        Ok(self.select(selection).await?.objects.into_iter().map(Arc::new).collect())
+        let selection = Selection { namespace, ..self.kind_of(api_version, kind).await? };
+        Ok(self.select(&selection).await?.objects)
     }
 
     /// The selection of all objects of a kind ("v1", "Pod") in all namespaces.

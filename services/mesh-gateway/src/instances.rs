@@ -6,7 +6,7 @@
 //!
 //! What is not known is empty: the zone if the node cannot be read, the version if no proxy says it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -195,7 +195,7 @@ async fn zones(cluster: &dyn Cluster) -> Result<BTreeMap<String, String>, NoPage
         Err(error) => return Err(error.into()),
     };
     let zone = |node: &Value| Some((text(&node["metadata"]["name"]), label(node, ZONE_LABEL)?));
-    Ok(nodes.iter().filter_map(zone).collect())
+    Ok(nodes.iter().filter_map(|node| zone(node)).collect())
 }
 
 /// The WorkloadEntries of the service whose names come after `after`, by name.
@@ -208,8 +208,8 @@ async fn entries(
     let selection = Selection::of("networking.istio.io/v1", "workloadentries").within(wanted.namespace);
     let entries = cluster.select(&selection).await?.objects;
     let is_selected =
-        |entry: &&Value| selector.iter().all(|(key, value)| entry["spec"]["labels"].get(key) == Some(value));
-    let mut instances: Vec<_> = entries.iter().filter(is_selected).map(of_entry).collect();
+        |entry: &&Arc<Value>| selector.iter().all(|(key, value)| entry["spec"]["labels"].get(key) == Some(value));
+    let mut instances: Vec<_> = entries.iter().filter(is_selected).map(|entry| of_entry(entry)).collect();
     instances.retain(|entry| entry.name.as_str() > after);
     instances.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(instances)

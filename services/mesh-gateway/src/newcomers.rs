@@ -130,7 +130,7 @@ impl Kind {
                     self.found.remove(&object::full_name(&live));
                 }
                 Ok(News::Listed(all, _)) => {
-                    let present: BTreeSet<_> = all.iter().map(object::full_name).collect();
+                    let present: BTreeSet<_> = all.iter().map(|live| object::full_name(live)).collect();
                     self.found.retain(|name, _| present.contains(name));
                     all.iter().for_each(|live| self.see(live));
                 }
@@ -179,7 +179,7 @@ async fn label_all(cluster: Arc<dyn Cluster>, target: Target, newcomers: Newcome
     loop {
         let pods = match follow.next().await {
             Ok(News::Listed(pods, _)) => pods,
-            Ok(News::Changed(Change::Stored(pod))) => vec![pod],
+            Ok(News::Changed(Change::Stored(pod))) => vec![Arc::new(pod)],
             Ok(_) => continue,
             Err(error) => {
                 tracing::warn!(%target, %error, "new pods cannot be watched");
@@ -204,7 +204,7 @@ async fn label(
     cluster: &dyn Cluster,
     target: &Target,
     newcomers: &Newcomers,
-    pods: &[Value],
+    pods: &[Arc<Value>],
 ) -> Result<bool, ClusterError> {
     if pods.is_empty() {
         return Ok(true);

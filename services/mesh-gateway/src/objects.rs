@@ -7,6 +7,8 @@
 
 mod definitions;
 
+use std::sync::Arc;
+
 use meshward_model::{Mesh, Target};
 use serde_json::{Value, json};
 
@@ -81,7 +83,7 @@ pub async fn list(cluster: &dyn Cluster, wanted: Wanted<'_>) -> Result<Page, Clu
     wanted.token.clone_into(&mut selection.from);
     selection.only_metadata = wanted.kind == SECRET;
     let Selected { objects, next, .. } = cluster.select(&selection).await?;
-    let objects = objects.into_iter().map(|object| named(object, wanted)).collect();
+    let objects = objects.into_iter().map(|object| named(Arc::unwrap_or_clone(object), wanted)).collect();
     Ok(Page { objects, next, served: true })
 }
 

@@ -125,7 +125,7 @@ async fn read(
     };
     let (exact, not_before) = (cached.is_none(), cached.unwrap_or_default());
     let pods = Selection::of("v1", "pods").within(&wanted.namespace);
-    cluster.shared(&Selection { labels, fields, exact, not_before, ..pods }).await
+    Ok(cluster.select(&Selection { labels, fields, exact, not_before, ..pods }).await?.objects)
 }
 
 /// How new a view of the pods that the intent divides must be to show what this call has left; empty = not known.

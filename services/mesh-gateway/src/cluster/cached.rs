@@ -222,18 +222,6 @@ impl Cluster for Cached {
         Ok(Store::of(&selection.plural, listed).page(selection, &Selector::default()))
     }
 
-    async fn shared(&self, selection: &Selection) -> Result<Vec<Arc<Value>>, ClusterError> {
-        let is_whole = selection.limit == 0 && selection.from.is_empty() && !selection.exact;
-        if let Some(selector) = Selector::parse(&selection.labels, &selection.fields).filter(|_| is_whole) {
-            if let Some(objects) = self.answer(selection, |store| store.shared(selection, &selector)).await? {
-                return Ok(objects);
-            }
-            // Asked once more, the cache would be waited for once more.
-            return self.cluster.shared(selection).await;
-        }
-        Ok(self.select(selection).await?.objects.into_iter().map(Arc::new).collect())
-    }
-
     async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
         self.cluster.watch(selection, after).await
     }

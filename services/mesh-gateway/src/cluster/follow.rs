@@ -34,7 +34,7 @@ pub struct Follow {
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
     /// These are all objects now, as of this resourceVersion.
-    Listed(Vec<Value>, String),
+    Listed(Vec<Arc<Value>>, String),
     /// The watch is open: from here on nothing is late.
     Watching,
     /// This happened.

@@ -291,7 +291,7 @@ impl Cluster for MemoryCluster {
         let last = fitting.get(limit.saturating_sub(1)).filter(|_| fitting.len() > limit);
         Ok(Selected {
             next: last.map_or_else(String::new, |(key, _)| format!("{PLACE}{}/{}", key.2, key.3)),
-            objects: fitting.iter().take(limit).map(|(_, object)| shown(selection, object)).collect(),
+            objects: fitting.iter().take(limit).map(|(_, object)| Arc::new(shown(selection, object))).collect(),
             resource_version: state.version.to_string(),
         })
     }

@@ -121,9 +121,9 @@ impl Group {
             News::Changed(Change::Stored(object)) => self.see(&name(&object), Some(object)).into_iter().collect(),
             News::Changed(Change::Deleted(object)) => self.see(&name(&object), None).into_iter().collect(),
             News::Listed(objects, _) => {
-                let present: BTreeSet<_> = objects.iter().map(name).collect();
+                let present: BTreeSet<_> = objects.iter().map(|object| name(object)).collect();
                 let gone: Vec<_> = self.known.keys().filter(|name| !present.contains(*name)).cloned().collect();
-                let now = objects.into_iter().map(|object| (name(&object), Some(object)));
+                let now = objects.into_iter().map(|object| (name(&object), Some(Arc::unwrap_or_clone(object))));
                 let all: Vec<_> = now.chain(gone.into_iter().map(|name| (name, None))).collect();
                 all.into_iter().filter_map(|(name, object)| self.see(&name, object)).collect()
             }

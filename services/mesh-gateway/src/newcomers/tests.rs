@@ -129,7 +129,7 @@ async fn what_the_object_does_not_demand_any_more_is_not_written() {
     put(&cluster, &narrowed).await;
     let seen = put(&cluster, &pod("new", "a")).await;
     put(&cluster, &policy(false, &json!({"app": "a"}))).await;
-    let pods = [seen];
+    let pods = [Arc::new(seen)];
     assert_eq!(label(&cluster, &target_of(&narrowed), &newcomers(), &pods).await, Ok(false));
     assert_eq!(label_of(&cluster, "new").await, Value::Null);
 

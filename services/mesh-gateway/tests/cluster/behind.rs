@@ -90,7 +90,8 @@ async fn given() -> MemoryCluster {
 async fn labelled(memory: &MemoryCluster) -> (usize, usize) {
     let pods = memory.select(&Selection::of("v1", "pods")).await.expect("pods").objects;
     let labels = |pod: &Value| pod["metadata"]["labels"].as_object().cloned().unwrap_or_default();
-    let ours = pods.iter().flat_map(labels).filter(|(key, _)| key.starts_with("meshward.io/")).collect::<Vec<_>>();
+    let ours =
+        pods.iter().flat_map(|pod| labels(pod)).filter(|(key, _)| key.starts_with("meshward.io/")).collect::<Vec<_>>();
     (ours.iter().filter(|(_, value)| value == CANARY).count(), ours.len())
 }
 

@@ -347,7 +347,7 @@ async fn deleted(backend: &dyn Backend) {
     assert_ne!(object::uid(&anew), uid);
 }
 
-fn names(objects: &[Value]) -> Vec<&str> {
+fn names(objects: &[Arc<Value>]) -> Vec<&str> {
     objects.iter().filter_map(|object| object["metadata"]["name"].as_str()).collect()
 }
 

@@ -38,7 +38,10 @@ impl Store {
     /// What a LIST told.
     pub(super) fn of(plural: &str, listed: Selected) -> Self {
         let version = version_of(&listed.resource_version).unwrap_or_default();
-        let objects = listed.objects.into_iter().map(|object| (key(&object), Arc::new(slim(plural, object))));
+        let objects = listed
+            .objects
+            .into_iter()
+            .map(|object| (key(&object), Arc::new(slim(plural, Arc::unwrap_or_clone(object)))));
         Self { objects: objects.collect(), version }
     }
 
@@ -63,14 +66,6 @@ impl Store {
         self.objects.len()
     }
 
-    /// All objects of a selection without pages.
-    pub(super) fn shared(&self, selection: &Selection, selector: &Selector) -> Vec<Arc<Value>> {
-        let is_here = |namespace: &str| selection.namespace.as_ref().is_none_or(|wanted| wanted == namespace);
-        let fits =
-            |((namespace, _), object): &(&(String, String), &Arc<Value>)| is_here(namespace) && selector.fits(object);
-        self.objects.iter().filter(fits).map(|(_, object)| Arc::clone(object)).collect()
-    }
-
     pub(super) fn page(&self, selection: &Selection, selector: &Selector) -> Selected {
         let limit = if selection.limit == 0 { usize::MAX } else { selection.limit as usize };
         let after = selection.from.strip_prefix(OURS).and_then(|place| place.split_once('/'));
@@ -82,7 +77,7 @@ impl Store {
             .filter(|((namespace, _), object)| is_here(namespace) && selector.fits(object));
         let (mut objects, mut last) = (Vec::new(), None);
         for (key, object) in fitting.by_ref().take(limit) {
-            objects.push(Value::clone(object));
+            objects.push(Arc::clone(object));
             last = Some(key);
         }
         let next = match last {
@@ -156,7 +151,7 @@ mod tests {
 
     fn store() -> Store {
         let objects = ["a", "b", "c", "d"].map(|name| pod("shop", name, "5")).into_iter();
-        let objects = objects.chain([pod("other", "x", "6")]).collect();
+        let objects = objects.chain([pod("other", "x", "6")]).map(Arc::new).collect();
         Store::of("pods", Selected { objects, next: String::new(), resource_version: "10".into() })
     }
 
@@ -191,6 +186,6 @@ mod tests {
             "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}],
                                                       "readinessProbe": {"httpGet": {"path": "/"}}}]},
             "status": {"phase": "Running", "conditions": []}});
-        assert_eq!((&page.objects[..], &*page.resource_version), (&[expected][..], "20"));
+        assert_eq!((&page.objects[..], &*page.resource_version), (&[Arc::new(expected)][..], "20"));
     }
 }

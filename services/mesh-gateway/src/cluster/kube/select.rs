@@ -1,5 +1,7 @@
 //! Lists with selectors, a page at a time, and watches.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{
@@ -64,6 +66,7 @@ pub(super) fn page(mut list: Value) -> Selected {
         object["apiVersion"] = list["apiVersion"].clone();
         object["kind"] = kind.into();
     }
+    let objects = objects.into_iter().map(Arc::new).collect();
     Selected { objects, next, resource_version }
 }
 

@@ -6,7 +6,7 @@
 //! left out; and the labels by which it divides pods are those that were read from the API server itself
 //! ([`Expected::cohorts`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use meshward_model::Target;
 use serde_json::Value;
@@ -92,7 +92,7 @@ impl Kind {
 
 /// The objects by kind.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Facts(BTreeMap<Kind, Vec<Value>>);
+pub(super) struct Facts(BTreeMap<Kind, Vec<Arc<Value>>>);
 
 impl Facts {
     /// Reads what a proof of this object needs.
@@ -124,7 +124,7 @@ impl Facts {
         }
         if let Some(cohorts) = &expected.cohorts {
             for pod in self.0.get_mut(&Kind::Pod).into_iter().flatten() {
-                give_label(pod, cohorts);
+                give_label(Arc::make_mut(pod), cohorts);
             }
         }
         self.put(expected);
@@ -136,7 +136,7 @@ impl Facts {
             && let Some(objects) = self.0.get_mut(&kind)
         {
             objects.retain(|object| !is_named(object, &expected.target));
-            objects.extend(expected.object.clone());
+            objects.extend(expected.object.clone().map(Arc::new));
         }
     }
 
@@ -155,16 +155,17 @@ impl Facts {
     /// Of pods and the like, one for tests.
     #[cfg(test)]
     pub(super) fn of(objects: impl IntoIterator<Item = (Kind, Vec<Value>)>) -> Self {
-        Self(objects.into_iter().collect())
+        let shared = |(kind, objects): (Kind, Vec<Value>)| (kind, objects.into_iter().map(Arc::new).collect());
+        Self(objects.into_iter().map(shared).collect())
     }
 
-    pub(super) fn all(&self, kind: Kind) -> &[Value] {
-        self.0.get(&kind).map_or(&[], Vec::as_slice)
+    pub(super) fn all(&self, kind: Kind) -> impl Iterator<Item = &Value> {
+        self.0.get(&kind).into_iter().flatten().map(Arc::as_ref)
     }
 
     pub(super) fn within<'a>(&'a self, kind: Kind, namespace: &str) -> impl Iterator<Item = &'a Value> {
         let namespace = namespace.to_owned();
-        self.all(kind).iter().filter(move |object| object["metadata"]["namespace"] == namespace.as_str())
+        self.all(kind).filter(move |object| object["metadata"]["namespace"] == namespace.as_str())
     }
 
     pub(super) fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Value> {

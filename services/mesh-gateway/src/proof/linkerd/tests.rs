@@ -248,8 +248,8 @@ fn a_view_from_before_what_the_deployment_wrote_is_not_taken() {
     let pods = vec![known("till-0", ""), known("till-1", "canary")];
     expected.cohorts = Some(Cohorts { key: "cohort".to_owned(), pods });
     facts.bring_up_to_date(&expected);
-    let names = |kind| facts.all(kind).iter().map(|one| one["metadata"]["name"].clone()).collect::<Vec<_>>();
+    let names = |kind| facts.all(kind).map(|one| one["metadata"]["name"].clone()).collect::<Vec<_>>();
     assert_eq!(names(Kind::Server), ["till"]);
-    let cohorts: Vec<_> = facts.all(Kind::Pod).iter().map(|pod| pod["metadata"]["labels"]["cohort"].clone()).collect();
+    let cohorts: Vec<_> = facts.all(Kind::Pod).map(|pod| pod["metadata"]["labels"]["cohort"].clone()).collect();
     assert_eq!(cohorts, [json!(null), json!("canary"), json!("stable")]);
 }
