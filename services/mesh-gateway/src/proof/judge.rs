@@ -33,13 +33,21 @@ pub(super) const QUIET: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Judgement {
     pub(super) concerned: usize,
-    pub(super) laggards: Vec<String>,
+    pub(super) laggards: Vec<Laggard>,
     pub(super) refusals: Vec<Refusal>,
     /// The control plane is behind, so the rest says nothing.
     pub(super) not_taken_in: Vec<String>,
     /// How much longer everything must stand still to be final, if nothing but that is missing.
     pub(super) settles_in: Option<Duration>,
     pub(super) held_back: Vec<String>,
+}
+
+/// A proxy that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Laggard {
+    pub(super) name: String,
+    /// What is missing, to go on after its name.
+    pub(super) lack: &'static str,
 }
 
 impl Judgement {
@@ -67,20 +75,21 @@ enum Standing {
     Refused(String),
     /// It will be one or the other if it stands still for this long in all.
     Settling(Duration),
-    Behind,
+    /// What is missing.
+    Behind(&'static str),
     NotConcerned,
 }
 
 fn standing(proxy: &ProxyLook, still_for: Duration) -> Standing {
     let needed = match proxy.content {
-        Content::Older => return Standing::Behind,
+        Content::Older => return Standing::Behind("is still to be given it"),
         Content::Shows if proxy.pushed => Duration::ZERO,
         Content::Shows => SETTLED,
         Content::Unclear | Content::Unused => QUIET,
     };
     match &proxy.error {
         _ if still_for < needed => Standing::Settling(needed),
-        None if !proxy.acknowledged => Standing::Behind,
+        None if !proxy.acknowledged => Standing::Behind("has not acknowledged what it was sent last"),
         _ if proxy.content == Content::Unused => Standing::NotConcerned,
         Some(words) => Standing::Refused(words.clone()),
         None => Standing::Live,
@@ -104,19 +113,20 @@ pub(super) fn judge(look: &Look, empty_for: Duration, still_for: impl Fn(&ProxyL
     let mut behind = false;
     for proxy in &look.proxies {
         let still_for = still_for(proxy);
+        let laggard = |lack| Laggard { name: proxy.name.clone(), lack };
         let standing = standing(proxy, still_for);
         judgement.concerned += usize::from(!matches!(standing, Standing::NotConcerned));
         match standing {
             Standing::Live | Standing::NotConcerned => {}
             Standing::Refused(message) => judgement.refusals.push(Refusal { proxy: proxy.name.clone(), message }),
-            Standing::Behind => {
+            Standing::Behind(lack) => {
                 behind = true;
-                judgement.laggards.push(proxy.name.clone());
+                judgement.laggards.push(laggard(lack));
             }
             Standing::Settling(needed) => {
                 let rest = needed.saturating_sub(still_for);
                 judgement.settles_in = Some(judgement.settles_in.map_or(rest, |known| known.max(rest)));
-                judgement.laggards.push(proxy.name.clone());
+                judgement.laggards.push(laggard("must stand still for a moment"));
             }
         }
     }

@@ -10,7 +10,7 @@ use meshward_model::{PropagationProof, PropagationState, Weight};
 
 use super::{
     Content, Expected, Look, Patience, Plane, ProxyLook,
-    judge::{Judgement, judge},
+    judge::{Judgement, Laggard, judge},
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -131,14 +131,14 @@ fn proof(judgement: Judgement, quorum: Weight, elapsed: Duration, now: Timestamp
             (PropagationState::Pending, format!("{replica} has not read the write after {seconds:.2} s"))
         }
         (None, None) if is_live && !laggards.is_empty() => {
-            let (names, quorum) = (laggards.join(", "), quorum.fraction() * 100.0);
+            let (names, quorum) = (lacks(&laggards), quorum.fraction() * 100.0);
             let message = format!(
                 "live on {done}/{concerned} proxies after {seconds:.2} s, which is the quorum of {quorum} %; not on {names}"
             );
             (PropagationState::Live, message)
         }
         (None, None) if !laggards.is_empty() => {
-            let names = laggards.join(", ");
+            let names = lacks(&laggards);
             let message =
                 format!("acknowledged by {done}/{concerned} proxies after {seconds:.2} s; waiting for {names}");
             (PropagationState::Pending, message)
@@ -150,10 +150,16 @@ fn proof(judgement: Judgement, quorum: Weight, elapsed: Duration, now: Timestamp
     PropagationProof {
         concerned: count(concerned),
         acknowledged: count(done),
-        laggards,
+        laggards: laggards.into_iter().map(|laggard| laggard.name).collect(),
         refusals,
         ..answer(state, message, elapsed, now)
     }
+}
+
+/// Each laggard and what it lacks.
+fn lacks(laggards: &[Laggard]) -> String {
+    let told: Vec<_> = laggards.iter().map(|Laggard { name, lack }| format!("{name} (it {lack})")).collect();
+    told.join(", ")
 }
 
 /// Not waited for, since they may never be Ready, and not left unsaid.
@@ -239,8 +245,13 @@ mod tests {
 
     #[tokio::test]
     async fn laggards_are_named_when_the_time_is_over() {
-        let proof = ask(vec![look(vec![proxy(false)])], 0).await;
-        assert_eq!((proof.state, &*proof.laggards), (PropagationState::Pending, &["a.shop".to_owned()][..]));
+        let older = ProxyLook { content: Content::Older, ..proxy(true) };
+        for (laggard, lack) in [(proxy(false), "has not acknowledged"), (older, "is still to be given it")] {
+            let proof = ask(vec![look(vec![laggard])], 0).await;
+            assert_eq!((proof.state, &*proof.laggards), (PropagationState::Pending, &["a.shop".to_owned()][..]));
+            let words = format!("waiting for a.shop (it {lack}");
+            assert!(proof.message.contains(&words), "{words} is not in {}", proof.message);
+        }
     }
 
     #[tokio::test]
