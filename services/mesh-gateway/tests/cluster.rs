@@ -30,6 +30,8 @@ mod destination_rule;
 mod drift;
 #[path = "cluster/faults.rs"]
 mod faults;
+#[path = "cluster/gateways.rs"]
+mod gateways;
 #[path = "cluster/instances.rs"]
 mod instances;
 #[path = "cluster/life.rs"]
@@ -78,10 +80,13 @@ async fn cohorts_of_pods_on_a_real_control_plane() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kinds_pod_by_pod_and_dry_runs() {
     let _alone = ALONE.lock().await;
-    let world = timed(World::start()).await;
+    let services = timed(destination_rule::Services::start()).await;
+    let world = timed(World::start_before(services.addresses())).await;
     timed(shadow::what_it_would_decide_is_counted_and_nobody_is_exposed(&world)).await;
     timed(cohorts_of_kinds::every_kind_is_proven_live(&world)).await;
+    timed(gateways::each_pod_serves_one_version(&world)).await;
     world.stop().await;
+    services.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The sidecar of one caller: upstream Envoy with a bootstrap like that of Istio's own sidecar.
+//! The proxy of one pod, a caller's sidecar most often: upstream Envoy with a bootstrap like that of Istio's own sidecar.
 //!
 //! A route of a VirtualService with `match.statPrefix: canary` gives these series, which Prometheus labels with `pod`,
 //! `namespace` and `app` (the dots, dashes and colon of the virtual host `checkout.shop.svc.cluster.local:8080` become `_`):
@@ -18,7 +18,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::mesh::{Caller, NAMESPACE, SERVICE_PORT, Workload};
+use super::mesh::{Caller, NAMESPACE, Workload};
 use super::prometheus::Target;
 use super::{READY, StackError, answers, error, http_client};
 use crate::process::{Process, Program};
@@ -40,7 +40,7 @@ pub(super) fn target(caller: &Caller, network: Ipv4Addr) -> Target {
     Target::new(SocketAddr::from((caller.workload(network).address, ADMIN_PORT)), labels)
 }
 
-/// Where a sidecar is reached.
+/// Where a proxy is reached.
 pub(super) struct Addresses {
     /// Its listener.
     pub listener: SocketAddr,
@@ -48,7 +48,7 @@ pub(super) struct Addresses {
     pub admin_url: String,
 }
 
-/// Starts the sidecar; returns when it has its listener from istiod and accepts connections.
+/// Starts the proxy; returns when it has its listener from istiod and accepts connections.
 pub(super) async fn start(
     workload: &Workload,
     istiod: SocketAddr,
@@ -71,7 +71,7 @@ pub(super) async fn start(
     let http = http_client()?;
     let process = Process::start(program, logs).await?;
     let admin_url = format!("http://{address}:{ADMIN_PORT}");
-    let listener = SocketAddr::from((address, SERVICE_PORT));
+    let listener = workload.listener();
     process.ready(READY, || is_live(&http, &admin_url, listener)).await?;
     Ok((process, Addresses { listener, admin_url }))
 }
@@ -84,11 +84,12 @@ async fn is_live(http: &reqwest::Client, admin_url: &str, egress: SocketAddr) ->
 }
 
 fn bootstrap(workload: &Workload, istiod: SocketAddr) -> Value {
-    let Workload { app, pod, address, .. } = workload;
+    let Workload { app, pod, address, gateway_port } = workload;
+    let role = if gateway_port.is_some() { "router" } else { "sidecar" };
     let ads = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
     json!({
         "node": {
-            "id": format!("sidecar~{address}~{pod}.{NAMESPACE}~{NAMESPACE}.svc.cluster.local"),
+            "id": format!("{role}~{address}~{pod}.{NAMESPACE}~{NAMESPACE}.svc.cluster.local"),
             "cluster": format!("{app}.{NAMESPACE}"),
             "metadata": {
                 "NAME": pod,

@@ -50,26 +50,34 @@ impl Caller {
             app: self.app.to_owned(),
             pod: self.pod.to_owned(),
             address: in_network(network, self.host),
-            egress: self.egress,
+            gateway_port: None,
         }
     }
 }
 
-/// A pod and its sidecar.
+/// A pod and its proxy.
 pub(super) struct Workload {
     /// Its `app` label.
     pub app: String,
     /// The pod's name.
     pub pod: String,
     pub address: Ipv4Addr,
-    /// Which hosts it may call, as its Sidecar object says it.
-    egress: &'static str,
+    /// The proxy is a gateway and listens here for what the Service has on its port: all gateways are on one machine,
+    /// and what they bind to is the same for each. Otherwise it is a sidecar.
+    pub gateway_port: Option<u16>,
 }
 
 impl Workload {
-    /// A pod that serves and calls nobody; `host` is the last number of its address.
-    pub(super) fn server(app: &str, number: u8, network: Ipv4Addr, host: u8) -> Self {
-        Self { app: app.to_owned(), pod: format!("{app}-{number}"), address: in_network(network, host), egress: NOBODY }
+    /// A pod of an app with a sidecar; `host` is the last number of its address.
+    pub(super) fn numbered(app: &str, number: u8, network: Ipv4Addr, host: u8) -> Self {
+        let address = in_network(network, host);
+        Self { app: app.to_owned(), pod: format!("{app}-{number}"), address, gateway_port: None }
+    }
+
+    /// Where its proxy takes requests.
+    pub(super) fn listener(&self) -> SocketAddr {
+        let sidecar = SocketAddr::from((self.address, SERVICE_PORT));
+        self.gateway_port.map_or(sidecar, |port| (Ipv4Addr::LOCALHOST, port).into())
     }
 }
 
@@ -102,8 +110,8 @@ pub(super) async fn create(client: &kube::Client, upstreams: &Upstreams, network
         all.extend([service(name), workload_entry(name, address)]);
     }
     let workloads = CALLERS.each_ref().map(|caller| caller.workload(network));
-    for workload in &workloads {
-        all.extend([pod(workload), sidecar(workload)]);
+    for (workload, caller) in workloads.iter().zip(&CALLERS) {
+        all.extend([pod(workload), sidecar(workload, caller.egress)]);
     }
     objects::apply_all(client, &all).await?;
     for workload in &workloads {
@@ -118,7 +126,7 @@ pub(super) async fn create_server(
     upstream: SocketAddr,
     workload: &Workload,
 ) -> Result<(), StackError> {
-    let mut with_ingress = sidecar(workload);
+    let mut with_ingress = sidecar(workload, NOBODY);
     with_ingress["spec"]["ingress"] = json!([{
         "port": {"number": SERVICE_PORT, "protocol": "HTTP", "name": "http"},
         "bind": workload.address.to_string(),
@@ -126,8 +134,19 @@ pub(super) async fn create_server(
         "defaultEndpoint": upstream.to_string(),
     }]);
     // None of its own: whom it calls is of no interest, and the listener would have the same port.
-    with_ingress["spec"]["egress"] = json!([{"hosts": [workload.egress]}]);
-    objects::apply_all(client, &[service(&workload.app), pod(workload), with_ingress]).await?;
+    with_ingress["spec"]["egress"] = json!([{"hosts": [NOBODY]}]);
+    create_pod(client, workload, vec![with_ingress]).await
+}
+
+/// Creates the service of an app and a pod of it, whose proxy is a gateway.
+pub(super) async fn create_gateway(client: &kube::Client, workload: &Workload) -> Result<(), StackError> {
+    create_pod(client, workload, Vec::new()).await
+}
+
+/// Creates a pod and its service, after what it needs.
+async fn create_pod(client: &kube::Client, workload: &Workload, mut needed: Vec<Value>) -> Result<(), StackError> {
+    needed.extend([service(&workload.app), pod(workload)]);
+    objects::apply_all(client, &needed).await?;
     objects::apply_status(client, &pod_status(workload)).await
 }
 
@@ -166,12 +185,15 @@ fn workload_entry(name: &str, address: SocketAddr) -> Value {
 }
 
 fn pod(workload: &Workload) -> Value {
+    // What the Service's port is called there; a sidecar has a WorkloadEntry or a listener of its own instead.
+    let ports: Vec<_> =
+        workload.gateway_port.iter().map(|port| json!({"name": "http", "containerPort": port})).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": workload.pod, "namespace": NAMESPACE, "labels": {"app": workload.app, POD_LABEL: workload.pod}},
         // Never pulled: nothing here runs containers.
-        "spec": {"containers": [{"name": "app", "image": "none"}]},
+        "spec": {"containers": [{"name": "app", "image": "none", "ports": ports}]},
     })
 }
 
@@ -191,7 +213,7 @@ fn pod_status(workload: &Workload) -> Value {
 }
 
 /// No traffic is captured: the caller sends its requests to the listener by itself.
-fn sidecar(workload: &Workload) -> Value {
+fn sidecar(workload: &Workload, may_call: &str) -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1",
         "kind": "Sidecar",
@@ -202,7 +224,7 @@ fn sidecar(workload: &Workload) -> Value {
                 "port": {"number": SERVICE_PORT, "protocol": "HTTP", "name": "http"},
                 "bind": workload.address.to_string(),
                 "captureMode": "NONE",
-                "hosts": [workload.egress],
+                "hosts": [may_call],
             }],
         },
     })
