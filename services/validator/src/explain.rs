@@ -50,12 +50,21 @@ impl Explanation {
     }
 }
 
-/// One line for each object of a text, in order.
+/// What is said of a text.
+#[derive(Debug)]
+pub struct Explained {
+    /// One line for each object, in order.
+    pub sentences: Vec<String>,
+    /// Rules that did not run, each with the reason.
+    pub skipped: Vec<String>,
+}
+
+/// Says what each object of a text does.
 ///
 /// # Errors
 /// The findings that keep a text from being read as policies: those of syntax and schema, each with line and column. What
 /// a mesh would refuse for its meaning is explained, with a warning.
-pub fn explain(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<String>, Vec<Finding>> {
+pub fn explain(bytes: &[u8], catalogue: &Catalogue) -> Result<Explained, Vec<Finding>> {
     let report = app::validate(bytes, "", catalogue);
     let errors: Vec<Finding> =
         report.findings.into_iter().filter(|finding| finding.severity == Severity::Error).collect();
@@ -64,7 +73,8 @@ pub fn explain(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<String>, Vec<F
     }
     let documents = text::load(bytes, &mut Findings::default());
     let heads = documents.iter().map(|document| (app::head(&document.value), document));
-    Ok(heads.map(|(head, document)| sentence(&Object { head: &head, value: &document.value }, &errors)).collect())
+    let sentences = heads.map(|(head, document)| sentence(&Object { head: &head, value: &document.value }, &errors));
+    Ok(Explained { sentences: sentences.collect(), skipped: report.skipped })
 }
 
 /// Errors of syntax or schema. A kind that is no policy is said in its sentence: it may stand beside one that is.

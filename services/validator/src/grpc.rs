@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     dry_run,
     error::Error,
-    explain,
+    explain::{self, Explained},
     live::{
         Asked, Limits, Live, Scope, View,
         definitions::{Checks, Definitions},
@@ -46,15 +46,12 @@ const LONGEST_CLUSTER: usize = 253;
 
 /// The RPCs. `G` is mesh-gateway.
 pub struct Validator<G> {
-    catalogue: Arc<Catalogue>,
-    peers: Peers<G>,
+    peers: Arc<Peers<G>>,
     traffic: Option<Arc<dyn Traffic>>,
     sessions: Arc<Sessions>,
     live: Live,
-    definitions: Definitions,
-    clock: Arc<dyn Clock>,
-    running: Arc<Semaphore>,
-    timeout: Duration,
+    definitions: Arc<Definitions>,
+    worker: Worker,
 }
 
 impl<G: Gateway> Validator<G> {
@@ -69,10 +66,10 @@ impl<G: Gateway> Validator<G> {
         timeout: Duration,
     ) -> Self {
         let running = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
-        let (catalogue, sessions) = (Arc::new(catalogue), Arc::new(sessions));
-        let definitions = Definitions::new(Arc::clone(&clock), live, Arc::clone(&catalogue));
+        let (peers, sessions) = (Arc::new(peers), Arc::new(sessions));
+        let definitions = Arc::new(Definitions::new(Arc::clone(&clock), live, Arc::new(catalogue)));
         let live = Live::new(Arc::clone(&clock), live);
-        Self { catalogue, peers, traffic: None, sessions, live, definitions, clock, running, timeout }
+        Self { peers, traffic: None, sessions, live, definitions, worker: Worker { running, clock, timeout } }
     }
 
     /// The same with somebody who knows what traffic there is.
@@ -97,71 +94,55 @@ impl<G: Gateway> Validator<G> {
         around: convert::Around,
     ) -> Result<Report, Error> {
         check_cluster(&cluster)?;
-        let checks = self.checks(caller, &cluster, &around);
+        let checks = self.checks(caller, around.meant(&cluster));
         let (view, checks) = tokio::join!(self.view(caller, &cluster, around.asked()), checks);
         let around = around.with(view);
-        let now = now(&*self.clock);
-        let Checks { catalogue, gap } = checks;
-        let worker = Worker { catalogue, ..self.worker() };
+        let now = self.worker.now();
         let work = move |catalogue: &_| around.judge(yaml.as_bytes(), &cluster, now, catalogue);
-        let mut report = worker.run(work).await?;
-        report.skipped.extend(gap);
+        let mut report = self.worker.run(checks.catalogue, work).await?;
+        report.skipped.extend(checks.gap);
         Ok(report)
     }
 
-    /// What objects are checked by.
-    async fn checks(&self, caller: &Caller, cluster: &str, around: &convert::Around) -> Checks {
-        if around.is_for_cluster(cluster) {
-            self.definitions.of(&self.peers.gateway, cluster, &caller.bearer).await
-        } else {
-            self.definitions.of_none()
-        }
+    /// What objects are checked by that are meant for a cluster, or for none.
+    async fn checks(&self, caller: &Caller, cluster: Option<&str>) -> Checks {
+        self.definitions.of(&self.peers.gateway, cluster, &caller.bearer).await
     }
 
     /// What is around in a cluster, if it is asked for.
     async fn view(&self, caller: &Caller, cluster: &str, asked: Option<Asked>) -> Option<View> {
         Some(self.live.view(&self.peers, cluster, &caller.scope, asked?, &caller.bearer).await)
     }
-
-    /// Pure work on a text, on a thread of its own. The permit goes with the work, so that work which nobody waits for any
-    /// more still counts.
-    async fn bounded<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Catalogue) -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        self.worker().run(work).await
-    }
-
-    fn worker(&self) -> Worker {
-        let (catalogue, running) = (Arc::clone(&self.catalogue), Arc::clone(&self.running));
-        Worker { catalogue, running, clock: Arc::clone(&self.clock), timeout: self.timeout }
-    }
-}
-
-/// What time it is, in UTC.
-fn now(clock: &dyn Clock) -> DateTime {
-    TimeZone::UTC.to_datetime(clock.now())
 }
 
 /// What pure work runs with; a stream has one of its own, for it outlives the call.
 #[derive(Clone)]
 struct Worker {
-    catalogue: Arc<Catalogue>,
     running: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     timeout: Duration,
 }
 
 impl Worker {
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Catalogue) -> T + Send + 'static) -> Result<T, Error> {
+    /// Pure work on a text, on a thread of its own. The permit goes with the work, so that work which nobody waits for any
+    /// more still counts.
+    async fn run<T: Send + 'static>(
+        &self,
+        catalogue: Arc<Catalogue>,
+        work: impl FnOnce(&Catalogue) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let permit = Arc::clone(&self.running).try_acquire_owned().map_err(|_| Error::Busy)?;
-        let catalogue = Arc::clone(&self.catalogue);
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work(&catalogue)
         });
         let outcome = tokio::time::timeout(self.timeout, work).await;
         outcome.map_err(|_| Error::TooSlow(self.timeout))?.map_err(Error::Panicked)
+    }
+
+    /// What time it is, in UTC.
+    fn now(&self) -> DateTime {
+        TimeZone::UTC.to_datetime(self.clock.now())
     }
 }
 
@@ -205,8 +186,8 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         &self,
         request: Request<ValidateBatchRequest>,
     ) -> Result<Response<ValidateBatchResponse>, Status> {
-        let owner = viewer(&request)?;
-        Ok(Response::new(self.batch(owner, request.into_inner()).await?))
+        let caller = caller(&request)?;
+        Ok(Response::new(self.batch(caller, request.into_inner()).await?))
     }
 
     type ValidateStreamStream = Pin<Box<dyn Stream<Item = Result<ValidateStreamResponse, Status>> + Send>>;
@@ -215,13 +196,13 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         &self,
         request: Request<tonic::Streaming<ValidateStreamRequest>>,
     ) -> Result<Response<Self::ValidateStreamStream>, Status> {
-        let owner = viewer(&request)?;
-        Ok(Response::new(Box::pin(self.stream(owner, request.into_inner()))))
+        let caller = caller(&request)?;
+        Ok(Response::new(Box::pin(self.stream(caller, request.into_inner()))))
     }
 
     async fn what_if(&self, request: Request<WhatIfRequest>) -> Result<Response<WhatIfResponse>, Status> {
-        let owner = viewer(&request)?;
-        Ok(Response::new(self.change(&owner, request.into_inner()).await?))
+        let caller = caller(&request)?;
+        Ok(Response::new(self.change(&caller, request.into_inner()).await?))
     }
 
     async fn analyze_impact(
@@ -233,43 +214,50 @@ impl<G: Gateway> ValidatorService for Validator<G> {
         check_cluster(&request.cluster)?;
         impact::check(&request)?;
         let wanted = convert::asked(request.context.as_ref());
-        let (view, observed) =
-            tokio::join!(self.view(&caller, &request.cluster, wanted), self.observed(&caller, &request));
+        let meant = convert::meant(&request.cluster, request.context.as_ref());
+        let (view, checks, observed) = tokio::join!(
+            self.view(&caller, &request.cluster, wanted),
+            self.checks(&caller, meant),
+            self.observed(&caller, &request)
+        );
         let observed = observed?;
-        Ok(Response::new(self.bounded(move |catalogue| impact::analyze(request, view, observed, catalogue)).await?))
+        let work = move |catalogue: &_| impact::analyze(request, view, observed, catalogue);
+        let mut impact = self.worker.run(checks.catalogue, work).await?;
+        impact.skipped.extend(checks.gap);
+        Ok(Response::new(impact))
     }
 
     async fn explain_policy(
         &self,
         request: Request<ExplainPolicyRequest>,
     ) -> Result<Response<ExplainPolicyResponse>, Status> {
-        viewer(&request)?;
-        let ExplainPolicyRequest { yaml } = request.into_inner();
-        let sentences = self.bounded(move |catalogue| explain::explain(yaml.as_bytes(), catalogue)).await?;
-        Ok(Response::new(ExplainPolicyResponse { sentences: sentences.map_err(Error::Unreadable)? }))
+        let caller = caller(&request)?;
+        let ExplainPolicyRequest { yaml, cluster } = request.into_inner();
+        check_cluster(&cluster)?;
+        let Checks { catalogue, gap } = self.checks(&caller, convert::meant(&cluster, None)).await;
+        let work = move |catalogue: &_| explain::explain(yaml.as_bytes(), catalogue);
+        let explained = self.worker.run(catalogue, work).await?.map_err(Error::Unreadable)?;
+        let Explained { sentences, mut skipped } = explained;
+        skipped.extend(gap);
+        Ok(Response::new(ExplainPolicyResponse { sentences, skipped }))
     }
 }
 
-/// The role viewer in any namespace: a text that is only looked at belongs to none. Returns who calls.
-fn viewer<T>(request: &Request<T>) -> Result<String, Problem> {
-    let identity = Identity::of(request)?;
-    let namespace = identity.namespaces.first().map_or("", String::as_str);
-    identity.require(Role::Viewer, namespace)?;
-    Ok(identity.subject.clone())
-}
-
-/// Who calls, as far as the cluster is read for him.
+/// Who calls, and how far the cluster is read for him.
 struct Caller {
+    subject: String,
     bearer: Bearer,
     scope: Scope,
 }
 
-/// The role viewer in any namespace; what is read of a cluster is what lies in the caller's.
+/// The role viewer in any namespace, for a text that is only looked at belongs to none; what is read of a cluster is what lies in
+/// the caller's.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Problem> {
-    viewer(request)?;
-    let namespaces = &Identity::of(request)?.namespaces;
+    let identity = Identity::of(request)?;
+    let namespaces = &identity.namespaces;
+    identity.require(Role::Viewer, namespaces.first().map_or("", String::as_str))?;
     let scope = (!namespaces.contains("*")).then(|| namespaces.clone());
-    Ok(Caller { bearer: bearer(request)?, scope })
+    Ok(Caller { subject: identity.subject.clone(), bearer: bearer(request)?, scope })
 }
 
 fn bearer<T>(request: &Request<T>) -> Result<Bearer, Problem> {

@@ -2,6 +2,8 @@
 
 #[path = "api/certificates.rs"]
 mod certificates;
+#[path = "api/every.rs"]
+mod every;
 #[path = "api/gateway.rs"]
 mod gateway;
 #[path = "api/impact.rs"]
@@ -51,6 +53,8 @@ spec:
         host: checkout
       weight: 100
 ";
+
+const NO_CATALOGUE: &str = "schema: no CRD catalogue is configured; set --crds";
 
 /// The validator in this process, and everything around it.
 struct World {
@@ -200,7 +204,7 @@ async fn without_definitions_every_answer_says_so() {
     let world = World::new(None).await;
     let answer = world.validate(&GOOD.replace("weight: 100", "wieght: 100")).await;
     assert!(answer.valid);
-    assert_eq!(answer.skipped, ["schema: no CRD catalogue is configured; set --crds"]);
+    assert_eq!(answer.skipped, [NO_CATALOGUE]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,7 +321,11 @@ metadata: {name: closed, namespace: shop}
 spec: {}
 ";
     let yaml = format!("{policy}---\n{GOOD}");
-    let answer = client.explain_policy(world.signed(ExplainPolicyRequest { yaml })).await.unwrap().into_inner();
+    let answer = client
+        .explain_policy(world.signed(ExplainPolicyRequest { yaml, ..Default::default() }))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(answer.sentences.len(), 2);
     assert!(answer.sentences[0].starts_with("Istio AuthorizationPolicy shop/closed: ALLOW nothing"), "{answer:?}");
     assert!(answer.sentences[1].starts_with("VirtualService shop/checkout: not explained"), "{answer:?}");
@@ -327,7 +335,8 @@ spec: {}
         (policy.replace("{}", "{"), "line 4, column 7: MW1009"),
         (String::new(), "line 1, column 1: MW1008"),
     ] {
-        let status = client.explain_policy(world.signed(ExplainPolicyRequest { yaml })).await.unwrap_err();
+        let status =
+            client.explain_policy(world.signed(ExplainPolicyRequest { yaml, ..Default::default() })).await.unwrap_err();
         assert_eq!((status.code(), reason_of(&status)), (Code::InvalidArgument, Some(ErrorReason::PolicyInvalid)));
         assert!(status.message().starts_with(place), "{}", status.message());
     }
@@ -409,13 +418,18 @@ async fn thousands_are_judged_in_a_batch_or_a_stream_and_stay_warm_for_their_sen
     };
     let mut yaml: Vec<String> = (0..200).map(text).collect();
     yaml[7] = yaml[7].replace("host: checkout-7", "host: gone").replace("weight: 100", "weight: -1");
-    let request = ValidateBatchRequest { yaml: yaml.clone(), complete: true, keep: true };
+    let request = ValidateBatchRequest { yaml: yaml.clone(), complete: true, keep: true, ..Default::default() };
     let batch = client.validate_batch(world.signed(request)).await.unwrap().into_inner();
     assert_eq!((batch.valid, batch.objects), (false, 400));
     let found: Vec<_> = batch.findings.iter().map(|finding| (finding.id.as_str(), finding.source.as_str())).collect();
     assert_eq!(found, [("MW4102", "yaml[7]"), ("MW3109", "yaml[7]")]);
 
-    let texts = yaml.iter().map(|yaml| ValidateStreamRequest { yaml: yaml.clone(), complete: true, keep: true });
+    let texts = yaml.iter().map(|yaml| ValidateStreamRequest {
+        yaml: yaml.clone(),
+        complete: true,
+        keep: true,
+        ..Default::default()
+    });
     let texts = tokio_stream::iter(texts.collect::<Vec<_>>());
     let mut answers = client.validate_stream(world.signed(texts)).await.unwrap().into_inner();
     let (mut streamed, mut summary) = (Vec::new(), None);

@@ -1,7 +1,12 @@
 //! Thousands of damaged texts: the validator never panics, and whatever it refuses, it gives a reason for.
 
 use meshward_model::{Finding, Severity};
-use meshward_validator::{app, explain, rules::catalogue, schema::Catalogue};
+use meshward_validator::{
+    app,
+    explain::{self, Explained},
+    rules::catalogue,
+    schema::Catalogue,
+};
 use serde_json::{Value, json};
 
 #[path = "../src/bin/bench/damage.rs"]
@@ -123,7 +128,7 @@ fn damaged_policies_are_judged_and_explained_or_refused_with_places() {
         let placed = report.findings.iter().all(|finding| finding.at.is_some_and(|at| at.line > 0 && at.column > 0));
         assert!(placed, "{shown}: {:?}", report.findings);
         match explain::explain(&bytes, &catalogue) {
-            Ok(sentences) => {
+            Ok(Explained { sentences, .. }) => {
                 assert!(sentences.len() >= report.objects.len().max(1), "{shown}: {sentences:?}");
                 explained += 1;
             }

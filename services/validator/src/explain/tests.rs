@@ -4,7 +4,7 @@ use super::explain;
 use crate::schema::Catalogue;
 
 fn sentences(yaml: &str) -> Vec<String> {
-    explain(yaml.as_bytes(), &Catalogue::default()).expect("the text can be read")
+    explain(yaml.as_bytes(), &Catalogue::default()).expect("the text can be read").sentences
 }
 
 fn one(kind: &str, namespace: &str, spec: &str) -> String {

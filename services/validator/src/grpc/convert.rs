@@ -81,9 +81,9 @@ impl Around {
         asked(self.context.as_ref())
     }
 
-    /// Whether a cluster is meant whose own definitions count.
-    pub(super) fn is_for_cluster(&self, cluster: &str) -> bool {
-        !self.is_only_among && (!cluster.is_empty() || self.context.as_ref().is_some_and(|context| context.live))
+    /// The cluster whose own definitions count, if any.
+    pub(super) fn meant<'c>(&self, cluster: &'c str) -> Option<&'c str> {
+        meant(cluster, self.context.as_ref()).filter(|_| !self.is_only_among)
     }
 
     /// The same, of which only references and conflicts will be told.
@@ -135,6 +135,12 @@ impl Around {
 pub(super) fn asked(context: Option<&Context>) -> Option<Asked> {
     let Context { complete, live, registry, .. } = *context?;
     (live || registry).then_some(Asked { live, registry, complete })
+}
+
+/// The cluster that objects are meant for, if any: one that is named, or whose live objects are asked for.
+pub(super) fn meant<'c>(cluster: &'c str, context: Option<&Context>) -> Option<&'c str> {
+    let is_meant = !cluster.is_empty() || context.is_some_and(|context| context.live);
+    is_meant.then_some(cluster)
 }
 
 fn suppressed(accepted: AcceptedFinding) -> Suppressed {

@@ -96,6 +96,7 @@ pub(super) fn analyze(
     if !request.yaml.is_empty() {
         let report = app::validate(request.yaml.as_bytes(), &request.cluster, catalogue);
         findings.extend(report.findings);
+        skipped.extend(report.skipped);
         for object in report.objects {
             match is_told(&object.value) {
                 true => changed.0.push(object.value),

@@ -9,12 +9,13 @@ use meshward_proto::validator::v1::{
 };
 use tonic::{Status, Streaming};
 
-use super::{Validator, Worker, now};
+use super::{Caller, Validator, Worker, check_cluster, convert};
 use crate::{
     app::{self, Batch, BatchReport, Input},
     error::Error,
-    ports::Gateway,
-    sessions::Sessions,
+    live::definitions::{Checks, Definitions},
+    ports::{Gateway, Peers},
+    sessions::{Sent, Session, Sessions},
 };
 
 /// Most texts of a batch or a stream.
@@ -27,64 +28,68 @@ const FINDINGS_AT_ONCE: usize = 500;
 impl<G: Gateway> Validator<G> {
     pub(super) async fn batch(
         &self,
-        owner: String,
+        caller: Caller,
         request: ValidateBatchRequest,
     ) -> Result<ValidateBatchResponse, Error> {
-        let ValidateBatchRequest { yaml, complete, keep } = request;
+        let ValidateBatchRequest { yaml, complete, keep, cluster } = request;
         check_texts(yaml.len())?;
+        check_cluster(&cluster)?;
+        let Checks { catalogue, gap } = self.checks(&caller, convert::meant(&cluster, None)).await;
         let sessions = Arc::clone(&self.sessions);
-        let now = now(&*self.clock);
+        let now = self.worker.now();
         let work = move |catalogue: &_| {
             let names: Vec<String> = (0..yaml.len()).map(|index| format!("yaml[{index}]")).collect();
             let texts = yaml.iter().zip(&names);
             let inputs: Vec<Input<'_>> = texts.map(|(text, source)| Input { text: text.as_bytes(), source }).collect();
             let (report, warm) = app::batch(&inputs, complete, now, catalogue);
-            let kept = || sessions.keep(&owner, yaml.iter().map(String::as_str), complete, warm);
+            let kept = || sessions.keep(&caller.subject, Sent { texts: &yaml, complete, cluster: &cluster }, warm);
             let session = if keep { kept() } else { String::new() };
             (report, session)
         };
-        let (report, session) = self.bounded(work).await?;
+        let (report, session) = self.worker.run(catalogue, work).await?;
         Ok(ValidateBatchResponse {
             valid: report.is_valid(),
             objects: count(report.objects),
             findings: report.findings.into_iter().map(Into::into).collect(),
-            skipped: report.skipped,
+            skipped: report.skipped.into_iter().chain(gap).collect(),
             session,
         })
     }
 
-    pub(super) async fn change(&self, owner: &str, request: WhatIfRequest) -> Result<WhatIfResponse, Error> {
+    pub(super) async fn change(&self, caller: &Caller, request: WhatIfRequest) -> Result<WhatIfResponse, Error> {
         let WhatIfRequest { session, yaml } = request;
-        let warm = self.sessions.get(owner, &session).ok_or(Error::NoSession)?;
-        let now = now(&*self.clock);
+        let Session { warm, cluster } = self.sessions.get(&caller.subject, &session).ok_or(Error::NoSession)?;
+        let Checks { catalogue, gap } = self.checks(caller, convert::meant(&cluster, None)).await;
+        let now = self.worker.now();
         let work = move |catalogue: &_| {
             // A set whose last user panicked may be half changed.
             let mut warm = warm.lock().ok()?;
             warm.at(now);
             Some(warm.what_if(yaml.as_bytes(), catalogue))
         };
-        let change = self.bounded(work).await?.ok_or(Error::NoSession)?;
+        let change = self.worker.run(catalogue, work).await?.ok_or(Error::NoSession)?;
         Ok(WhatIfResponse {
             findings: change.findings.into_iter().map(Into::into).collect(),
             mended: change.mended.into_iter().map(Into::into).collect(),
             judged: count(change.judged),
-            skipped: change.skipped,
+            skipped: change.skipped.into_iter().chain(gap).collect(),
         })
     }
 
     pub(super) fn stream(
         &self,
-        owner: String,
+        caller: Caller,
         texts: Streaming<ValidateStreamRequest>,
     ) -> impl Stream<Item = Result<ValidateStreamResponse, Status>> + Send + use<G> {
         let state = Reading {
-            worker: self.worker(),
+            peers: Arc::clone(&self.peers),
+            definitions: Arc::clone(&self.definitions),
             sessions: Arc::clone(&self.sessions),
-            owner,
+            worker: self.worker.clone(),
+            caller,
             texts,
-            batch: None,
             sent: Vec::new(),
-            options: None,
+            begun: None,
             refused: false,
             out: Vec::new(),
         };
@@ -100,23 +105,33 @@ impl<G: Gateway> Validator<G> {
 }
 
 /// A stream that is being read.
-struct Reading {
-    worker: Worker,
+struct Reading<G> {
+    peers: Arc<Peers<G>>,
+    definitions: Arc<Definitions>,
     sessions: Arc<Sessions>,
-    owner: String,
+    worker: Worker,
+    caller: Caller,
     texts: Streaming<ValidateStreamRequest>,
-    batch: Option<Batch>,
     /// The texts, if they are to be kept: their digest names the session.
     sent: Vec<String>,
-    /// `complete` and `keep` of the first message; none before it, and when all is said.
-    options: Option<(bool, bool)>,
+    /// None before the first message, and when all is said.
+    begun: Option<(Options, Batch)>,
     /// An error of layers 1 to 3 was told.
     refused: bool,
     /// Answers that are ready, the next one at the end.
     out: Vec<ValidateStreamResponse>,
 }
 
-impl Reading {
+/// What the first message says of all.
+struct Options {
+    complete: bool,
+    keep: bool,
+    cluster: String,
+    /// The definitions are read once, so that all texts are judged alike.
+    checks: Checks,
+}
+
+impl<G: Gateway> Reading<G> {
     /// The next answer; `None` after the summary.
     async fn next(&mut self) -> Result<Option<ValidateStreamResponse>, Status> {
         loop {
@@ -125,42 +140,54 @@ impl Reading {
             }
             match self.texts.message().await? {
                 Some(request) => self.add(request).await?,
-                None if self.batch.is_some() => self.finish().await?,
+                None if self.begun.is_some() => self.finish().await?,
                 None => return Ok(None),
             }
         }
     }
 
+    async fn begin(&self, first: &ValidateStreamRequest) -> Result<(Options, Batch), Error> {
+        let ValidateStreamRequest { complete, keep, ref cluster, .. } = *first;
+        check_cluster(cluster)?;
+        let meant = convert::meant(cluster, None);
+        let checks = self.definitions.of(&self.peers.gateway, meant, &self.caller.bearer).await;
+        let options = Options { complete, keep, cluster: cluster.clone(), checks };
+        Ok((options, Batch::new(complete, self.worker.now())))
+    }
+
     async fn add(&mut self, request: ValidateStreamRequest) -> Result<(), Error> {
-        let ValidateStreamRequest { yaml, complete, keep } = request;
-        let (complete, keep) = *self.options.get_or_insert((complete, keep));
         check_texts(self.sent.len() + 1)?;
+        let (options, mut batch) = match self.begun.take() {
+            Some(begun) => begun,
+            None => self.begin(&request).await?,
+        };
+        let yaml = request.yaml;
         let source = format!("yaml[{}]", self.sent.len());
-        self.sent.push(if keep { yaml.clone() } else { String::new() });
-        let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(complete, now(&*self.worker.clock)));
+        self.sent.push(if options.keep { yaml.clone() } else { String::new() });
         let work = move |catalogue: &_| {
             batch.add(&Input { text: yaml.as_bytes(), source: &source }, catalogue);
             let found = batch.take();
             (batch, found)
         };
-        let (batch, found) = self.worker.run(work).await?;
+        let (batch, found) = self.worker.run(Arc::clone(&options.checks.catalogue), work).await?;
         if batch.objects() > MOST_OBJECTS {
             return Err(Error::Request { field: "yaml", problem: format!("more than {MOST_OBJECTS} objects") });
         }
-        self.batch = Some(batch);
+        self.begun = Some((options, batch));
         self.answer(found, None);
         Ok(())
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
-        let Some(batch) = self.batch.take() else { return Ok(()) };
-        let (complete, keep) = self.options.unwrap_or_default();
-        let (report, warm) = self.worker.run(move |_| batch.finish()).await?;
-        let kept = || self.sessions.keep(&self.owner, self.sent.iter().map(String::as_str), complete, warm);
-        let session = if keep { kept() } else { String::new() };
+        let Some((options, batch)) = self.begun.take() else { return Ok(()) };
+        let Options { complete, keep, cluster, checks: Checks { catalogue, gap } } = options;
+        let (report, warm) = self.worker.run(catalogue, move |_| batch.finish()).await?;
+        let sent = Sent { texts: &self.sent, complete, cluster: &cluster };
+        let session = if keep { self.sessions.keep(&self.caller.subject, sent, warm) } else { String::new() };
         let BatchReport { findings, objects, skipped } = report;
         let valid = !self.refused && crate::report::is_valid(&findings);
-        self.answer(findings, Some(ValidateStreamSummary { valid, objects: count(objects), skipped, session }));
+        let (objects, skipped) = (count(objects), skipped.into_iter().chain(gap).collect());
+        self.answer(findings, Some(ValidateStreamSummary { valid, objects, skipped, session }));
         Ok(())
     }
 

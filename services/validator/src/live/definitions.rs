@@ -55,14 +55,10 @@ impl Definitions {
         Self { clock, limits, catalogue, kept: Mutex::default() }
     }
 
-    /// The definitions of no cluster.
-    #[must_use]
-    pub fn of_none(&self) -> Checks {
-        Checks { catalogue: Arc::clone(&self.catalogue), gap: None }
-    }
-
-    /// The definitions of a cluster, or else the catalogue and the reason.
-    pub async fn of<G: Gateway>(&self, gateway: &G, cluster: &str, bearer: &Bearer) -> Checks {
+    /// The definitions of a cluster, or else the catalogue and the reason; the catalogue if no cluster is meant.
+    pub async fn of<G: Gateway>(&self, gateway: &G, cluster: Option<&str>, bearer: &Bearer) -> Checks {
+        let catalogue = Arc::clone(&self.catalogue);
+        let Some(cluster) = cluster else { return Checks { catalogue, gap: None } };
         if let Some(catalogue) = self.young(cluster) {
             return Checks { catalogue, gap: None };
         }
@@ -76,7 +72,7 @@ impl Definitions {
                     "schema: the definitions of {} were not read, so those of the catalogue are used: {why}",
                     named(cluster)
                 );
-                Checks { gap: Some(gap), ..self.of_none() }
+                Checks { catalogue, gap: Some(gap) }
             }
         }
     }

@@ -208,7 +208,7 @@ fn definitions() -> (Definitions, ManualClock) {
 }
 
 async fn checks(definitions: &Definitions, gateway: &Arc<Fake>, cluster: &str) -> Checks {
-    definitions.of(gateway, cluster, &Bearer("token".to_owned())).await
+    definitions.of(gateway, Some(cluster), &Bearer("token".to_owned())).await
 }
 
 fn defined(checks: &Checks, kind: &str) -> bool {

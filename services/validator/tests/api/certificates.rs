@@ -35,7 +35,7 @@ async fn a_certificate_is_judged_as_of_now() {
             of_certificates(&client.validate(world.signed(request)).await.unwrap().into_inner().findings);
         assert_eq!(alone, told, "until {until}");
 
-        let request = ValidateBatchRequest { yaml: around, complete: false, keep: true };
+        let request = ValidateBatchRequest { yaml: around, complete: false, keep: true, ..Default::default() };
         let batch = client.validate_batch(world.signed(request)).await.unwrap().into_inner();
         let change = WhatIfRequest { session: batch.session, yaml: gateway };
         let change: Vec<String> =

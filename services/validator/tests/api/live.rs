@@ -5,13 +5,14 @@ use meshward_proto::{
     gateway::v1::ListObjectsRequest,
     types::v1::ObjectRef,
     validator::v1::{
-        AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, TrafficEdge, ValidateRequest,
+        AnalyzeImpactRequest, Context, DetectConflictsRequest, DryRunRequest, ExplainPolicyRequest, TrafficEdge,
+        ValidateBatchRequest, ValidateRequest, ValidateStreamRequest,
     },
 };
 use serde_json::{Value, json};
-use tonic::Request;
+use tonic::{Code, Request};
 
-use super::{DryRunApplyResponse, FakeGateway, GOOD, World, ids};
+use super::{DryRunApplyResponse, FakeGateway, GOOD, World, every, ids};
 
 const DEFINITION: &str = "CustomResourceDefinition";
 const UNREAD: &str =
@@ -43,6 +44,11 @@ impl World {
         let token = self.issuer.mint(&Grant::new("otto", [Role::Viewer]).within(["*"]));
         client::bearer(&mut request, &token).unwrap();
         request
+    }
+
+    /// What each RPC says.
+    async fn every(&self, yaml: &str, cluster: &str) -> Vec<every::Said> {
+        every::ask(self.client(), self.signed(()).metadata(), yaml, cluster).await.unwrap()
     }
 }
 
@@ -146,7 +152,14 @@ async fn a_gateway_that_is_away_is_told_and_fails_no_call() {
     assert!(answer.valid && answer.findings.is_empty(), "nothing is known to be missing: {answer:?}");
     let told = |why: &&String| why.starts_with("context: the cluster west was not read: mesh-gateway did not answer");
     assert_eq!(answer.skipped.iter().filter(told).count(), 1, "{:?}", answer.skipped);
-    assert_eq!(answer.skipped.iter().filter(|why| why.starts_with(UNREAD)).count(), 1, "{:?}", answer.skipped);
+
+    world.answers(Ok(DryRunApplyResponse { admitted: true, ..Default::default() }));
+    for (cluster, expected) in [("west", 1), ("", 0)] {
+        for said in world.every(GOOD, cluster).await {
+            let expected = if said.rpc == every::WITHOUT_SCHEMA { 0 } else { expected };
+            assert_eq!(said.skipped.iter().filter(|why| why.starts_with(UNREAD)).count(), expected, "{said:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,23 +175,66 @@ async fn schemas_are_those_of_the_cluster_that_is_meant() {
     let hosts = json!({"hosts": {"type": "array", "items": {"type": "string"}}});
     let other = definition("networking.istio.io", "Sidecar", json!({}));
     world.gateway.holds([definition("networking.istio.io", "VirtualService", hosts), other]);
-    for (cluster, context, is_theirs) in
-        [("", None, false), ("west", None, true), ("", live(false), true), ("", Some(Context::default()), false)]
-    {
-        let ask = ValidateRequest { yaml: GOOD.to_owned(), cluster: cluster.to_owned(), context, ..Default::default() };
+    // Live context of the default cluster means that cluster, with its name or without.
+    for (context, is_theirs) in [(None, false), (live(false), true), (Some(Context::default()), false)] {
+        let ask = ValidateRequest { yaml: GOOD.to_owned(), context: context.clone(), ..Default::default() };
         let answer = world.client().validate(world.signed(ask)).await.unwrap().into_inner();
-        let expected = if is_theirs { &["MW2004"][..] } else { &[] };
-        assert_eq!((ids(&answer.findings), answer.valid), (expected.to_vec(), !is_theirs), "{cluster:?}: {answer:?}");
+        assert_eq!((ids(&answer.findings).contains(&"MW2004"), answer.valid), (is_theirs, !is_theirs), "{answer:?}");
+        let ask = AnalyzeImpactRequest { yaml: GOOD.to_owned(), context, ..Default::default() };
+        let answer = world.client().analyze_impact(world.signed(ask)).await.unwrap().into_inner();
+        assert_eq!(ids(&answer.findings).contains(&"MW2004"), is_theirs, "{answer:?}");
+    }
+    world.answers(Ok(DryRunApplyResponse { admitted: true, ..Default::default() }));
+    for (cluster, is_theirs) in [("", false), ("west", true)] {
+        for said in world.every(GOOD, cluster).await {
+            let is_theirs = is_theirs && said.rpc != every::WITHOUT_SCHEMA;
+            assert_eq!(said.told.contains("MW2004"), is_theirs, "{cluster:?}: {said:?}");
+        }
     }
     // References and conflicts need no schema.
     world.gateway.listed.lock().unwrap().clear();
     let ask = DetectConflictsRequest {
         yaml: GOOD.to_owned(),
-        cluster: "west".to_owned(),
+        cluster: "north".to_owned(),
         context: live(false),
         ..Default::default()
     };
     world.client().detect_conflicts(world.signed(ask)).await.unwrap();
     let listed = world.gateway.listed.lock().unwrap().clone();
     assert!(!listed.is_empty() && listed.iter().all(|asked| asked.kind != DEFINITION), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_definitions_are_read_once_in_a_call() {
+    let world = World::new(None).await;
+    world.gateway.holds([]);
+    let text = |number: usize| GOOD.replace("checkout", &format!("checkout-{number}"));
+    let reads = || {
+        let mut listed = world.gateway.listed.lock().unwrap();
+        listed.drain(..).filter(|asked| asked.kind == DEFINITION).count()
+    };
+    let yaml: Vec<String> = (0..20).map(text).collect();
+    let texts = yaml.iter().map(|yaml| {
+        // Only the first message says it: a cluster that comes later is not asked.
+        let cluster = if yaml.contains("checkout-0") { "west" } else { "east" }.to_owned();
+        ValidateStreamRequest { yaml: yaml.clone(), cluster, ..Default::default() }
+    });
+    let texts = tokio_stream::iter(texts.collect::<Vec<_>>());
+    let mut answers = world.client().validate_stream(world.signed(texts)).await.unwrap().into_inner();
+    while answers.message().await.unwrap().is_some() {}
+    assert_eq!(reads(), 1);
+    let ask = ValidateBatchRequest { yaml, cluster: "north".to_owned(), ..Default::default() };
+    world.client().validate_batch(world.signed(ask)).await.unwrap();
+    assert_eq!(reads(), 1);
+
+    let wrong = "a b".to_owned();
+    let ask = ValidateBatchRequest { cluster: wrong.clone(), ..Default::default() };
+    assert_eq!(world.client().validate_batch(world.signed(ask)).await.unwrap_err().code(), Code::InvalidArgument);
+    let ask = ExplainPolicyRequest { yaml: GOOD.to_owned(), cluster: wrong.clone() };
+    assert_eq!(world.client().explain_policy(world.signed(ask)).await.unwrap_err().code(), Code::InvalidArgument);
+    let first = ValidateStreamRequest { cluster: wrong, ..Default::default() };
+    let mut answers =
+        world.client().validate_stream(world.signed(tokio_stream::iter([first]))).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(reads(), 0);
 }
