@@ -140,13 +140,20 @@ async fn walk(
         let later = &phases[index + 1..];
         match work {
             Work::Objects(objects) => {
-                if objects.iter().any(|desired| matches!(desired.wanted, Wanted::Helper(_))) {
+                let narrowed = newcomers::narrowed(cluster, intent, objects, later, &known).await?;
+                if narrowed.is_some() || objects.iter().any(|desired| matches!(desired.wanted, Wanted::Helper(_))) {
                     check_target(cluster, intent, phases, index).await?;
+                }
+                if let Some(newcomers) = &narrowed {
+                    outcome.pods_moved += newcomers::look(cluster, intent, newcomers, &mut known).await?;
                 }
                 for desired in objects {
                     let applied = settle(cluster, intent, desired, later, &mut outcome.writes).await?;
                     outcome.objects.retain(|known| known.target != applied.target);
                     outcome.objects.push(applied);
+                }
+                if let Some(newcomers) = &narrowed {
+                    outcome.pods_moved += newcomers::look(cluster, intent, newcomers, &mut known).await?;
                 }
             }
             Work::Pods(cohorts) => {
@@ -203,8 +210,7 @@ async fn settle(
     let target = &desired.target;
     let case = Case::of(intent, target);
     let decide = |live: Option<&Value>| {
-        let is_further = mentions(later, target).any(|next| decide::is_reached(live, &case, next));
-        if is_further { Ok(Action::Nothing) } else { decide::decide(live, &case, desired) }
+        if is_further(live, &case, later) { Ok(Action::Nothing) } else { decide::decide(live, &case, desired) }
     };
     let mut live = cluster.get(target).await?;
     let mut is_answer_to_write = false;
@@ -237,6 +243,11 @@ async fn settle(
         }
     }
     Err(last.into())
+}
+
+/// Whether the object is as a later phase wants it.
+fn is_further(live: Option<&Value>, case: &Case<'_>, later: &[Phase]) -> bool {
+    mentions(later, case.target).any(|next| decide::is_reached(live, case, next))
 }
 
 /// What later phases want of an object.

@@ -167,6 +167,13 @@ pub trait Cluster: Send + Sync {
     /// [`ClusterError::Schema`].
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError>;
 
+    /// The objects of a selection as they are now, past every cache; no pages. Without a LIST where the API server can do
+    /// that: for what is asked in the course of a deployment, and is mostly nothing.
+    async fn now(&self, selection: &Selection) -> Result<Vec<Arc<Value>>, ClusterError> {
+        let exact = Selection { exact: true, ..selection.clone() };
+        Ok(self.select(&exact).await?.objects)
+    }
+
     /// What happens to the objects of a selection after a resourceVersion ([`Selected::resource_version`], that of an
     /// object, or of a bookmark). Pages and [`Selection::not_before`] have no meaning here. [`ClusterError::Expired`],
     /// here or in the stream, if that version is too old.

@@ -11,7 +11,8 @@
 //!
 //! What this cannot do: for the moment between a pod's creation and its label, and as long as no gateway runs, no
 //! version governs the pod. It harms nobody before the pod is Ready; a Ready one is named by the proof, which is then not
-//! live.
+//! live. Pods from before the object demands the label are not left to this watch: who narrows an object labels them
+//! itself, right before and right after ([`catch_up`]).
 
 pub mod admission;
 
@@ -42,6 +43,8 @@ use crate::{
 const MOST: usize = 256;
 /// Labels written at once for one object.
 const PARALLEL: usize = 8;
+/// How often those that came meanwhile are looked for.
+const ROUNDS: u32 = 10;
 /// Until a kind that the cluster does not serve, or that may not be watched, is looked for again.
 const NOT_THERE: Duration = Duration::from_secs(60);
 /// Until pods that could not be labelled are listed again.
@@ -213,6 +216,38 @@ async fn label(
     if live.and_then(|live| demanded(target, &live)).as_ref() != Some(newcomers) {
         return Ok(false);
     }
+    make_stable(cluster, target, newcomers, pods).await.map(|_| true)
+}
+
+/// Labels the pods of an object that have no label, until there is none at one moment after this call began. The pods that
+/// it has labelled.
+///
+/// # Errors
+/// What the cluster says; [`ClusterError::Conflict`] if they change faster than they can be labelled.
+pub async fn catch_up(
+    cluster: &dyn Cluster,
+    target: &Target,
+    newcomers: &Newcomers,
+) -> Result<Vec<Value>, ClusterError> {
+    let mut labelled = Vec::new();
+    for _ in 0..ROUNDS {
+        let pods = cluster.now(&unlabelled(newcomers)).await?;
+        if pods.is_empty() {
+            return Ok(labelled);
+        }
+        labelled.extend(make_stable(cluster, target, newcomers, &pods).await?);
+    }
+    let why = format!("new pods of namespace {} come faster than they can be labelled", newcomers.namespace);
+    Err(ClusterError::Conflict(why))
+}
+
+/// Gives pods the label; those that got it. Who has moved on since is left out.
+async fn make_stable(
+    cluster: &dyn Cluster,
+    target: &Target,
+    newcomers: &Newcomers,
+    pods: &[Arc<Value>],
+) -> Result<Vec<Value>, ClusterError> {
     let writes = pods.iter().filter_map(|pod| {
         let patch = apply::relabel(pod, &newcomers.key, Some(STABLE))?;
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
@@ -220,16 +255,16 @@ async fn label(
         Some(async move { cluster.patch(&pod, &patch).await })
     });
     let mut answers = stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(PARALLEL);
-    let mut labelled = 0_u32;
+    let mut labelled = Vec::new();
     while let Some(answer) = answers.next().await {
         match answer {
-            Ok(_) => labelled += 1,
+            Ok(pod) => labelled.push(pod),
             Err(ClusterError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
     }
-    tracing::info!(%target, key = newcomers.key, labelled, "new pods were labelled");
-    Ok(true)
+    tracing::info!(%target, key = newcomers.key, labelled = labelled.len(), "new pods were labelled");
+    Ok(labelled)
 }
 
 #[cfg(test)]

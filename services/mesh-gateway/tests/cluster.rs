@@ -12,6 +12,8 @@ mod audiences;
 mod authorization;
 #[path = "cluster/behind.rs"]
 mod behind;
+#[path = "cluster/between.rs"]
+mod between;
 #[path = "cluster/caches.rs"]
 mod caches;
 #[path = "cluster/clusters.rs"]
@@ -142,6 +144,7 @@ async fn the_gateway_on_api_servers_alone() {
     timed(caches::what_cannot_be_kept_is_listed_each_time(&world, &a)).await;
     timed(faults::every_verb_survives_a_bad_way(&world, &a)).await;
     let real = timed(contract::Real::new(&world, &a)).await;
+    timed(between::every_pod_that_is_older_than_the_narrowing_is_labelled(&real)).await;
     timed(contract::every_cluster_keeps_to_it(&real)).await;
     a.stop().await;
     b.stop().await;
@@ -196,6 +199,7 @@ async fn clusters_in_memory_keep_to_the_contract() {
     behind::who_was_not_told_of_a_label_takes_it_away_all_the_same().await;
     behind::a_gateway_alone_lists_its_pods_once().await;
     let memory = contract::Memory::new();
+    timed(between::every_pod_that_is_older_than_the_narrowing_is_labelled(&memory)).await;
     timed(contract::every_cluster_keeps_to_it(&memory)).await;
     timed(life::every_adapter_keeps_to_it(&memory, usize::MAX)).await;
 }

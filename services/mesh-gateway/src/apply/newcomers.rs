@@ -10,28 +10,74 @@
 //! pods ([`crate::newcomers`]); if it may not watch either, the step fails with what it lacks.
 //!
 //! What a dry run proves it proves for the API server that answered. In a cluster with several of them another one may
-//! be behind by what its watch needs; a pod that slips through there gets its label before the next step, and before a
-//! policy is narrowed.
+//! be behind by what its watch needs, and where no admission policy labels pods the gateway's watch is always behind a
+//! little. So the write that narrows an object to labelled pods ([`narrowed`]) has a look of its own right before and
+//! right after it, at the pods that have no label as the cluster's store knows them, and labels them
+//! ([`crate::newcomers::catch_up`]). What then holds, whatever a watch has missed and whoever labels new pods:
+//!
+//! * Before the write there was a moment, no longer ago than a request takes, at which every pod had its label. A pod
+//!   that has had the time to become Ready is among them.
+//! * When the call returns, every pod that is older than the write has its label. If the look after the write fails the
+//!   call does, and the next one has the look again; the gateway's watch labels the pods meanwhile.
+//!
+//! Kubernetes knows no write of two objects at once, so a pod that is made between the look and the write is without a
+//! version until the look after it: a few requests, in which no container starts.
 
 use std::time::Duration;
 
-use meshward_model::Target;
+use meshward_model::{ExposureIntent, Target};
 use serde_json::{Value, json};
 
-use super::{Fence, pods, settle as settle_object};
+use super::{Case, Fence, Known, is_further, pods, settle as settle_object};
 use crate::{
-    cluster::{ClusterError, Mode, Selection},
-    dialect::{Desired, Newcomers, PodCohorts, Wanted},
+    cluster::{Cluster, ClusterError, Mode, Selection},
+    dialect::{self, Desired, Newcomers, Phase, PodCohorts, Wanted},
     error::Error,
     newcomers::{
         admission::{self, API_VERSION, BINDING},
-        unlabelled,
+        catch_up, unlabelled,
     },
 };
 
 /// How long the API server may need to follow its own policies.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// What these objects demand of pods once they are written; `None` if nothing, or if they demand it already and nothing
+/// was left undone.
+pub(super) async fn narrowed(
+    cluster: &dyn Cluster,
+    intent: &ExposureIntent,
+    objects: &[Desired],
+    later: &[Phase],
+    known: &Known<'_>,
+) -> Result<Option<Newcomers>, ClusterError> {
+    let (target, dialect) = (&intent.target, dialect::of(intent.target.mesh));
+    let desired = objects.iter().find(|desired| intent.is_about(&desired.target));
+    let Some(wanted) = desired.and_then(|desired| dialect.newcomers(target, desired.object())) else {
+        return Ok(None);
+    };
+    let live = cluster.get(target).await?;
+    if is_further(live.as_ref(), &Case::of(intent, target), later) {
+        return Ok(None);
+    }
+    let is_narrowed = live.and_then(|live| dialect.newcomers(target, &live)).as_ref() == Some(&wanted);
+    Ok(if is_narrowed && known.is_sure { None } else { Some(wanted) })
+}
+
+/// Labels the pods that have no label now, right before or right after an object demands it; how many.
+pub(super) async fn look(
+    cluster: &dyn Cluster,
+    intent: &ExposureIntent,
+    newcomers: &Newcomers,
+    known: &mut Known<'_>,
+) -> Result<u32, ClusterError> {
+    // Until the call is over nothing is left that says that the look after the write was had.
+    known.forget();
+    let labelled = catch_up(cluster, &intent.target, newcomers).await?;
+    known.must_show(&newcomers.namespace, &labelled);
+    Ok(u32::try_from(labelled.len()).unwrap_or(u32::MAX))
+}
 
 /// Sees to it that new pods carry the label, or that they do not any more. Whether there is an object now that carries
 /// the deployment's marks for it.

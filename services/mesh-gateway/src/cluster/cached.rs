@@ -222,6 +222,10 @@ impl Cluster for Cached {
         Ok(Store::of(&selection.plural, listed).page(selection, &Selector::default()))
     }
 
+    async fn now(&self, selection: &Selection) -> Result<Vec<Arc<Value>>, ClusterError> {
+        self.cluster.now(selection).await
+    }
+
     async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
         self.cluster.watch(selection, after).await
     }

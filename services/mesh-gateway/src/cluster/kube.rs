@@ -6,7 +6,7 @@ mod events;
 mod retry;
 mod select;
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{Method, Request, Response, header};
@@ -111,9 +111,19 @@ impl KubeCluster {
 
     async fn open_watch(&self, call: &Call) -> Result<Changes, retry::Failed> {
         let _place = self.place().await;
+        Ok(events::read(self.events(call).await?))
+    }
+
+    async fn told_first(&self, call: &Call) -> Result<Vec<Value>, retry::Failed> {
+        let _place = self.place().await;
+        let told = events::first(self.events(call).await?).await;
+        told.map_err(|error| retry::Failed::for_now(error.to_string(), None))
+    }
+
+    async fn events(&self, call: &Call) -> Result<Body, retry::Failed> {
         let response = self.response(call).await?;
         if response.status().is_success() {
-            return Ok(events::read(response.into_body()));
+            return Ok(response.into_body());
         }
         Err(match answer::read(response, call.verb, &call.resource).await {
             Err(failed) => failed,
@@ -217,6 +227,19 @@ impl Cluster for KubeCluster {
     async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
         let call = select::watch(selection, after);
         retry::within(self.timeout, || self.open_watch(&call)).await
+    }
+
+    async fn now(&self, selection: &Selection) -> Result<Vec<Arc<Value>>, ClusterError> {
+        let call = select::first(selection);
+        match retry::within(self.timeout, || self.told_first(&call)).await {
+            Ok(objects) => Ok(objects.into_iter().map(Arc::new).collect()),
+            // One that cannot begin a watch with what there is.
+            Err(ClusterError::Schema(why)) => {
+                tracing::debug!(why, plural = &*selection.plural, "listed instead");
+                Ok(self.select(selection).await?.objects)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn select(&self, selection: &Selection) -> Result<Selected, ClusterError> {

@@ -164,7 +164,7 @@ pub async fn new_pods_are_labelled_where_the_admission_policy_cannot_be_told(wor
 }
 
 /// A control plane that is never of use.
-struct Silent;
+pub struct Silent;
 
 #[async_trait]
 impl Plane for Silent {

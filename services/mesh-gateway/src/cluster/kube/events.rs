@@ -11,6 +11,9 @@ use super::super::{Change, Changes, ClusterError};
 /// More than any object: etcd takes 1.5 MB.
 const LONGEST_LINE: usize = 8 * 1024 * 1024;
 
+/// What a bookmark carries that comes after all that there was at the beginning.
+const END_OF_FIRST: &str = "k8s.io/initial-events-end";
+
 /// What has arrived and was not handed on yet.
 struct Lines {
     body: BodyDataStream<Body>,
@@ -21,11 +24,10 @@ struct Lines {
 
 /// The changes that a body tells; the last item is the error that ended it, if one did.
 pub(super) fn read(body: Body) -> Changes {
-    let lines = Lines { body: body.into_data_stream(), waiting: Vec::new(), searched: 0 };
-    let changes = stream::unfold(Some(lines), |lines| async {
+    let changes = stream::unfold(Some(Lines::of(body)), |lines| async {
         let mut lines = lines?;
         match lines.next().await? {
-            Ok(line) => match change(&line) {
+            Ok(line) => match event(&line).and_then(told) {
                 Ok(change) => Some((Ok(change), Some(lines))),
                 Err(error) => Some((Err(error), None)),
             },
@@ -35,7 +37,26 @@ pub(super) fn read(body: Body) -> Changes {
     changes.boxed()
 }
 
+/// The objects that a body tells before it says that these are all.
+pub(super) async fn first(body: Body) -> Result<Vec<Value>, ClusterError> {
+    let (mut lines, mut objects) = (Lines::of(body), Vec::new());
+    while let Some(line) = lines.next().await {
+        let event = event(&line?)?;
+        let is_last = event["object"]["metadata"]["annotations"][END_OF_FIRST] == "true";
+        match told(event)? {
+            Change::Stored(object) => objects.push(object),
+            Change::Bookmark(_) if is_last => return Ok(objects),
+            Change::Deleted(_) | Change::Bookmark(_) => {}
+        }
+    }
+    Err(ClusterError::Unreachable("a watch ended before it had told what there is".to_owned()))
+}
+
 impl Lines {
+    fn of(body: Body) -> Self {
+        Self { body: body.into_data_stream(), waiting: Vec::new(), searched: 0 }
+    }
+
     async fn next(&mut self) -> Option<Result<Vec<u8>, ClusterError>> {
         loop {
             if let Some(end) = self.waiting[self.searched..].iter().position(|byte| *byte == b'\n') {
@@ -56,9 +77,15 @@ impl Lines {
     }
 }
 
-fn change(line: &[u8]) -> Result<Change, ClusterError> {
-    let no_event = || ClusterError::Unreachable("a line of a watch is no event".to_owned());
-    let mut event: Value = serde_json::from_slice(line).map_err(|_| no_event())?;
+fn no_event() -> ClusterError {
+    ClusterError::Unreachable("a line of a watch is no event".to_owned())
+}
+
+fn event(line: &[u8]) -> Result<Value, ClusterError> {
+    serde_json::from_slice(line).map_err(|_| no_event())
+}
+
+fn told(mut event: Value) -> Result<Change, ClusterError> {
     let object = event["object"].take();
     match event["type"].as_str() {
         Some("ADDED" | "MODIFIED") => Ok(Change::Stored(object)),
@@ -78,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    async fn told(text: &str) -> Result<Vec<Change>, ClusterError> {
+    async fn all(text: &str) -> Result<Vec<Change>, ClusterError> {
         read(Body::from(text.as_bytes().to_vec())).try_collect().await
     }
 
@@ -94,10 +121,31 @@ mod tests {
             Change::Bookmark("9".into()),
             Change::Deleted(object("10")),
         ];
-        assert_eq!(told(&format!("{lines}{cut_off}")).await.unwrap(), expected);
+        assert_eq!(all(&format!("{lines}{cut_off}")).await.unwrap(), expected);
         let error = |code| format!("{lines}{{\"type\":\"ERROR\",\"object\":{{\"code\":{code},\"message\":\"m\"}}}}\n");
-        assert_eq!(told(&error(410)).await, Err(ClusterError::Expired("m".into())));
-        assert_eq!(told(&error(500)).await, Err(ClusterError::Unreachable("m".into())));
-        assert!(told("no JSON\n").await.is_err());
+        assert_eq!(all(&error(410)).await, Err(ClusterError::Expired("m".into())));
+        assert_eq!(all(&error(500)).await, Err(ClusterError::Unreachable("m".into())));
+        assert!(all("no JSON\n").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_there_is_ends_with_a_bookmark_that_says_so() {
+        let line = |kind: &str, name: &str, notes: Value| {
+            let object = serde_json::json!({"metadata": {"name": name, "annotations": notes}});
+            format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
+        };
+        let end = serde_json::json!({END_OF_FIRST: "true"});
+        let lines =
+            [line("ADDED", "a", Value::Null), line("BOOKMARK", "", Value::Null), line("ADDED", "b", Value::Null)];
+        let first_of = |text: String| async move {
+            let objects = first(Body::from(text.into_bytes())).await?;
+            let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            Ok::<_, ClusterError>(objects.iter().map(name).collect::<String>())
+        };
+        let more = line("ADDED", "late", Value::Null);
+        let whole = [&*lines.concat(), &line("BOOKMARK", "", end.clone()), &more].concat();
+        assert_eq!(first_of(whole).await.unwrap(), "ab");
+        assert_eq!(first_of(line("BOOKMARK", "", end)).await.unwrap(), "", "there is nothing");
+        assert!(first_of(lines.concat()).await.is_err(), "it is not known to be all");
     }
 }

@@ -21,7 +21,16 @@ pub(super) fn call(selection: &Selection) -> Call {
 
 /// Bookmarks keep the place of a watch to which nothing happens, and tell a quiet connection from a dead one.
 pub(super) fn watch(selection: &Selection, after: &str) -> Call {
-    let parameters = [("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", after)];
+    watching(selection, &[("resourceVersion", after)])
+}
+
+/// A watch that first tells what there is, at least as new as the moment of the question.
+pub(super) fn first(selection: &Selection) -> Call {
+    watching(selection, &[("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan")])
+}
+
+fn watching(selection: &Selection, how: &[(&str, &str)]) -> Call {
+    let parameters = [&[("watch", "true"), ("allowWatchBookmarks", "true")], how].concat();
     let call = request("watch", selection, &parameters);
     if selection.only_metadata { Call { accept: ONLY_METADATA_OF_ONE, ..call } } else { call }
 }
@@ -94,5 +103,8 @@ mod tests {
         let expected = "/apis/networking.istio.io/v1/workloadentries\
                         ?watch=true&allowWatchBookmarks=true&resourceVersion=7";
         assert_eq!(watch(&watching, "7").path, expected, "a watch has no pages");
+        let expected = "/apis/networking.istio.io/v1/workloadentries\
+                        ?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+        assert_eq!(first(&watching).path, expected);
     }
 }
