@@ -118,6 +118,8 @@ pub struct World {
     index: HashMap<Key, BTreeSet<Id>>,
     next: usize,
     complete: bool,
+    /// Kinds of which objects are taken out in thought: that none is left does not mean that none was given.
+    thinned: Vec<Kind>,
     /// In UTC, to the minute. Certificates may hold to the last day of the year 9999, which is more than a timestamp can say.
     now: Option<DateTime>,
 }
@@ -208,6 +210,11 @@ impl World {
             touched.push(key);
         }
         Some((id, entry))
+    }
+
+    /// Whether objects of a kind were given, so that one which is not among them may be missing.
+    fn is_given(&self, kind: Kind) -> bool {
+        self.index.contains_key(&Key::All(kind)) || self.thinned.contains(&kind)
     }
 
     fn ids(&self, key: &Key) -> Option<&BTreeSet<Id>> {

@@ -210,8 +210,10 @@ impl Set {
         self.settle();
         let gone: Vec<Entry> =
             gone.iter().filter_map(|(kind, namespace, name)| self.remove(*kind, namespace, name)).collect();
+        self.world.thinned = gone.iter().map(|entry| entry.kind).collect();
         let judged = self.settle();
         let outcome = self.outcome(&[], &judged);
+        self.world.thinned.clear();
         self.extend(gone);
         self.settle();
         outcome

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meshward_model::Confidence;
 use serde_json::{Value, json};
 
 use super::{Entry, Kind, Set};
@@ -102,6 +103,40 @@ fn what_a_change_mends_and_what_a_new_object_brings_is_told() {
     let broken: Vec<_> = outcome.broken.iter().map(|(_, hit)| hit.rule.id).collect();
     assert_eq!(broken, ["MW5104"; 3], "every rule sends plain text");
     assert_eq!(set.world().find(Kind::Service, "shop", "new"), None);
+}
+
+#[test]
+fn who_needs_the_last_object_of_a_kind_is_told_when_it_is_gone() {
+    let gateway = || entry("Gateway", "edge", &json!({"selector": {"istio": "ingress"}}));
+    let bound = || {
+        let spec =
+            json!({"hosts": ["s0"], "gateways": ["edge"], "http": [{"route": [{"destination": {"host": "s0"}}]}]});
+        entry("VirtualService", "s0", &spec)
+    };
+    for (gone, others, expected) in [
+        (service("s0"), vec![route("s0", "v1"), rule("s0", &["v1"])], &["MW4102", "MW4116"][..]),
+        (rule("s0", &["v1"]), vec![route("s0", "v1"), service("s0")], &["MW4104"]),
+        (gateway(), vec![bound(), service("s0")], &["MW4101"]),
+        (service("s1"), vec![route("s0", "v1"), rule("s0", &["v1"])], &[]),
+    ] {
+        let mut set = Set::new(false);
+        set.extend(others);
+        set.put(gone.clone());
+        set.settle();
+        let before = all(&set);
+        let identity = (gone.kind, gone.head.namespace.clone(), gone.head.name.clone());
+        for _ in 0..2 {
+            let broken = set.without(std::slice::from_ref(&identity)).broken;
+            let told: Vec<_> = broken.iter().map(|(_, hit)| (hit.rule.id, hit.confidence)).collect();
+            let expected: Vec<_> = expected.iter().map(|id| (*id, Confidence::Possible)).collect();
+            assert_eq!(told, expected, "{:?}", gone.head);
+            assert_eq!(all(&set), before, "afterwards the set is as it was");
+        }
+        // Taken out in earnest it was never given, and nothing is known of its kind.
+        set.remove(gone.kind, "shop", &gone.head.name);
+        set.settle();
+        assert!(all(&set).iter().all(|said| !expected.iter().any(|id| said.starts_with(id))), "{:?}", all(&set));
+    }
 }
 
 /// Numbers by chance (xorshift).

@@ -98,7 +98,7 @@ impl<'w> View<'w> {
         }
         let present = |kind: &&Kind| {
             self.asked.borrow_mut().insert(Key::Presence(**kind));
-            self.world.ids(&Key::All(**kind)).is_some()
+            self.world.is_given(**kind)
         };
         if kinds.iter().any(|kind| present(&kind)) {
             return Some(Confidence::Possible);
