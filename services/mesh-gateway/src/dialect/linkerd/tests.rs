@@ -151,6 +151,19 @@ impl Case {
         Ok(Answer { planned, target: target.clone(), baseline, canary: canary.clone() })
     }
 
+    /// What the plan must know besides.
+    fn needs(&self) -> Vec<Need> {
+        Linkerd.needs(&Question {
+            target: &self.target,
+            baseline: &self.baseline,
+            canary: &self.canary,
+            weights: &[bp(1000)],
+            wanted: self.wanted,
+            audience: &self.audience,
+            neighbours: Neighbours::default(),
+        })
+    }
+
     fn ask(self) -> Result<Answer, Unsupported> {
         self.ask_for(&[bp(1000), bp(5000), Weight::FULL])
     }
@@ -248,19 +261,27 @@ fn a_version_that_would_lose_a_field_is_refused() {
 
 #[test]
 fn a_kind_is_asked_for_in_every_version_that_a_cluster_may_serve() {
-    let case = Case::new(None, server("web", 80, "deny"));
-    let question = Question {
-        target: &case.target,
-        baseline: &case.baseline,
-        canary: &case.canary,
-        weights: &[bp(1000)],
-        wanted: None,
-        audience: &Audience::default(),
-        neighbours: Neighbours::default(),
-    };
-    let needs = Linkerd.needs(&question);
+    let needs = Case::new(None, server("web", 80, "deny")).needs();
     let route = needs.iter().find(|need| need.kind == "HTTPRoute").unwrap();
     assert_eq!(route.api_version, "policy.linkerd.io/v1beta3");
     assert_eq!(route.older.last().unwrap(), "policy.linkerd.io/v1alpha1");
     assert!(needs.iter().any(|need| need.kind == "Pod" && need.namespace.as_deref() == Some("shop")));
+}
+
+/// What is listed twice is copied twice: a step that writes a twin two times, and a LIST more than needed.
+#[test]
+fn no_kind_is_asked_for_twice() {
+    for row in Linkerd.capabilities() {
+        for ([stable, canary], _) in examples::examples(row.group, row.kind) {
+            for wanted in std::iter::once(None).chain(row.mechanisms.iter().copied().map(Some)) {
+                let mut case = Case::new(Some(stable.clone()), canary.clone());
+                case.wanted = wanted;
+                let mut asked: Vec<_> = case.needs().into_iter().map(|need| (need.api_version, need.kind)).collect();
+                let count = asked.len();
+                asked.sort();
+                asked.dedup();
+                assert_eq!(asked.len(), count, "{} by {wanted:?}", row.kind);
+            }
+        }
+    }
 }

@@ -30,11 +30,13 @@ pub(super) struct Around {
     pub(super) pods: usize,
 }
 
-/// The objects to ask for. Authentications and who asks for them may be in other namespaces.
+/// The objects to ask for, none of them twice. Authentications and who asks for them may be in other namespaces.
 pub(in super::super) fn pod_needs(question: &Question<'_>, kind: Kind) -> Vec<Need> {
     let mut needs: Vec<_> = super::within(question).collect();
     if kind.is_authentication() {
-        needs.push(need(Kind::AuthorizationPolicy, None));
+        let policies = need(Kind::AuthorizationPolicy, None);
+        needs.retain(|need| need.kind != policies.kind);
+        needs.push(policies);
     }
     if kind == Kind::AuthorizationPolicy {
         needs.extend([need(Kind::MeshTls, None), need(Kind::Network, None)]);
