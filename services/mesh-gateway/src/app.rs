@@ -418,7 +418,8 @@ fn expected(intent: &ExposureIntent, target: Target, live: Option<Value>) -> Exp
     let is_new_or_gone = (before.is_none() || live.is_none()) && older.is_empty();
     let rebinds = is_new_or_gone || !others.iter().all(same_binding);
     let through = dialect::of(target.mesh).through(intent);
-    Expected { target, object: live, others, rebinds, through, cohorts: None, beside: Vec::new() }
+    let readers = dialect::of(target.mesh).readers(intent, &target);
+    Expected { target, object: live, others, rebinds, through, cohorts: None, beside: Vec::new(), readers }
 }
 
 /// The object without what only the API server sets, so that an object that was read can be asked about.

@@ -210,6 +210,24 @@ pub struct Newcomers {
     pub key: String,
 }
 
+/// By whom an object is read, by their namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// Only by those of this one.
+    pub within: Option<String>,
+    /// Not by those of these.
+    pub except: Vec<String>,
+}
+
+impl Readers {
+    /// Whether those of a namespace are among them.
+    #[must_use]
+    pub fn are_in(&self, namespace: &str) -> bool {
+        self.within.as_ref().is_none_or(|within| within == namespace)
+            && !self.except.iter().any(|except| except == namespace)
+    }
+}
+
 /// Value of a cohort's label.
 pub const CANARY: &str = "canary";
 /// Value of a cohort's label.
@@ -281,6 +299,11 @@ pub trait Dialect: Send + Sync {
     /// has the version of its label. `None` = no labels decide.
     fn divided(&self, _: &ExposureIntent) -> Option<PodCohorts> {
         None
+    }
+
+    /// Who reads an object at this step, for a proof that cannot tell what proxies have it from.
+    fn readers(&self, _: &ExposureIntent, _: &Target) -> Readers {
+        Readers::default()
     }
 
     /// Specs that an object can have had at other phases or steps, for a proof that must tell it from them. Not those

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use meshward_model::{AppliedObject, Mesh, Target, Weight};
 use serde_json::Value;
 
-use crate::dialect::STABLE;
+use crate::dialect::{Readers, STABLE};
 pub use istiod::Istiod;
 pub use linkerd::Linkerd;
 pub use wait::wait;
@@ -43,6 +43,8 @@ pub struct Expected {
     pub cohorts: Option<Cohorts>,
     /// The objects that were written with this one: a view of the cluster from before them is too old.
     pub beside: Vec<AppliedObject>,
+    /// Whose proxies it concerns at most.
+    pub readers: Readers,
 }
 
 impl Expected {

@@ -88,7 +88,7 @@ mod tests {
             }
             "PeerAuthentication" => json!({"mtls": {"mode": if name == "a" { "PERMISSIVE" } else { "STRICT" }}}),
             "ServiceEntry" => {
-                json!({"hosts": ["x"], "resolution": "STATIC", "endpoints": [{"address": format!("{name}.example.com")}]})
+                json!({"hosts": ["x.example.com"], "resolution": "STATIC", "endpoints": [{"address": format!("{name}.example.com")}]})
             }
             "Gateway" => json!({"selector": {"app": "x"}, "servers": [{"name": name}]}),
             "WorkloadEntry" => json!({"address": format!("{name}.example.com"), "weight": 100}),
@@ -175,6 +175,7 @@ mod tests {
         assert_eq!(lines[0], "| kind | REQUEST | WEIGHT | SUBSET | INSTANCE | NAMESPACE | HEADER | SHADOW | NONE |");
         assert_eq!(lines[2], "| VirtualService.networking.istio.io | 1 | 2 |  | 4 | 3 | 5 |  | 6 |");
         assert!(lines.contains(&"| DestinationRule.networking.istio.io |  |  | 1 | 2 | 3 |  |  | 4 |"), "{table}");
+        assert!(lines.contains(&"| ServiceEntry.networking.istio.io |  | 1 |  |  | 2 |  |  | 3 |"), "{table}");
         assert!(lines.contains(&"| AuthorizationPolicy.security.istio.io | 1 |  |  | 2 |  |  | 3 | 4 |"), "{table}");
         assert!(lines.contains(&"| Telemetry.telemetry.istio.io |  |  |  | 1 |  |  |  | 2 |"), "{table}");
         assert!(lines.contains(&"| Server.policy.linkerd.io |  |  |  | 1 |  |  | 2 | 3 |"), "{table}");

@@ -8,6 +8,7 @@ mod destination_rule;
 mod endpoints;
 mod gateway;
 mod instance;
+mod placed;
 mod refused;
 mod shadow;
 mod virtual_service;
@@ -16,7 +17,7 @@ use meshward_model::{ExposureIntent, Mechanism, Mesh, Target, Weight};
 use serde_json::{Map, Value};
 
 use super::{
-    Capability, Desired, Dialect, Need, Newcomers, Phase, Planned, PodCohorts, Question, Unsupported, Wanted,
+    Capability, Desired, Dialect, Need, Newcomers, Phase, Planned, PodCohorts, Question, Readers, Unsupported, Wanted,
     capabilities::mechanism_name, direct, steps,
 };
 use crate::object;
@@ -88,7 +89,8 @@ impl Kind {
             Self::AuthorizationPolicy => &[Mechanism::Request, Mechanism::Instance, Mechanism::Shadow],
             Self::Scoped(_) | Self::Gateway => &[Mechanism::Instance],
             Self::DestinationRule => &[Mechanism::Subset, Mechanism::Instance, Mechanism::Namespace],
-            Self::ServiceEntry | Self::WorkloadEntry => &[Mechanism::Weight],
+            Self::ServiceEntry => &[Mechanism::Weight, Mechanism::Namespace],
+            Self::WorkloadEntry => &[Mechanism::Weight],
         }
     }
 
@@ -181,7 +183,7 @@ impl Dialect for Istio {
                 destination_rule::render(intent)
             }
             (Mechanism::Instance, Some(Kind::Gateway)) => gateway::render(intent),
-            (Mechanism::Weight, Some(Kind::ServiceEntry)) => service_entry::render(intent),
+            (Mechanism::Weight | Mechanism::Namespace, Some(Kind::ServiceEntry)) => service_entry::render(intent),
             (Mechanism::Weight, Some(Kind::WorkloadEntry)) => workload_entry::render(intent),
             (Mechanism::Shadow, _) => shadow::render(intent),
             (mechanism, _) => Err(Unsupported::new(
@@ -200,6 +202,7 @@ impl Dialect for Istio {
                 return instance::undo(intent);
             }
             (_, Some(Kind::DestinationRule)) => destination_rule::undo(intent),
+            (Mechanism::Namespace, Some(Kind::ServiceEntry)) => placed::undo(intent),
             (_, Some(Kind::WorkloadEntry)) => workload_entry::undo(intent),
             (_, Some(Kind::Gateway)) => gateway::undo(intent),
             (Mechanism::Shadow, _) => shadow::undo(intent),
@@ -211,8 +214,16 @@ impl Dialect for Istio {
         virtual_service::through(intent)
     }
 
+    fn readers(&self, intent: &ExposureIntent, target: &Target) -> Readers {
+        match (intent.mechanism, Kind::of_target(&intent.target)) {
+            (Mechanism::Namespace, Some(Kind::ServiceEntry)) => placed::readers(intent, target),
+            _ => Readers::default(),
+        }
+    }
+
     fn older(&self, intent: &ExposureIntent, target: &Target) -> Vec<Value> {
         match (intent.mechanism, Kind::of_target(&intent.target)) {
+            (Mechanism::Namespace, Some(Kind::ServiceEntry)) => placed::older(intent, target),
             (Mechanism::Subset, _) => destination_rule::older(intent, target),
             (_, Some(Kind::VirtualService)) => virtual_service::older(intent, target),
             _ => Vec::new(),

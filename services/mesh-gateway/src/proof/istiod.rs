@@ -169,8 +169,11 @@ fn group(config: &Value) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// The proxy, if the object concerns it.
+/// The proxy, if the object concerns it. Its name ends with its namespace.
 fn look_at_proxy(name: &str, dump: &Value, syncz: &Value, expected: &Expected) -> Option<ProxyLook> {
+    if !expected.readers.are_in(name.rsplit('.').next().unwrap_or_default()) {
+        return None;
+    }
     let seen = content::read(dump, expected)?;
     let push = sync::last_push(syncz, name, &seen.kinds)?;
     Some(ProxyLook {

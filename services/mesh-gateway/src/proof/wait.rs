@@ -216,6 +216,7 @@ mod tests {
             through: Vec::new(),
             cohorts: None,
             beside: Vec::new(),
+            readers: crate::dialect::Readers::default(),
         };
         let patience = Patience { timeout: Duration::from_millis(timeout_ms), quorum };
         wait(&Script(looks, AtomicUsize::new(0)), &expected, patience, || Timestamp::UNIX_EPOCH).await

@@ -2,15 +2,20 @@
 
 use std::net::SocketAddr;
 
-use meshward_local::stack::{NAMESPACE, Sidecar, Upstreams};
+use meshward_chassis::clock::{Clock as _, SystemClock};
+use meshward_local::{
+    load::{Load, LoadPlan},
+    stack::{NAMESPACE, Sidecar, Upstreams},
+    upstream::UPSTREAM_HEADER,
+};
 use meshward_proto::{
     gateway::v1::{self as pb, PropagationState as State},
-    types::v1::Mechanism,
+    types::v1::{ErrorReason, Mechanism},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::world::{PATIENCE, World, intent, object, without_counters};
+use super::world::{PATIENCE, World, intent, object, refused, without_counters};
 
 /// Both callers see it.
 const HOST: &str = "catalog.shop.svc.cluster.local";
@@ -225,7 +230,7 @@ pub async fn a_rule_is_given_to_callers_in_another_namespace(world: &World) {
     service["spec"] = json!({"ports": [{"name": "http", "port": 8080}]});
     world.apply_as("kubectl", &core("Namespace", "far")).await;
     world.apply_as("kubectl", &service).await;
-    may_call(world, "far/*").await;
+    may_call(world, &["far/*"], ".far.svc.").await;
     let far = |connections| {
         let mut rule = limit(connections);
         rule["metadata"]["namespace"] = "far".into();
@@ -256,18 +261,19 @@ pub async fn a_rule_is_given_to_callers_in_another_namespace(world: &World) {
     world.remove(&service).await;
 }
 
-/// Lets both callers call more hosts, and waits until their Envoys know them.
-async fn may_call(world: &World, hosts: &str) {
+/// Lets both callers call more hosts, and waits until their Envoys know one of them.
+async fn may_call(world: &World, hosts: &[&str], known: &str) {
     for caller in world.stack.sidecars() {
         let mut sidecar = json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar",
                                  "metadata": {"name": caller.caller.pod, "namespace": NAMESPACE}});
         let live = world.live_object(&sidecar).await.expect("it is there");
         sidecar["spec"] = live["spec"].clone();
-        sidecar["spec"]["egress"][0]["hosts"].as_array_mut().expect("hosts").push(hosts.into());
+        let may_call = sidecar["spec"]["egress"][0]["hosts"].as_array_mut().expect("hosts");
+        may_call.extend(hosts.iter().map(|host| Value::from(*host)));
         world.apply_as("kubectl", &sidecar).await;
         let deadline = std::time::Instant::now() + PATIENCE;
         let url = format!("{}/clusters", caller.admin_url);
-        while !reqwest::get(&url).await.expect("Envoy answers").text().await.expect("a text").contains(".far.svc.") {
+        while !reqwest::get(&url).await.expect("Envoy answers").text().await.expect("a text").contains(known) {
             assert!(std::time::Instant::now() < deadline, "the host is never known");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
@@ -308,17 +314,21 @@ async fn totals(world: &World, endpoints: [SocketAddr; 2]) -> [u64; 2] {
     })
 }
 
+/// Applies a ServiceEntry; istiod writes the addresses that it gives to the host into the status, once.
+async fn given_an_address(world: &World, entry: &Value) {
+    world.apply_as("kubectl", entry).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while world.live_object(entry).await.expect("it is there")["status"]["addresses"].is_null() {
+        assert!(std::time::Instant::now() < deadline, "the host is given no address");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 /// A share of the requests goes to the new endpoint; no request is lost, also not at the end and on the way back.
 pub async fn new_endpoints_get_their_weight(world: &World, upstreams: &Upstreams) {
     let endpoints = [upstreams.checkout, upstreams.catalog];
     let versions = [&bank(endpoints[0]), &bank(endpoints[1])];
-    world.apply_as("kubectl", versions[0]).await;
-    // istiod writes the addresses that it gives to the host into the status, once.
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while world.live_object(versions[0]).await.expect("it is there")["status"]["addresses"].is_null() {
-        assert!(std::time::Instant::now() < deadline, "the host is given no address");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    given_an_address(world, versions[0]).await;
     let deployment =
         Deployment::begin(world, ("endpoints", Mechanism::Weight), versions, pb::Audience::default()).await;
     assert_eq!(deployment.expose(1, 3000).await, 1, "the one caller that may call everything");
@@ -331,4 +341,72 @@ pub async fn new_endpoints_get_their_weight(world: &World, upstreams: &Upstreams
     deployment.end(3).await;
     assert_eq!(counted(world, endpoints, 20).await[0], 20);
     world.remove(&bank(endpoints[0])).await;
+}
+
+/// The servers that answer both callers.
+async fn who_answers(world: &World) -> Vec<String> {
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
+    let mut answers = Vec::new();
+    for caller in world.stack.sidecars() {
+        let request = client.get(format!("http://{}/", caller.egress)).header("host", BANK);
+        let reply = request.send().await.expect("Envoy answers");
+        let server = reply.headers().get(UPSTREAM_HEADER).map(|name| name.to_str().expect("a text").to_owned());
+        answers.push(server.unwrap_or_else(|| reply.status().to_string()));
+    }
+    answers
+}
+
+/// The entry is in another namespace than its callers: they have the endpoints of the copy in theirs and no others, and
+/// one that is kept in any other namespace is nothing to them. No request is lost.
+pub async fn an_entry_is_given_to_namespaces_that_call(world: &World, upstreams: &Upstreams) {
+    let within = |namespace: &str, address: SocketAddr| {
+        let mut entry = bank(address);
+        entry["metadata"]["namespace"] = namespace.into();
+        entry["spec"]["location"] = "MESH_EXTERNAL".into();
+        entry
+    };
+    for name in ["far", "elsewhere"] {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        world.apply_as("kubectl", &namespace).await;
+    }
+    let versions = [&within("far", upstreams.checkout), &within("far", upstreams.catalog)];
+    given_an_address(world, versions[0]).await;
+    let mut kept_elsewhere = within("elsewhere", upstreams.checkout_next);
+    kept_elsewhere["spec"]["exportTo"] = json!(["."]);
+    world.apply_as("kubectl", &kept_elsewhere).await;
+    // One of the callers must see the hosts of its own namespace, too.
+    let audience = || namespaces(&[NAMESPACE]);
+    let refusal = world.gateway.plan_for(Some(audience()), Mechanism::Namespace, versions[1], &[5000]).await;
+    let (_, message) = refused(refusal, ErrorReason::ExposureUnsupported);
+    assert!(message.contains("Sidecar shop/search-0 does not show hosts of far and of shop alike"), "{message}");
+    may_call(world, &[&format!("far/{BANK}"), &format!("./{BANK}")], BANK).await;
+    sidecars_are_known(world, versions[1], audience()).await;
+
+    let what = ("an entry for namespaces", Mechanism::Namespace);
+    let deployment = Deployment::begin(world, what, versions, audience()).await;
+    let url = format!("http://{}", world.stack.storefront().egress);
+    let load = Load::start(LoadPlan { rate: 50.0, ..LoadPlan::new(url, BANK) }, || SystemClock.now()).expect("a load");
+    assert_eq!(who_answers(world).await, ["checkout", "checkout"]);
+    assert_eq!(deployment.expose(1, 5000).await, 2, "both callers");
+    assert_eq!(who_answers(world).await, ["catalog", "catalog"]);
+    deployment.expose(2, 10_000).await;
+    assert_eq!(who_answers(world).await, ["catalog", "catalog"]);
+    deployment.end(3).await;
+    assert_eq!(who_answers(world).await, ["checkout", "checkout"]);
+    let total = load.stop().await.total;
+    println!("an entry for namespaces: {} requests, {} lost", total.completed, total.lost.total());
+    assert_eq!((total.lost.total(), total.failed), (0, 0), "{:?}", total.failures);
+    assert!(total.completed > 0, "a measurement of nothing would be one of no loss as well");
+    world.remove(&kept_elsewhere).await;
+    world.remove(versions[0]).await;
+}
+
+/// Waits until the gateway has been told of the Sidecars that the test has just written.
+async fn sidecars_are_known(world: &World, canary: &Value, audience: pb::Audience) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while let Err(refusal) = world.gateway.plan_for(Some(audience.clone()), Mechanism::Namespace, canary, &[5000]).await
+    {
+        assert!(std::time::Instant::now() < deadline, "{refusal}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }

@@ -242,6 +242,8 @@ fn entries() -> Vec<Way> {
     };
     vec![
         Way::new("Istio ServiceEntry", Mechanism::Weight, bank("10.0.0.1"), bank("10.0.0.2")),
+        Way::new("Istio ServiceEntry", Mechanism::Namespace, bank("10.0.0.1"), bank("10.0.0.2"))
+            .given_to(callers_named()),
         Way::new("Istio WorkloadEntry", Mechanism::Weight, machine("10.0.0.1"), machine("10.0.0.2")),
     ]
 }

@@ -86,6 +86,7 @@ impl World {
             through: Vec::new(),
             cohorts: None,
             beside: Vec::new(),
+            readers: meshward_mesh_gateway::dialect::Readers::default(),
         };
         proof::wait(plane, &expected, Patience { timeout, quorum: Weight::ZERO }, || SystemClock.now()).await
     }

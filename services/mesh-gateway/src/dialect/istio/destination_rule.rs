@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 
 use super::{
     cohort::Cohort,
-    differing_fields,
+    differing_fields, placed,
     virtual_service::{self, CANARY_SERIES, STABLE_SERIES, qualified},
 };
 use crate::{
@@ -258,7 +258,7 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
 pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
     match intent.mechanism {
         Mechanism::Instance => return callers::undo(intent),
-        Mechanism::Namespace => return consumers::undo(intent),
+        Mechanism::Namespace => return placed::undo(intent),
         _ => {}
     }
     let routes = intent.baseline.related.iter().map(put_back).collect();

@@ -1,4 +1,4 @@
-//! ServiceEntry and WorkloadEntry by the weights of endpoints.
+//! ServiceEntry and WorkloadEntry by the weights of endpoints; a ServiceEntry also by the namespaces that call.
 //!
 //! Callers choose an endpoint for each request or connection by its weight. The endpoints of a ServiceEntry stand in the
 //! one object, so both versions' are blended in it, `(1 - p) * stable + p * canary`. A WorkloadEntry is one endpoint: the
@@ -64,9 +64,11 @@ fn not_covered() -> Vec<String> {
     .to_vec()
 }
 
-fn alternatives(namespace: &'static str) -> Vec<Alternative> {
+/// Why the others were not chosen; `namespace` is why not by that.
+fn alternatives(chosen: Mechanism, namespace: &'static str) -> Vec<Alternative> {
     let fixed = [
         (Mechanism::Request, "An endpoint has no matches: a route to a second host has."),
+        (Mechanism::Weight, "Shares out endpoints, not callers, and nothing else may differ."),
         (Mechanism::Subset, "Is for DestinationRule."),
         (Mechanism::Instance, "An entry is read by all callers alike, and is no pod that could carry a label."),
         (Mechanism::Namespace, namespace),
@@ -74,14 +76,12 @@ fn alternatives(namespace: &'static str) -> Vec<Alternative> {
         (Mechanism::Shadow, "Istio has no dry run of endpoints."),
         (Mechanism::None, "All at once: there is no control, and a mistake reaches everybody."),
     ];
-    fixed.map(|(mechanism, reason)| Alternative { mechanism, reason: reason.to_owned() }).to_vec()
+    let others = fixed.into_iter().filter(|(mechanism, _)| *mechanism != chosen);
+    others.map(|(mechanism, reason)| Alternative { mechanism, reason: reason.to_owned() }).collect()
 }
 
-fn metrics_target(question: &Question<'_>, hosts: Vec<String>) -> MetricsTarget {
-    MetricsTarget {
-        hosts,
-        ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Weight, &question.target.cluster)
-    }
+fn metrics_target(question: &Question<'_>, mechanism: Mechanism, hosts: Vec<String>) -> MetricsTarget {
+    MetricsTarget { hosts, ..MetricsTarget::uncounted(question.target.mesh, mechanism, &question.target.cluster) }
 }
 
 #[cfg(test)]

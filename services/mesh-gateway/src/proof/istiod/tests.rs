@@ -23,7 +23,16 @@ fn to(host: &str, timeout: &str) -> Value {
 fn expected(object: Option<Value>, others: Vec<Value>, rebinds: bool) -> Expected {
     let target = Target::new("", "networking.istio.io/v1", "VirtualService", "shop", "checkout").unwrap();
     let object = object.map(|spec| json!({"metadata": {"resourceVersion": "9"}, "spec": spec}));
-    Expected { target, object, others, rebinds, through: Vec::new(), cohorts: None, beside: Vec::new() }
+    Expected {
+        target,
+        object,
+        others,
+        rebinds,
+        through: Vec::new(),
+        cohorts: None,
+        beside: Vec::new(),
+        readers: crate::dialect::Readers::default(),
+    }
 }
 
 fn route(host: &str, timeout: &str, regex: Option<&str>) -> Value {

@@ -36,6 +36,7 @@ fn expected(api_version: &str, kind: &str, name: &str, object: Value, others: Ve
         through: Vec::new(),
         cohorts: None,
         beside: Vec::new(),
+        readers: crate::dialect::Readers::default(),
     }
 }
 

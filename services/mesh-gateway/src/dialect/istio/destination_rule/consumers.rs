@@ -3,14 +3,14 @@
 //! A copy is a whole rule under its own name, shown to its namespace alone. In the namespace of the live rule no copy
 //! can stand, since Istio would merge the two: callers there are stable until the end.
 
-use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, Target, Weight};
+use meshward_model::{ExposureIntent, ExposurePlan, Mechanism};
 
 use super::{ALL_AT_ONCE, copies, words};
 use crate::{
     dialect::{
-        Desired, Phase, Planned, Question, Unsupported, callers as chosen, direct,
-        istio::{callers, copy_of},
-        steps::{Wording, approved, baseline, gone, helper_name, planned, step},
+        Phase, Planned, Question, Unsupported, callers as chosen,
+        istio::{callers, placed},
+        steps::{Wording, planned},
     },
     object,
 };
@@ -49,35 +49,7 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
     Ok(Planned { facts, ..plan.into() })
 }
 
-fn copy(target: &Target, place: &str) -> Target {
-    Target { namespace: place.to_owned(), name: helper_name(&target.name), ..target.clone() }
-}
-
-fn there(intent: &ExposureIntent, place: &str) -> Desired {
-    let spec = copies::within(object::spec(&intent.canary), &intent.target, ".");
-    copy_of(&copy(&intent.target, place), &intent.canary, spec)
-}
-
-fn all_gone<'a>(intent: &'a ExposureIntent, places: &'a [String]) -> impl Iterator<Item = Desired> + use<'a> {
-    places.iter().map(|place| gone(&copy(&intent.target, place)))
-}
-
 /// The phases of a step.
 pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
-    let Some(stable) = &intent.baseline.object else { return Err(direct::only_full()) };
-    let places = chosen::of_facts(&intent.baseline.facts);
-    if intent.weight == Weight::FULL {
-        let approved = approved(&intent.target, &intent.canary);
-        return Ok(vec![Phase::Objects(vec![approved]), Phase::Objects(all_gone(intent, &places).collect())]);
-    }
-    let (with, without) = chosen::split(&places, intent.weight);
-    let live = step(&intent.target, object::spec(stable).clone());
-    let copies = with.iter().map(|place| there(intent, place)).chain(all_gone(intent, without));
-    Ok(vec![Phase::Objects(std::iter::once(live).chain(copies).collect())])
-}
-
-/// The phases of the way back.
-pub(super) fn undo(intent: &ExposureIntent) -> Vec<Phase> {
-    let places = chosen::of_facts(&intent.baseline.facts);
-    vec![Phase::Objects(all_gone(intent, &places).chain([baseline(&intent.target)]).collect())]
+    placed::render(intent, copies::within(object::spec(&intent.canary), &intent.target, "."))
 }

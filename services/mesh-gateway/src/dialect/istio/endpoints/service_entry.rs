@@ -1,9 +1,7 @@
-//! A ServiceEntry: the endpoints of both versions in the one object, each with its part of the weight.
-//!
-//! Not by NAMESPACE, as a VirtualService is. Seen on a running istiod: a copy beside the live entry that is exported to the
-//! callers by name does not take its place for them, since all entries of one host in one namespace are one service with
-//! the endpoints of all. A copy in any other namespace does take its place, whole; but as a service of that namespace,
-//! which the DestinationRules beside the live one are not for.
+//! A ServiceEntry: the endpoints of both versions in the one object, each with its part of the weight; or, where that is
+//! asked for, whole in some of the namespaces that call: see [`consumers`].
+
+mod consumers;
 
 use meshward_model::{ExposureIntent, ExposurePlan, Mechanism, Weight};
 use serde_json::{Value, json};
@@ -23,6 +21,9 @@ use crate::{
 
 /// The objects that a plan must know: who has the host, and how callers balance.
 pub(in crate::dialect::istio) fn needs(question: &Question<'_>) -> Vec<Need> {
+    if question.wanted == Some(Mechanism::Namespace) {
+        return consumers::needs(question);
+    }
     let api_version = &question.target.api_version;
     vec![
         Need::within(api_version, "ServiceEntry", &question.target.namespace),
@@ -31,6 +32,9 @@ pub(in crate::dialect::istio) fn needs(question: &Question<'_>) -> Vec<Need> {
 }
 
 pub(in crate::dialect::istio) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
+    if question.wanted == Some(Mechanism::Namespace) {
+        return consumers::plan(question);
+    }
     let Some(stable) = question.baseline.object.as_ref().filter(|_| !question.canary.is_null()) else {
         return Err(no_versions(question));
     };
@@ -51,10 +55,8 @@ pub(in crate::dialect::istio) fn plan(question: &Question<'_>) -> Result<Planned
         reason: "By weights of endpoints: the versions differ only in where requests go and how many.".to_owned(),
         steps: planned(question, (&[], &Value::Null), &wording, render)?,
         not_covered: not_covered(),
-        alternatives: alternatives(
-            "A copy in a namespace of callers would be a host of its own, without the others' rules.",
-        ),
-        metrics_target: metrics_target(question, hosts),
+        alternatives: alternatives(mechanism, "Serves whole namespaces of callers, not a share of the requests."),
+        metrics_target: metrics_target(question, mechanism, hosts),
     };
     Ok(plan.into())
 }
@@ -104,10 +106,9 @@ fn check_same_address(stable: &Value, canary: &Value) -> Result<(), Unsupported>
 /// Entries of one namespace for the same host are one service.
 fn check_others(question: &Question<'_>, hosts: &[String]) -> Result<(), Unsupported> {
     let has_common = |other: &&Value| {
-        let mut theirs = spec(other)["hosts"].as_array().into_iter().flatten();
         !is_of(other, question.target)
             && other["metadata"]["namespace"] == *question.target.namespace
-            && theirs.any(|host| hosts.iter().any(|own| *host == **own))
+            && has_common_host(other, hosts)
     };
     match neighbours_of(question, "ServiceEntry").find(has_common) {
         None => Ok(()),
@@ -116,6 +117,11 @@ fn check_others(question: &Question<'_>, hosts: &[String]) -> Result<(), Unsuppo
             format!("put them into one, or {ALL_AT_ONCE}"),
         )),
     }
+}
+
+fn has_common_host(other: &Value, hosts: &[String]) -> bool {
+    let mut theirs = spec(other)["hosts"].as_array().into_iter().flatten();
+    theirs.any(|host| hosts.iter().any(|own| *host == **own))
 }
 
 /// Refuses rules by which weights of endpoints are no shares.
@@ -192,6 +198,9 @@ fn blend(stable: &Value, canary: &Value, share: Weight) -> Value {
 
 /// The phases of a step.
 pub(in crate::dialect::istio) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported> {
+    if intent.mechanism == Mechanism::Namespace {
+        return consumers::render(intent);
+    }
     let Some(stable) = &intent.baseline.object else { return Err(direct::only_full()) };
     let (stable, canary) = (object::spec(stable), object::spec(&intent.canary));
     let spec = match intent.weight {

@@ -63,8 +63,8 @@ pub(in crate::dialect::istio) fn plan(question: &Question<'_>) -> Result<Planned
         reason: "By weights: the new version stands beside the live one, and the two share its weight.".to_owned(),
         steps: planned(question, (&[], &Value::Null), &wording, render)?,
         not_covered: admitted,
-        alternatives: alternatives("An entry is read by all callers alike."),
-        metrics_target: metrics_target(question, Vec::new()),
+        alternatives: alternatives(Mechanism::Weight, "An entry is read by all callers alike."),
+        metrics_target: metrics_target(question, Mechanism::Weight, Vec::new()),
     };
     Ok(plan.into())
 }

@@ -211,6 +211,7 @@ mod tests {
                 through: Vec::new(),
                 cohorts: None,
                 beside: Vec::new(),
+                readers: crate::dialect::Readers::default(),
             },
         )
     }

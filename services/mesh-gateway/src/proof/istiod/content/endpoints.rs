@@ -135,6 +135,7 @@ mod tests {
             through: Vec::new(),
             cohorts: None,
             beside: Vec::new(),
+            readers: crate::dialect::Readers::default(),
         };
         assert!(are_told_by(&expected));
         read(dump, &expected).map(|seen| seen.content)
