@@ -148,7 +148,7 @@ impl Member {
         let cached: Arc<dyn Cluster> = Arc::new(Cached::new(Arc::clone(&direct), CacheOptions::default()));
         let linkerd = Linkerd::new(linkerd_policy, linkerd_destination, Arc::clone(&cached));
         let plane = Planes { istio: Istiod::new(istiod)?, linkerd: linkerd.map_err(anyhow::Error::msg)? };
-        let labelling = Labelling::start(&direct);
+        let labelling = Labelling::start(&direct, &cached);
         Ok(Self::of(name, cached, direct, Arc::new(plane), Some(labelling)))
     }
 

@@ -56,11 +56,11 @@ pub struct Labelling {
 }
 
 impl Labelling {
-    /// Begins; finds by itself what there is to do.
-    pub fn start(cluster: &Arc<dyn Cluster>) -> Self {
+    /// Begins; finds by itself what there is to do. What `caches` of the cluster know of pods is not listed again.
+    pub fn start(cluster: &Arc<dyn Cluster>, caches: &Arc<dyn Cluster>) -> Self {
         let mut tasks = JoinSet::new();
         for need in dialect::of(Mesh::Istio).labelling_kinds() {
-            tasks.spawn(follow_kind(Arc::clone(cluster), need));
+            tasks.spawn(follow_kind(Arc::clone(cluster), Arc::clone(caches), need));
         }
         Self { _tasks: tasks }
     }
@@ -78,6 +78,11 @@ pub fn unlabelled(newcomers: &Newcomers) -> Selection {
     }
 }
 
+/// The same as caches have it, of which a plan has one of whole pods.
+pub(crate) fn of_caches(pods: Selection) -> Selection {
+    Selection { only_metadata: false, ..pods }
+}
+
 /// What a live object demands of new pods; `None` if no deployment has it, or it demands nothing.
 fn demanded(target: &Target, live: &Value) -> Option<Newcomers> {
     Marks::of(live)?;
@@ -85,13 +90,13 @@ fn demanded(target: &Target, live: &Value) -> Option<Newcomers> {
 }
 
 /// Never ends.
-async fn follow_kind(cluster: Arc<dyn Cluster>, need: Need) {
+async fn follow_kind(cluster: Arc<dyn Cluster>, caches: Arc<dyn Cluster>, need: Need) {
     loop {
         let error = match served(&*cluster, &need).await {
             Ok((api_version, selection)) => {
                 let follow = Follow::new(Arc::clone(&cluster), selection, QUIET);
-                let (cluster, kind) = (Arc::clone(&cluster), need.kind.clone());
-                Kind { cluster, api_version, kind, found: BTreeMap::new() }.run(follow).await
+                let (cluster, caches, kind) = (Arc::clone(&cluster), Arc::clone(&caches), need.kind.clone());
+                Kind { cluster, caches, api_version, kind, found: BTreeMap::new() }.run(follow).await
             }
             Err(error) => error,
         };
@@ -116,6 +121,7 @@ async fn served(cluster: &dyn Cluster, need: &Need) -> Result<(String, Selection
 /// The objects of one kind.
 struct Kind {
     cluster: Arc<dyn Cluster>,
+    caches: Arc<dyn Cluster>,
     api_version: String,
     kind: String,
     /// Those that demand a label, by namespace and name, and who sees to it.
@@ -159,7 +165,8 @@ impl Kind {
             return;
         }
         tracing::info!(%target, key = newcomers.key, "new pods are labelled");
-        let task = tokio::spawn(label_all(Arc::clone(&self.cluster), target, newcomers.clone()));
+        let (cluster, caches) = (Arc::clone(&self.cluster), Arc::clone(&self.caches));
+        let task = tokio::spawn(label_all(cluster, caches, target, newcomers.clone()));
         self.found.insert(name, (newcomers, AbortOnDropHandle::new(task)));
     }
 
@@ -177,8 +184,12 @@ impl Kind {
 }
 
 /// Labels the pods of an object until it demands it no more.
-async fn label_all(cluster: Arc<dyn Cluster>, target: Target, newcomers: Newcomers) {
+async fn label_all(cluster: Arc<dyn Cluster>, caches: Arc<dyn Cluster>, target: Target, newcomers: Newcomers) {
     let mut follow = Follow::new(Arc::clone(&cluster), unlabelled(&newcomers), QUIET);
+    // A view that is behind is as good to begin with: the watch tells what came after it.
+    if let Ok(known) = caches.select(&of_caches(unlabelled(&newcomers))).await {
+        follow = follow.after(known);
+    }
     loop {
         let pods = match follow.next().await {
             Ok(News::Listed(pods, _)) => pods,

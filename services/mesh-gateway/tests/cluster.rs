@@ -168,7 +168,10 @@ async fn new_pods_without_an_admission_policy() {
     let _alone = ALONE.lock().await;
     let world = alone::Alone::new();
     let server = world.server("a").await;
+    timed(caches::one_list_per_kind_however_often_pods_are_divided(&world, &server, "watching-alone")).await;
     timed(newcomers::new_pods_are_labelled_where_the_admission_policy_cannot_be_told(&world, &server)).await;
+    // Now it is installed, and this account may tell it.
+    timed(caches::one_list_per_kind_however_often_pods_are_divided(&world, &server, "telling")).await;
     server.stop().await;
 }
 

@@ -11,6 +11,9 @@
 //! * This call has labelled a pod. The answer carries the pod's new resourceVersion, and a cache that has seen that one
 //!   has seen all that anybody wrote before. (A pod that somebody else changed meanwhile is read, for the same reason.)
 //! * It shows no label, and no object carries a deployment's marks.
+//! * Every pod gets the same, and it shows one that has it not yet: whatever it hides, this pod is to be changed, and the
+//!   answer tells how new the next look must be. So the first step that labels all pods needs no LIST, and neither has
+//!   the last that takes the labels away.
 //!
 //! Otherwise the API server itself is asked, once: after a restart, or when another replica did the last step.
 
@@ -19,7 +22,7 @@ use std::collections::BTreeMap;
 use meshward_model::{AppliedObject, ExposureIntent};
 use serde_json::Value;
 
-use super::{Marks, fence, mentions};
+use super::{Marks, fence, mentions, newcomers};
 use crate::{
     cluster::{Cluster, ClusterError, Division, Divisions},
     dialect::{Phase, PodCohorts},
@@ -56,15 +59,25 @@ impl<'a> Known<'a> {
         if last.as_ref().is_some_and(is_same) {
             known.is_sure = true;
         } else {
-            // Then pods are labelled while another object alone is marked.
-            let is_held = phases.iter().any(|phase| matches!(phase, Phase::Pods(cohorts) if cohorts.label_stable));
+            let held = phases.iter().find_map(|phase| match phase {
+                Phase::Pods(cohorts) if cohorts.label_stable => Some(cohorts),
+                _ => None,
+            });
             let carrier = carrier(cluster, intent, phases).await?;
             let marks = carrier.as_ref().and_then(Marks::of);
             known.is_unmarked = marks.is_none() && mentions(phases, &intent.target).next().is_some();
-            known.is_sure = last.as_ref().filter(|last| last.is_complete).is_some_and(|last| match marks {
-                Some(marks) => (&*marks.deployment, marks.generation) == (&*last.deployment, last.generation),
-                None => !is_held && carrier.is_some_and(|live| object::resource_version(&live) == last.left_as),
-            });
+            let complete = last.as_ref().filter(|last| last.is_complete);
+            known.is_sure = match (complete, marks) {
+                (None, _) => false,
+                (Some(last), Some(marks)) => {
+                    (&*marks.deployment, marks.generation) == (&*last.deployment, last.generation)
+                }
+                (Some(last), None) => {
+                    carrier.is_some_and(|live| object::resource_version(&live) == last.left_as)
+                        // Pods can be labelled while that alone is marked.
+                        && !newcomers::is_told(cluster, intent, held).await?
+                }
+            };
         }
         known.versions = last.filter(|_| known.is_sure).map(|last| last.versions).unwrap_or_default();
         Ok(known)

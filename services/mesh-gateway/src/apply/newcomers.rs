@@ -35,7 +35,7 @@ use crate::{
     error::Error,
     newcomers::{
         admission::{self, API_VERSION, BINDING},
-        catch_up, unlabelled,
+        catch_up, of_caches, unlabelled,
     },
 };
 
@@ -141,11 +141,37 @@ async fn can_watch(fence: &Fence<'_>, wanted: &PodCohorts) -> Result<(), Cluster
     let target = &fence.intent.target;
     let kind = fence.cluster.kind_of(&target.api_version, &target.kind).await?;
     for selection in [kind, unlabelled(&newcomers(wanted))] {
-        let one = Selection { limit: 1, exact: true, ..selection.clone() };
+        let one = Selection { limit: 1, ..of_caches(selection.clone()) };
         let listed = fence.cluster.select(&one).await?;
         drop(fence.cluster.watch(&selection, &listed.resource_version).await?);
     }
     Ok(())
+}
+
+/// Whether the admission policy is told of these pods now.
+pub(super) async fn is_told(
+    cluster: &dyn Cluster,
+    intent: &ExposureIntent,
+    cohorts: Option<&PodCohorts>,
+) -> Result<bool, ClusterError> {
+    let Some(cohorts) = cohorts else { return Ok(false) };
+    match cluster.get(&parameter_of(&intent.target, cohorts)).await {
+        Ok(found) => Ok(found.is_some()),
+        // Then nobody has told it.
+        Err(ClusterError::Forbidden { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What tells the admission policy of a deployment's pods.
+fn parameter_of(of: &Target, wanted: &PodCohorts) -> Target {
+    Target {
+        api_version: "v1".to_owned(),
+        kind: "ConfigMap".to_owned(),
+        namespace: wanted.namespace.clone(),
+        name: name(wanted),
+        ..of.clone()
+    }
 }
 
 /// Tells the admission policy, or takes back what it was told; whether it is told now.
@@ -154,13 +180,7 @@ async fn tell(fence: &Fence<'_>, wanted: &PodCohorts, must_be_proven: bool, writ
     let is_wanted = wanted.share.is_some();
     let parameter = admission::parameter(&newcomers(wanted));
     let desired = Desired {
-        target: Target {
-            api_version: "v1".to_owned(),
-            kind: "ConfigMap".to_owned(),
-            namespace: wanted.namespace.clone(),
-            name: name(wanted),
-            ..fence.intent.target.clone()
-        },
+        target: parameter_of(&fence.intent.target, wanted),
         wanted: if is_wanted { Wanted::Helper(parameter) } else { Wanted::Gone },
     };
     settle_object(fence.cluster, fence.intent, &desired, &[], writes).await?;

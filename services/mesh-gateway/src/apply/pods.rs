@@ -99,16 +99,23 @@ async fn remembered(
 ) -> Result<Option<Vec<Move>>, ClusterError> {
     let namespace = &wanted.namespace;
     let may_be_new = known.is_unmarked && wanted.share.is_some() && !wanted.label_stable;
-    if !known.has_caches() || !known.is_sure && !may_be_new {
+    if !known.has_caches() || !(known.is_sure || may_be_new || is_alike(wanted)) {
         return Ok(None);
     }
     let pods = read(cluster, wanted, Some(known.version(namespace))).await?;
-    known.is_sure |= !pods.iter().any(|pod| known::is_labelled(pod, wanted));
+    known.is_sure |= may_be_new && !pods.iter().any(|pod| known::is_labelled(pod, wanted));
+    let moves = moves(&pods, wanted);
     if !known.is_sure {
-        return Ok(None);
+        // Nothing to do may be an old view; what is to be done tells how new a view must be.
+        return Ok(Some(moves).filter(|moves| is_alike(wanted) && !moves.is_empty()));
     }
     known.must_show(namespace, pods.iter().map(|pod| &**pod));
-    Ok(Some(moves(&pods, wanted)))
+    Ok(Some(moves))
+}
+
+/// Every pod gets the same, so that what a pod needs can be told without the others.
+fn is_alike(wanted: &PodCohorts) -> bool {
+    matches!(wanted.share, None | Some(Weight::ZERO | Weight::FULL))
 }
 
 /// The pods: those that the policy is about, or, to take the label away, all that carry it. From a cache that has seen

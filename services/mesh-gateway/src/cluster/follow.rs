@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Change, Changes, Cluster, ClusterError, Selection};
+use super::{Change, Changes, Cluster, ClusterError, Selected, Selection};
 use crate::object;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -20,6 +20,8 @@ pub const QUIET: Duration = Duration::from_secs(100);
 pub struct Follow {
     cluster: Arc<dyn Cluster>,
     selection: Selection,
+    /// What was listed already, and not told yet.
+    listed: Option<Selected>,
     quiet: Duration,
     /// What has been told up to now; `None` = nothing.
     place: Option<String>,
@@ -45,7 +47,14 @@ impl Follow {
     /// Begins with a LIST, at the first [`Follow::next`].
     pub fn new(cluster: Arc<dyn Cluster>, selection: Selection, quiet: Duration) -> Self {
         let now = Instant::now();
-        Self { cluster, selection, quiet, place: None, changes: None, heard: now, failures: 0, not_before: now }
+        let (listed, place, changes) = (None, None, None);
+        Self { cluster, selection, listed, quiet, place, changes, heard: now, failures: 0, not_before: now }
+    }
+
+    /// Begins with what is known already of the selection, instead of a LIST.
+    #[must_use]
+    pub fn after(self, listed: Selected) -> Self {
+        Self { listed: Some(listed), ..self }
     }
 
     /// What is new. Waits for it. A future that is dropped loses nothing. After an error the next call goes on where it
@@ -70,7 +79,10 @@ impl Follow {
     async fn try_next(&mut self) -> Result<News, ClusterError> {
         loop {
             let Some(place) = &self.place else {
-                let listed = self.cluster.select(&self.selection).await?;
+                let listed = match self.listed.take() {
+                    Some(listed) => listed,
+                    None => self.cluster.select(&self.selection).await?,
+                };
                 self.place = Some(listed.resource_version.clone());
                 return Ok(News::Listed(listed.objects, listed.resource_version));
             };

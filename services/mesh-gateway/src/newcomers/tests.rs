@@ -108,7 +108,7 @@ async fn new_pods_are_labelled_while_the_object_demands_it() {
     put(&cluster, &pod("before", "a")).await;
     put(&cluster, &policy(true, &json!({"app": "a", KEY: "stable"}))).await;
     let shared: Arc<dyn Cluster> = Arc::new(cluster.clone());
-    let two = (Labelling::start(&shared), Labelling::start(&shared));
+    let two = (Labelling::start(&shared, &shared), Labelling::start(&shared, &shared));
     until_labelled(&cluster, "before").await;
     put(&cluster, &pod("other", "b")).await;
     put(&cluster, &pod("new", "a")).await;
@@ -118,7 +118,7 @@ async fn new_pods_are_labelled_while_the_object_demands_it() {
     // A gateway that comes later finds it by itself.
     drop(two);
     put(&cluster, &pod("meanwhile", "a")).await;
-    let _labelling = Labelling::start(&shared);
+    let _labelling = Labelling::start(&shared, &shared);
     until_labelled(&cluster, "meanwhile").await;
 }
 

@@ -5,29 +5,48 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use http::Method;
 use meshward_local::stack::ApiServer;
 use meshward_mesh_gateway::cluster::{CacheOptions, Cached, Cluster, KubeCluster, KubeOptions, Selection};
-use meshward_proto::gateway::v1 as pb;
+use meshward_proto::{duration, gateway::v1 as pb, types::v1::Mechanism};
 use serde_json::{Value, json};
 
 use super::{
     alone::{Alone, account, allow, apply_as, ask, eventually, kubeconfig},
-    world::{PATIENCE, intent, object},
+    world::{Gateway, PATIENCE, intent, object},
 };
 
 const PODS: &str = "/api/v1/namespaces/shop/pods";
+const POLICIES: &str = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
 const VIRTUAL_SERVICES: &str = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices";
+
+/// What an account did, as the audit log of an API server tells it.
+fn events(log: &Path, account: &str) -> Vec<Value> {
+    let user = format!("system:serviceaccount:shop:{account}");
+    let text = std::fs::read_to_string(log).expect("an audit log");
+    // The last line may be half written.
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let is_ours = |event: &Value| event["user"]["username"] == user.as_str() && event["stage"] == "ResponseComplete";
+    events.filter(is_ours).collect()
+}
 
 /// How often an account did what, by verb and kind.
 fn audit(log: &Path, account: &str) -> BTreeMap<String, usize> {
-    let user = format!("system:serviceaccount:shop:{account}");
+    let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let what = |event: &Value| format!("{} {}", part(&event["verb"]), part(&event["objectRef"]["resource"]));
+    counted(events(log, account).iter().map(what))
+}
+
+/// How often an account listed what, by kind and namespace.
+fn lists(log: &Path, account: &str) -> BTreeMap<String, usize> {
+    let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let what =
+        |event: &Value| format!("{}/{}", part(&event["objectRef"]["namespace"]), part(&event["objectRef"]["resource"]));
+    let is_list = |event: &&Value| event["verb"] == "list" && event["responseStatus"]["code"] == 200;
+    counted(events(log, account).iter().filter(is_list).map(what))
+}
+
+fn counted(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    let text = std::fs::read_to_string(log).expect("an audit log");
-    // The last line may be half written.
-    for event in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        if event["user"]["username"] == user.as_str() && event["stage"] == "ResponseComplete" {
-            let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let what = format!("{} {}", part(&event["verb"]), part(&event["objectRef"]["resource"]));
-            *counts.entry(what).or_default() += 1;
-        }
+    for name in names {
+        *counts.entry(name).or_default() += 1;
     }
     counts
 }
@@ -174,4 +193,58 @@ pub async fn what_cannot_be_kept_is_listed_each_time(world: &Alone, server: &Api
     let tiny = cached(connect(server.kubeconfig()).await, |options| options.most_objects = 0);
     assert!(!tiny.select(&services).await.expect("a list").objects.is_empty(), "more than may be kept");
     assert_eq!(few.watched(), ["v1 services of shop"]);
+}
+
+/// Two deployments of a policy of Istio's, pod by pod, in steps of three phases that are each asked for their proof. Each
+/// kind is listed once in the namespace, by the first plan; whoever labels new pods.
+pub async fn one_list_per_kind_however_often_pods_are_divided(world: &Alone, server: &ApiServer, account_name: &str) {
+    let token = account(server, account_name).await;
+    allow(server, account_name, &json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])).await;
+    let policy = |path: &str| {
+        json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+               "metadata": {"name": account_name, "namespace": "shop"},
+               "spec": {"selector": {"matchLabels": {"app": "ledger"}}, "action": "ALLOW",
+                        "rules": [{"to": [{"operation": {"paths": [path]}}]}]}})
+    };
+    for number in 0..4 {
+        apply_as(server, "kubectl", &format!("{PODS}/ledger-{number}"), &pod(&format!("ledger-{number}"), "n")).await;
+    }
+    apply_as(server, "kubectl", &format!("{POLICIES}/{account_name}"), &policy("/old")).await;
+    let file = world.file(&format!("{account_name}.kubeconfig"), &kubeconfig(server, None, Some(&token)).to_string());
+    let gateway = world.gateway(&file).await;
+    let canary = policy("/new");
+    let plan = || async { gateway.plan_by(Mechanism::Instance, &canary, &[5000, 10_000]).await.ok() };
+    eventually("the account has its rights", plan).await;
+    for end in [None, Some(10_000)] {
+        let (plan, baseline) = plan().await.expect("a plan");
+        let at = |generation, weight| intent(&canary, &plan, &baseline, generation, weight);
+        for (generation, weight) in [(1, 2500), (2, 5000), (3, 0), (4, 7500)].into_iter().chain(end.map(|all| (5, all)))
+        {
+            for phase in 0..4 {
+                let applied = gateway.apply_phase(&at(generation, weight), phase).await.expect("a phase");
+                look(&gateway, &at(generation, weight), applied.objects).await;
+            }
+        }
+        let back = gateway.restore_phase(&at(6, 0), 9).await.expect("it is restored");
+        look(&gateway, &at(6, 0), back.objects).await;
+    }
+    gateway.stop().await;
+    let counts = lists(&server.audit_log(), account_name);
+    println!("what two deployments pod by pod listed: {counts:?}");
+    let (all, within): (Vec<_>, Vec<_>) = counts.iter().partition(|(name, _)| name.starts_with('/'));
+    let expected = ["shop/pods", "shop/services", "shop/workloadentries"].map(|name| (name.to_owned(), 1));
+    assert!(within.into_iter().eq(expected.iter().map(|(name, count)| (name, count))), "{counts:?}");
+    // Kinds are followed in all namespaces as long as the gateway runs, and that this can be done is tried once.
+    assert!(all.iter().all(|(name, count)| **count <= 2 && *name != "/pods"), "{counts:?}");
+}
+
+/// Asks for a proof, without patience for one.
+async fn look(gateway: &Gateway, intent: &pb::ExposureIntent, objects: Vec<pb::AppliedObject>) {
+    let request = pb::VerifyExposureRequest {
+        intent: Some(intent.clone()),
+        objects,
+        timeout: Some(duration(Duration::from_millis(1))),
+        quorum_bp: 0,
+    };
+    gateway.client.clone().verify_exposure(gateway.request(request)).await.expect("an answer");
 }
