@@ -203,11 +203,14 @@ pub async fn one_list_per_kind_however_often_pods_are_divided(world: &Alone, ser
     let policy = |path: &str| {
         json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
                "metadata": {"name": account_name, "namespace": "shop"},
-               "spec": {"selector": {"matchLabels": {"app": "ledger"}}, "action": "ALLOW",
+               "spec": {"selector": {"matchLabels": {"app": account_name}}, "action": "ALLOW",
                         "rules": [{"to": [{"operation": {"paths": [path]}}]}]}})
     };
     for number in 0..4 {
-        apply_as(server, "kubectl", &format!("{PODS}/ledger-{number}"), &pod(&format!("ledger-{number}"), "n")).await;
+        let name = format!("{account_name}-{number}");
+        let mut pod = pod(&name, "n");
+        pod["metadata"]["labels"]["app"] = account_name.into();
+        apply_as(server, "kubectl", &format!("{PODS}/{name}"), &pod).await;
     }
     apply_as(server, "kubectl", &format!("{POLICIES}/{account_name}"), &policy("/old")).await;
     let file = world.file(&format!("{account_name}.kubeconfig"), &kubeconfig(server, None, Some(&token)).to_string());
