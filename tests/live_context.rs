@@ -6,12 +6,20 @@ mod every;
 #[path = "world.rs"]
 mod world;
 
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Service;
 use kube::{
-    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
+    api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
     core::{ApiResource, GroupVersionKind},
 };
 use meshward_chassis::{auth::Role, client::connect_lazy};
 use meshward_local::{stack::ApiServer, tools::Tools};
+use meshward_mesh_gateway::rights::{Right, rights};
 use meshward_proto::{
     registry::v1::{
         ApprovePolicyRequest, CreatePolicyRequest, DeploymentOutcome, RecordDeploymentRequest, SubmitPolicyRequest,
@@ -24,6 +32,7 @@ use serde_json::{Value, json};
 use world::World;
 
 const NAMESPACE: &str = "shop";
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn virtual_service(name: &str, host: &str) -> Value {
     virtual_service_of("checkout", name, host)
@@ -51,6 +60,31 @@ async fn create(cluster: &ApiServer, object: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The kubeconfig of an account with those of the gateway's rights that are granted, once the API server knows them.
+async fn account(
+    dir: &Path,
+    cluster: &ApiServer,
+    name: &str,
+    is_granted: impl Fn(&Right) -> bool,
+) -> anyhow::Result<PathBuf> {
+    let token = cluster.account(name).await?;
+    let granted: Vec<_> = rights().into_iter().filter(is_granted).collect();
+    let rule = |Right { group, resources, verbs, .. }: &Right| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    cluster.allow(name, &granted.iter().map(rule).collect()).await?;
+    let file = dir.join(format!("{name}.kubeconfig"));
+    std::fs::write(&file, cluster.kubeconfig_with(None, Some(&token))?.to_string())?;
+    let (kubeconfig, options) = (Kubeconfig::read_from(&file)?, KubeConfigOptions::default());
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    let services = Api::<Service>::all(kube::Client::try_from(config)?);
+    let known = async {
+        while services.list(&ListParams::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, known).await?;
+    Ok(file)
+}
+
 async fn validate(world: &World, object: &Value) -> anyhow::Result<ValidateResponse> {
     let context = Some(Context { live: true, complete: true, ..Context::default() });
     let message = ValidateRequest { yaml: object.to_string(), context, ..ValidateRequest::default() };
@@ -66,7 +100,11 @@ async fn a_policy_is_judged_among_what_is_live_in_the_cluster() -> anyhow::Resul
     let dir = tempfile::tempdir()?;
     let tools = Tools::locate()?;
     let cluster = ApiServer::start(dir.path(), &tools).await?;
-    let world = World::start(dir.path(), &cluster, &tools).await?;
+    // Every kind that is read, and no more rights than the gateway says it needs.
+    meshward_local::linkerd::install(cluster.client(), &tools).await?;
+    cluster.add_gateways(&tools).await?;
+    let kubeconfig = account(dir.path(), &cluster, "gateway", |_| true).await?;
+    let world = World::start(dir.path(), &kubeconfig, &tools).await?;
     let ports = json!({"spec": {"ports": [{"port": 80, "name": "http"}]}});
     create(&cluster, &object("v1", "Service", "checkout", ports)).await?;
     let secret = json!({"type": "Opaque", "stringData": {"key": "not to be read"}});
@@ -89,6 +127,7 @@ async fn a_policy_is_judged_among_what_is_live_in_the_cluster() -> anyhow::Resul
     the_clusters_own_definitions_are_the_schema(&world, &cluster).await?;
     what_the_registry_holds_counts_too(&world).await?;
     world.stop().await?;
+    what_the_gateway_may_not_list_is_lacking(&cluster, &tools).await?;
 
     cluster.stop().await;
     Ok(())
@@ -202,4 +241,19 @@ async fn the_clusters_own_definitions_are_the_schema(world: &World, cluster: &Ap
         }
     }
     Ok(())
+}
+
+/// The secrets are left out of the role: the answer says so, and nothing is certain of them.
+async fn what_the_gateway_may_not_list_is_lacking(cluster: &ApiServer, tools: &Tools) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let kubeconfig = account(dir.path(), cluster, "without-secrets", |right| right.resources != ["secrets"]).await?;
+    let world = World::start(dir.path(), &kubeconfig, tools).await?;
+    let answer = validate(&world, &virtual_service("newer", "checkuot")).await?;
+    let context = answer.skipped.iter().filter(|why| why.starts_with("context:")).collect::<Vec<_>>();
+    let [gap] = context.as_slice() else { panic!("{:?}", answer.skipped) };
+    assert!(gap.starts_with("context: Secret of the default cluster was not read:"), "{gap}");
+    assert!(gap.contains("list") && gap.contains("secrets"), "{gap}");
+    let missing = found(&answer, "MW4102").expect("no such Service was read");
+    assert_eq!(missing.confidence(), Confidence::Possible, "not everything was read");
+    world.stop().await
 }

@@ -61,7 +61,7 @@ async fn run(folder: &Path) -> anyhow::Result<bool> {
     let dir = tempfile::tempdir()?;
     let tools = Tools::locate()?;
     let cluster = ApiServer::start_with_istio(dir.path(), &tools).await?;
-    let world = World::start(dir.path(), &cluster, &tools).await?;
+    let world = World::start(dir.path(), cluster.kubeconfig(), &tools).await?;
     create_namespaces(cluster.client(), &cases).await?;
     let world_ref = &world;
     let answers = stream::iter(&cases).map(|case| async move { (case, world_ref.ask(case).await) });

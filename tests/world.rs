@@ -9,7 +9,7 @@ use meshward_chassis::{
     server::Server,
     testing::{self, Grant, Running, TestIssuer},
 };
-use meshward_local::{stack::ApiServer, tools::Tools};
+use meshward_local::tools::Tools;
 use meshward_proto::validator::v1::validator_service_client::ValidatorServiceClient;
 use tonic::Request;
 
@@ -22,9 +22,10 @@ pub struct World {
 }
 
 impl World {
-    pub async fn start(dir: &Path, cluster: &ApiServer, tools: &Tools) -> anyhow::Result<Self> {
+    /// With what the gateway's account may do in the cluster, and its files in a folder of its own.
+    pub async fn start(dir: &Path, kubeconfig: &Path, tools: &Tools) -> anyhow::Result<Self> {
         let issuer = TestIssuer::new(dir)?;
-        let kubeconfig = cluster.kubeconfig().display().to_string();
+        let kubeconfig = kubeconfig.display().to_string();
         let flags = ["gateway", "--jwks=unused", "--jwt-issuer=unused", "--kubeconfig", &kubeconfig];
         let mut arguments = meshward_mesh_gateway::Args::try_parse_from(flags)?;
         arguments.server = issuer.server_args();

@@ -141,11 +141,7 @@ impl Linkerd {
 /// [`StackError`] when a definition is refused.
 pub async fn install(client: &kube::Client, tools: &Tools) -> Result<(), StackError> {
     let mut definitions = kinds::definitions();
-    if let Some(folder) = &tools.gateway_api {
-        for kind in ["httproutes", "grpcroutes"] {
-            definitions.extend(objects::documents(&folder.join(format!("gateway.networking.k8s.io_{kind}.yaml")))?);
-        }
-    }
+    definitions.extend(objects::gateway_api(tools, &["httproutes", "grpcroutes"])?);
     objects::apply_definitions(client, &definitions).await
 }
 

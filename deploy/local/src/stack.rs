@@ -13,6 +13,7 @@
 //!
 //! All ports are free ones, all files are in one folder, and everything ends with the [`Stack`] or with the runner.
 
+mod accounts;
 mod admission;
 mod alone;
 pub(crate) mod apiserver;

@@ -5,6 +5,7 @@
 //! | the policies of both meshes, as [`capabilities`](crate::dialect::capabilities) lists them | read, followed, written, put back; their helpers are of the same kinds |
 //! | pods | divided into cohorts by a label; whether an admission policy labels new ones is tried with one that is not stored |
 //! | services, namespaces, nodes | what a policy is about, who its callers are, in which zone a pod is |
+//! | secrets, service accounts, gateways and their classes | listed for the validator, which judges a policy among what it refers to; of secrets the metadata alone |
 //! | custom resource definitions | those of the meshes' kinds, by which the validator checks what is meant for the cluster |
 //! | config maps, bindings of admission policies | the installed policy (`admission.yaml`) is told which new pods to label; without this right, or without the policy, the gateway's own watch does so |
 //!
@@ -29,19 +30,29 @@ pub struct Right {
     pub resources: Vec<String>,
     /// What may be done with them.
     pub verbs: &'static [&'static str],
+    /// What whoever grants it should know, in one sentence or two; empty = nothing.
+    pub note: &'static str,
 }
 
+/// Of what is never read alone.
+const FOLLOW: &[&str] = &["list", "watch"];
 const READ: &[&str] = &["get", "list", "watch"];
 const POLICY: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
-/// Group, resource, verbs of what is no policy.
-const OTHERS: [(&str, &str, &[&str]); 7] = [
-    ("", "configmaps", &["get", "create", "delete"]),
-    ("", "namespaces", READ),
-    ("", "nodes", READ),
-    ("", "pods", &["get", "list", "watch", "create", "patch"]),
-    ("", "services", READ),
-    ("apiextensions.k8s.io", "customresourcedefinitions", &["get", "list"]),
-    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", &["get"]),
+const OF_SECRETS: &str = "The metadata is all that is asked for, but Kubernetes cannot grant less than the whole. It may be left out: \
+                          the validator then says that it lacks the secrets.";
+/// Group, resource, verbs and note of what is no policy.
+const OTHERS: [(&str, &str, &[&str], &str); 11] = [
+    ("", "configmaps", &["get", "create", "delete"], ""),
+    ("", "namespaces", READ, ""),
+    ("", "nodes", READ, ""),
+    ("", "pods", &["get", "list", "watch", "create", "patch"], ""),
+    ("", "secrets", FOLLOW, OF_SECRETS),
+    ("", "serviceaccounts", FOLLOW, ""),
+    ("", "services", READ, ""),
+    ("apiextensions.k8s.io", "customresourcedefinitions", &["get", "list"], ""),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", &["get"], ""),
+    ("gateway.networking.k8s.io", "gatewayclasses", FOLLOW, ""),
+    ("gateway.networking.k8s.io", "gateways", FOLLOW, ""),
 ];
 
 /// Everything that the gateway may have to do in a cluster, by group.
@@ -53,10 +64,11 @@ pub fn rights() -> Vec<Right> {
     }
     let policies = policies.into_iter().map(|(group, mut resources)| {
         resources.sort();
-        Right { group, resources, verbs: POLICY }
+        Right { group, resources, verbs: POLICY, note: "" }
     });
+    let others = OTHERS.into_iter();
     let others =
-        OTHERS.into_iter().map(|(group, resource, verbs)| Right { group, resources: vec![resource.to_owned()], verbs });
+        others.map(|(group, name, verbs, note)| Right { group, resources: vec![name.to_owned()], verbs, note });
     others.chain(policies).collect()
 }
 
@@ -76,8 +88,11 @@ pub fn cluster_role() -> String {
         "# What mesh-gateway must be allowed to do in a cluster. Made by: cargo run -p meshward-mesh-gateway --example rights\n\
          apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: meshward-mesh-gateway\nrules:\n",
     );
-    for Right { group, resources, verbs } in rights() {
+    for Right { group, resources, verbs, note } in rights() {
         let (resources, verbs) = (resources.join(", "), verbs.join(", "));
+        if !note.is_empty() {
+            writeln!(text, "  # {note}").expect("a text can be written to");
+        }
         writeln!(text, "  - apiGroups: [\"{group}\"]\n    resources: [{resources}]\n    verbs: [{verbs}]")
             .expect("a text can be written to");
     }

@@ -157,8 +157,10 @@ async fn the_gateway_with_exactly_its_rights() {
     let world = alone::Alone::new();
     let server = world.server("a").await;
     world.add_linkerds_kinds(&server).await;
+    world.add_gateways(&server).await;
     timed(rights::they_are_enough_and_each_is_used(&world, &server)).await;
     timed(rights::a_missing_one_is_named(&world, &server)).await;
+    timed(rights::a_missing_list_is_named(&world, &server)).await;
     server.stop().await;
 }
 

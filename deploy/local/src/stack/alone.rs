@@ -41,6 +41,15 @@ impl ApiServer {
         Ok(server)
     }
 
+    /// Gives it the Gateway API's gateways and their classes, where the definitions are installed.
+    ///
+    /// # Errors
+    /// [`StackError`] when a definition is refused.
+    pub async fn add_gateways(&self, tools: &Tools) -> Result<(), StackError> {
+        objects::apply_definitions(&self.api.client, &objects::gateway_api(tools, &["gatewayclasses", "gateways"])?)
+            .await
+    }
+
     /// Ends all of it.
     pub async fn stop(self) {
         if let Some(istiod) = &self.istiod {

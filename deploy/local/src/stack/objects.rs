@@ -10,6 +10,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{READY, StackError, error};
+use crate::tools::Tools;
 
 /// The name under which the stack's own writes are seen in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "meshward-local";
@@ -46,6 +47,15 @@ pub(crate) async fn create_namespaces(client: &kube::Client, names: &[&str]) -> 
 /// Applies every definition in a YAML file and waits until the API server serves all of them.
 pub(super) async fn apply_crds(client: &kube::Client, file: &Path) -> Result<(), StackError> {
     apply_definitions(client, &documents(file)?).await
+}
+
+/// The definitions of some of the Gateway API's kinds, by their plural names; none where they are not installed.
+pub(crate) fn gateway_api(tools: &Tools, kinds: &[&str]) -> Result<Vec<Value>, StackError> {
+    let mut definitions = Vec::new();
+    for (folder, kind) in tools.gateway_api.iter().flat_map(|folder| kinds.iter().map(move |kind| (folder, kind))) {
+        definitions.extend(documents(&folder.join(format!("gateway.networking.k8s.io_{kind}.yaml")))?);
+    }
+    Ok(definitions)
 }
 
 /// The objects in a YAML file of several documents.

@@ -12,7 +12,7 @@ use meshward_chassis::{
     testing::{Grant, TestIssuer},
 };
 use meshward_local::{stack::ApiServer, tools::Tools};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::world::{Gateway, PATIENCE};
@@ -42,6 +42,10 @@ impl Alone {
         let dir = self.dir.path().join(name);
         std::fs::create_dir(&dir).expect("a folder");
         ApiServer::start(&dir, &self.tools).await.expect("an API server starts")
+    }
+
+    pub async fn add_gateways(&self, server: &ApiServer) {
+        server.add_gateways(&self.tools).await.expect("the Gateway API's kinds");
     }
 
     pub async fn add_linkerds_kinds(&self, server: &ApiServer) {
@@ -79,48 +83,19 @@ pub async fn apply_as(server: &ApiServer, manager: &str, path: &str, object: &Va
     ask(server, Method::PATCH, &format!("{path}?fieldManager={manager}&force=true"), object).await
 }
 
-/// A kubeconfig for an API server with a token, or with what the administrator's has.
+/// A kubeconfig for an API server with another address or token than the administrator's.
 pub fn kubeconfig(server: &ApiServer, address: Option<&str>, token: Option<&str>) -> Value {
-    let admin = std::fs::read_to_string(server.kubeconfig()).expect("a kubeconfig");
-    let value = |field: &str| {
-        let line = admin.lines().find(|line| line.trim().starts_with(&format!("{field}:"))).expect("a field");
-        line.split_once(':').expect("a value").1.trim().to_owned()
-    };
-    let token = token.map_or_else(|| value("token"), str::to_owned);
-    let (authority, address) = (value("certificate-authority-data"), address.unwrap_or(server.url()));
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": address, "certificate-authority-data": authority}}],
-        "users": [{"name": "u", "user": {"token": token}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    })
+    server.kubeconfig_with(address, token).expect("a kubeconfig")
 }
 
 /// The token of a new account that may do nothing yet.
 pub async fn account(server: &ApiServer, name: &str) -> String {
-    let accounts = "/api/v1/namespaces/shop/serviceaccounts";
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
-    ask(server, Method::POST, accounts, &account).await;
-    let wish = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-    let token = ask(server, Method::POST, &format!("{accounts}/{name}/token"), &wish).await;
-    token["status"]["token"].as_str().expect("a token").to_owned()
+    server.account(name).await.expect("an account")
 }
 
-/// Lets an account do this everywhere.
+/// Lets an account do this everywhere, and nothing else.
 pub async fn allow(server: &ApiServer, name: &str, rules: &Value) {
-    let rbac = "/apis/rbac.authorization.k8s.io/v1";
-    let object = |kind: &str, rest: Value| {
-        let mut object =
-            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": name}});
-        object.as_object_mut().expect("an object").extend(rest.as_object().expect("an object").clone());
-        object
-    };
-    let role = object("ClusterRole", json!({"rules": rules}));
-    let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": "shop"});
-    let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
-    let binding = object("ClusterRoleBinding", json!({"subjects": [subject], "roleRef": role_ref}));
-    apply_as(server, "kubectl", &format!("{rbac}/clusterroles/{name}"), &role).await;
-    apply_as(server, "kubectl", &format!("{rbac}/clusterrolebindings/{name}"), &binding).await;
+    server.allow(name, rules).await.expect("its rights");
 }
 
 /// Asks again until there is an answer; what is waited for comes by a watch, or by the API server's own view of roles.

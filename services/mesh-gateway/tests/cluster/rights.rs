@@ -21,7 +21,20 @@ use super::{
 const CORE: &str = "/api/v1/namespaces/shop";
 const POLICIES: &str = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
 /// Reading is one right to whoever grants it, though some things are only listed.
-const SELDOM: [&str; 2] = ["get", "watch"];
+const SELDOM: &str = "get";
+/// What the validator has listed that is no policy: version, kind and resource.
+const REFERRED_TO: [(&str, &str, &str); 8] = [
+    ("v1", "Namespace", "namespaces"),
+    ("v1", "Node", "nodes"),
+    ("v1", "Pod", "pods"),
+    ("v1", "Secret", "secrets"),
+    ("v1", "Service", "services"),
+    ("v1", "ServiceAccount", "serviceaccounts"),
+    ("gateway.networking.k8s.io/v1", "Gateway", "gateways"),
+    ("gateway.networking.k8s.io/v1", "GatewayClass", "gatewayclasses"),
+];
+const CLASSES: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses";
+const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways";
 
 /// A verb, a group and a resource.
 type Use = (String, String, String);
@@ -63,6 +76,14 @@ pub async fn they_are_enough_and_each_is_used(world: &Alone, server: &ApiServer)
     let gateway = world.gateway(real.kubeconfig()).await;
     pods_are_divided_and_listed(&gateway, server).await;
     definitions_are_read(&gateway).await;
+    what_policies_refer_to_is_listed(&gateway, server).await;
+    // A watch begins when its list has been answered.
+    let watched = || async {
+        let used = asked(server, |code| code < 400);
+        let is_watched = |resource: &str| used.iter().any(|(verb, _, of)| verb == "watch" && of == resource);
+        REFERRED_TO.iter().all(|(.., resource)| is_watched(resource)).then_some(())
+    };
+    eventually("all that is listed is followed", watched).await;
 
     let denied = asked(server, |code| code == 403);
     assert!(denied.is_empty(), "not allowed: {denied:?}");
@@ -70,10 +91,10 @@ pub async fn they_are_enough_and_each_is_used(world: &Alone, server: &ApiServer)
     let used = asked(server, |code| code < 400);
     let others =
         rights().into_iter().filter(|right| !right.verbs.contains(&"delete") || right.resources == ["configmaps"]);
-    for Right { group, resources, verbs } in others {
+    for Right { group, resources, verbs, .. } in others {
         for (resource, verb) in resources.iter().flat_map(|resource| verbs.iter().map(move |verb| (resource, *verb))) {
             let is_used = used.contains(&(verb.to_owned(), group.to_owned(), resource.clone()));
-            assert!(is_used || SELDOM.contains(&verb), "{verb} {resource} was never needed");
+            assert!(is_used || verb == SELDOM, "{verb} {resource} was never needed");
         }
     }
     println!("{} rights were used", used.len());
@@ -107,6 +128,38 @@ async fn pods_are_divided_and_listed(gateway: &Gateway, server: &ApiServer) {
     let cohorts: BTreeSet<_> = listed.instances.iter().map(|instance| &*instance.cohort).collect();
     assert_eq!(cohorts, BTreeSet::from(["canary", "stable"]), "{listed:?}");
     gateway.restore_phase(&at(2, 0), 9).await.expect("back");
+}
+
+/// Each of them arrives, and of a Secret no more than its metadata.
+async fn what_policies_refer_to_is_listed(gateway: &Gateway, server: &ApiServer) {
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "rights", "namespace": "shop"},
+                        "stringData": {"key": "not to be read"}});
+    apply_as(server, "kubectl", &format!("{CORE}/secrets/rights"), &secret).await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rights"}});
+    apply_as(server, "kubectl", &format!("{CORE}/serviceaccounts/rights"), &account).await;
+    let gateway_api = |kind: &str, spec: Value| {
+        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+               "metadata": {"name": "rights"}, "spec": spec})
+    };
+    let class = gateway_api("GatewayClass", json!({"controllerName": "a.example/b"}));
+    apply_as(server, "kubectl", &format!("{CLASSES}/rights"), &class).await;
+    let listeners = json!([{"name": "http", "port": 80, "protocol": "HTTP"}]);
+    let entry = gateway_api("Gateway", json!({"gatewayClassName": "rights", "listeners": listeners}));
+    apply_as(server, "kubectl", &format!("{GATEWAYS}/rights"), &entry).await;
+    for (api_version, kind, resource) in REFERRED_TO {
+        let page = list(gateway, api_version, kind).await.unwrap_or_else(|status| panic!("{kind}: {status:?}"));
+        // Those that were there before are not made for this.
+        let is_made = !["Namespace", "Node", "Pod"].contains(&kind);
+        let is_there = page.objects_json.iter().any(|object| object.contains(r#""name":"rights""#));
+        assert!(page.served && is_there == is_made, "{resource}: {page:?}");
+        assert!(!page.objects_json.iter().any(|object| object.contains(r#""data":"#)), "{resource} with contents");
+    }
+}
+
+async fn list(gateway: &Gateway, api_version: &str, kind: &str) -> Result<pb::ListObjectsResponse, tonic::Status> {
+    let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
+    let ask = pb::ListObjectsRequest { api_version, kind, page_size: 500, ..Default::default() };
+    Ok(gateway.client.clone().list_objects(gateway.request(ask)).await?.into_inner())
 }
 
 /// Those by which the cluster checks policies, page by page.
@@ -175,6 +228,25 @@ pub async fn a_missing_one_is_named(world: &Alone, server: &ApiServer) {
     }
     let _ = ask(server, Method::DELETE, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/lacking", &Value::Null)
         .await;
+}
+
+/// What cannot be listed is told to whoever lists for a validation, who then knows what is lacking.
+pub async fn a_missing_list_is_named(world: &Alone, server: &ApiServer) {
+    for (api_version, kind, resource) in REFERRED_TO {
+        // An account each: it may do nothing at all until the API server knows its role.
+        let name = format!("blind-to-{resource}");
+        let token = account(server, &name).await;
+        allow(server, &name, &rules(Some(("list", resource)))).await;
+        let file = world.file("blind.kubeconfig", &kubeconfig(server, None, Some(&token)).to_string());
+        let gateway = world.gateway(&file).await;
+        let other = if kind == "Pod" { "Service" } else { "Pod" };
+        let others_are_listed = || async { list(&gateway, "v1", other).await.ok() };
+        eventually(&format!("{name} has its rights"), others_are_listed).await;
+        let (metadata, message) = refused(list(&gateway, api_version, kind).await, Reason::ClusterForbidden);
+        let group = api_version.split_once('/').map_or_else(String::new, |(group, _)| format!(".{group}"));
+        assert_eq!((&*metadata["verb"], &*metadata["resource"]), ("list", &*format!("{resource}{group}")), "{message}");
+        gateway.stop().await;
+    }
 }
 
 /// The API server's own view of the roles may be behind: until it has followed, another right is missing.
