@@ -166,6 +166,10 @@ impl Gateway {
                 return Ok(proof);
             }
             if let Some(before) = whole {
+                // The object that concerns most speaks for all.
+                if before.concerned > proof.concerned {
+                    proof.message = before.message;
+                }
                 proof.concerned = proof.concerned.max(before.concerned);
                 proof.acknowledged = proof.acknowledged.max(before.acknowledged);
                 // With a quorum some may lack one object and some another.
@@ -201,7 +205,7 @@ impl Gateway {
             Err(answer) => return Ok(*answer),
         }
         let patience = Patience { timeout: until.saturating_duration_since(Instant::now()), ..patience };
-        let proof = proof::wait(member.plane()?, &expected, patience, || self.clock.now()).await;
+        let proof = proof::wait(member.plane()?, &expected, patience, start, || self.clock.now()).await;
         // A pod may have come meanwhile.
         if proof.state == PropagationState::Live
             && expected.cohorts.is_some()

@@ -6,6 +6,8 @@
 
 #[path = "cluster/alone.rs"]
 mod alone;
+#[path = "cluster/answers.rs"]
+mod answers;
 #[path = "cluster/audiences.rs"]
 mod audiences;
 #[path = "cluster/authorization.rs"]
@@ -204,6 +206,7 @@ async fn callers_and_their_requests_on_a_real_control_plane() {
 async fn clusters_in_memory_keep_to_the_contract() {
     behind::who_was_not_told_of_a_label_takes_it_away_all_the_same().await;
     behind::a_gateway_alone_lists_its_pods_once().await;
+    answers::whoever_is_concerned_is_counted_and_every_wait_is().await;
     let memory = contract::Memory::new();
     timed(between::every_pod_that_is_older_than_the_narrowing_is_labelled(&memory)).await;
     timed(contract::every_cluster_keeps_to_it(&memory)).await;

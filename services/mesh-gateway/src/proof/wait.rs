@@ -21,20 +21,21 @@ const FAILURES: u32 = 3;
 const NAMED: usize = 20;
 
 /// Waits for an answer that is final: live, refused, or unknown. When the time is over, the answer is how it stands
-/// then; if nothing but standing still is missing, that is waited for beyond the timeout, at most a second. `now` is
-/// called at the end.
+/// then; if nothing but standing still is missing, that is waited for beyond the timeout, at most a second. The answer
+/// says how long it took since `start`, and `now` is called at its end.
 pub async fn wait(
     plane: &dyn Plane,
     expected: &Expected,
     patience: Patience,
+    start: Instant,
     now: impl Fn() -> Timestamp,
 ) -> PropagationProof {
-    let start = Instant::now();
+    let until = Instant::now() + patience.timeout;
     let mut history = History::default();
     let mut pause = FIRST_PAUSE;
     let mut failures = 0;
     loop {
-        let over = start.elapsed() >= patience.timeout;
+        let over = Instant::now() >= until;
         match plane.look(expected).await {
             Ok(look) => {
                 failures = 0;
@@ -219,7 +220,7 @@ mod tests {
             readers: crate::dialect::Readers::default(),
         };
         let patience = Patience { timeout: Duration::from_millis(timeout_ms), quorum };
-        wait(&Script(looks, AtomicUsize::new(0)), &expected, patience, || Timestamp::UNIX_EPOCH).await
+        wait(&Script(looks, AtomicUsize::new(0)), &expected, patience, Instant::now(), || Timestamp::UNIX_EPOCH).await
     }
 
     async fn ask(looks: Vec<Result<Look, String>>, timeout_ms: u64) -> PropagationProof {

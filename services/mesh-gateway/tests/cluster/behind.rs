@@ -66,7 +66,7 @@ impl Replica {
     }
 }
 
-fn server(protocol: &str) -> Value {
+pub fn server(protocol: &str) -> Value {
     json!({"apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server",
            "metadata": {"name": "cart", "namespace": "shop"},
            "spec": {"podSelector": {"matchLabels": {"app": "cart"}}, "port": 80, "proxyProtocol": protocol,
@@ -78,7 +78,7 @@ fn pod(index: usize) -> Value {
            "metadata": {"name": format!("cart-{index}"), "namespace": "shop", "labels": {"app": "cart"}}})
 }
 
-async fn given() -> MemoryCluster {
+pub async fn given() -> MemoryCluster {
     let memory = MemoryCluster::new(Arc::new(SystemClock));
     for object in (0..PODS).map(pod).chain([server("HTTP/1")]) {
         memory.as_manager("kubectl").apply(&target_of(&object), &object, Mode::Store).await.expect("it is stored");
@@ -96,7 +96,7 @@ async fn labelled(memory: &MemoryCluster) -> (usize, usize) {
 }
 
 /// An intent of the deployment "d1".
-fn at(baseline: &Baseline, generation: u64, bp: i64) -> ExposureIntent {
+pub fn at(baseline: &Baseline, generation: u64, bp: i64) -> ExposureIntent {
     ExposureIntent {
         deployment_id: "d1".to_owned(),
         generation,

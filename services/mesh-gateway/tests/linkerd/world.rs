@@ -1,6 +1,9 @@
 //! An API server with Linkerd's kinds, a policy stream, pods, and the gateway's proof over both.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use meshward_chassis::clock::{Clock as _, SystemClock};
 use meshward_local::{linkerd::Linkerd as Stack, tools::Tools};
@@ -88,7 +91,8 @@ impl World {
             beside: Vec::new(),
             readers: meshward_mesh_gateway::dialect::Readers::default(),
         };
-        proof::wait(plane, &expected, Patience { timeout, quorum: Weight::ZERO }, || SystemClock.now()).await
+        let patience = Patience { timeout, quorum: Weight::ZERO };
+        proof::wait(plane, &expected, patience, Instant::now(), || SystemClock.now()).await
     }
 
     /// Removes an object and proves that it is gone.
