@@ -192,6 +192,7 @@ async fn callers_and_their_requests_on_a_real_control_plane() {
     timed(audiences::a_rule_is_given_to_callers_in_another_namespace(&world)).await;
     timed(audiences::new_endpoints_get_their_weight(&world, &services.addresses())).await;
     timed(audiences::an_entry_is_given_to_namespaces_that_call(&world, &services.addresses())).await;
+    timed(virtual_services::a_deletion_is_released_like_a_change(&world)).await;
     timed(destination_rule::exposed_step_by_step_under_load(&world)).await;
     timed(destination_rule::a_limit_that_is_removed_and_a_host_without_routes(&world, &services)).await;
     timed(destination_rule::a_rule_that_is_new_and_then_goes(&world, &services)).await;

@@ -42,6 +42,7 @@ use crate::{
     },
     object,
 };
+pub(super) use around::takes_requests;
 use policy::Names;
 use routes::Way;
 use virtual_services::Ways;

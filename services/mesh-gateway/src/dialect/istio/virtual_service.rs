@@ -3,7 +3,8 @@
 //!
 //! All but the last change the one object in place. A second VirtualService for the same host would not do: sidecars let
 //! the older one win whole, and gateways concatenate the routes of both. Only one that is shown to certain namespaces
-//! wins over one that is shown to all ([`consumers`]).
+//! wins over one that is shown to all ([`consumers`]). One that shall be gone is released like a change to what the mesh
+//! does without it ([`removed`]).
 
 mod bindings;
 mod callers;
@@ -11,8 +12,11 @@ mod consumers;
 mod delegates;
 mod header;
 mod narrow;
+mod removed;
 mod request;
 pub(super) mod weight;
+
+use std::borrow::Cow;
 
 use meshward_model::{Alternative, ExposureIntent, Mechanism, MetricsTarget, Target, Weight};
 use serde_json::{Value, json};
@@ -32,6 +36,7 @@ use crate::{
 /// The objects that a plan must know.
 pub(super) fn needs(question: &Question<'_>) -> Vec<Need> {
     let mut needs = vec![Need::all(&question.target.api_version, "VirtualService")];
+    needs.extend(removed::needs(question));
     match question.wanted {
         Some(Mechanism::Instance) => needs.push(super::callers::pods_needed(question)),
         Some(Mechanism::Namespace) => needs.extend(super::callers::namespaces_needed(question)),
@@ -80,7 +85,11 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
             "create it all at once (mechanism NONE, 100 %)",
         ));
     };
-    let pair = Pair { question, stable: object::spec(baseline), canary: object::spec(question.canary) };
+    if question.canary.is_null() {
+        removed::check(question, baseline)?;
+    }
+    let (stable, canary) = versions(baseline, question.canary);
+    let pair = Pair { question, stable, canary: &canary };
     match question.wanted {
         None if question.audience.header.is_some() => header::plan(&pair),
         None => request::plan(&pair).or_else(|refusal| weight::plan(&pair).map_err(|_| refusal)),
@@ -92,10 +101,25 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
     }
 }
 
+/// The specs of both versions; one that is gone is what does the same.
+fn versions<'a>(baseline: &'a Value, canary: &'a Value) -> (&'a Value, Cow<'a, Value>) {
+    let stable = object::spec(baseline);
+    let canary = match canary.is_null() {
+        true => Cow::Owned(removed::instead(stable)),
+        false => Cow::Borrowed(object::spec(canary)),
+    };
+    (stable, canary)
+}
+
+/// The object while the deployment lasts, as far as it says for which hosts it is.
+fn standing<'a>(question: &Question<'a>) -> &'a Value {
+    question.baseline.object.as_ref().filter(|_| question.canary.is_null()).unwrap_or(question.canary)
+}
+
 /// The hosts whose requests the object governs; those of a delegate are its roots'.
 fn governed(question: &Question<'_>) -> Vec<String> {
-    if !delegates::is_delegate(object::spec(question.canary)) {
-        return hosts(question.target, question.canary);
+    if !delegates::is_delegate(object::spec(standing(question))) {
+        return hosts(question.target, standing(question));
     }
     let of = |root: &Value| hosts(&target_of(question, root), root);
     let mut all: Vec<_> = delegates::roots(question).into_iter().flat_map(of).collect();
@@ -126,7 +150,8 @@ pub(super) fn render(intent: &ExposureIntent) -> Result<Vec<Phase>, Unsupported>
         let is_final = intent.weight == Weight::FULL;
         return if is_final { Ok(direct::at_the_end(intent)) } else { Err(direct::only_full()) };
     };
-    let (stable, canary) = (object::spec(baseline), object::spec(&intent.canary));
+    let (stable, canary) = versions(baseline, &intent.canary);
+    let canary = &*canary;
     match (intent.mechanism, intent.weight) {
         (Mechanism::Namespace, _) => return Ok(consumers::render(intent, stable, canary)),
         (Mechanism::Instance, _) => return Ok(callers::render(intent, stable, canary)),
@@ -156,7 +181,8 @@ pub(super) fn older(intent: &ExposureIntent, target: &Target) -> Vec<Value> {
     let Some(baseline) = intent.baseline.object.as_ref().filter(|_| intent.is_about(target)) else {
         return Vec::new();
     };
-    let (stable, canary) = (object::spec(baseline), object::spec(&intent.canary));
+    let (stable, canary) = versions(baseline, &intent.canary);
+    let canary = &*canary;
     match intent.mechanism {
         Mechanism::Header => vec![header::compose(stable, canary, &intent.baseline.facts)],
         Mechanism::Instance => vec![callers::compose(&intent.target, stable, canary)],

@@ -113,6 +113,11 @@ fn service_port(port: &Value) -> Option<Port> {
     Some(of_protocol(port["port"].as_u64()?, protocol))
 }
 
+/// Whether any port of a Service takes requests, as far as Istio can know.
+pub(in super::super) fn takes_requests(service: &Value) -> bool {
+    listed(spec(service)).filter_map(service_port).any(|port| port.http)
+}
+
 fn entry_port(port: &Value) -> Option<Port> {
     Some(of_protocol(port["number"].as_u64()?, port["protocol"].as_str().unwrap_or_default()))
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::dialect::{Audience, Dialect as _, Istio, Neighbours, only_object};
 
 mod counted;
+mod removed;
 mod whom;
 
 fn target() -> Target {

@@ -16,7 +16,8 @@ use crate::{
         destination_rule::shown_to,
         neighbours_of,
         virtual_service::{
-            CANARY_SERIES, Pair, STABLE_SERIES, bindings, hosts, metrics_target, overlap, qualified, routes, target_of,
+            CANARY_SERIES, Pair, STABLE_SERIES, bindings, hosts, metrics_target, overlap, qualified, routes, standing,
+            target_of,
         },
     },
     object::{full_name, is_of, spec},
@@ -259,7 +260,7 @@ fn sent_besides<'a>(pair: &Pair<'a>) -> Vec<&'a Value> {
 /// sidecars. Only routes send to a subset.
 fn past_the_routes(way: &Way<'_>, arms: &Arms, pair: &Pair<'_>) -> Option<String> {
     let question = pair.question;
-    let own = std::iter::once((question.target.clone(), question.canary));
+    let own = std::iter::once((question.target.clone(), standing(question)));
     let others = neighbours_of(question, &question.target.kind).filter(|other| !is_of(other, question.target));
     let all: Vec<_> = own.chain(others.map(|other| (target_of(question, other), other))).collect();
     let is_governed = |host: &str| {
