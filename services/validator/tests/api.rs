@@ -72,11 +72,8 @@ impl World {
     /// With a metrics-collector.
     async fn observing(crds: Option<PathBuf>, metrics_collector: Option<String>) -> Self {
         let gateway = FakeGateway::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let incoming = tonic::transport::server::TcpIncoming::from(listener);
         let service = MeshGatewayServiceServer::new(gateway.clone());
-        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        let addr = gateway::serve(tonic::transport::Server::builder().add_service(service)).await;
         Self::with_peers(addr, gateway, crds, metrics_collector).await
     }
 

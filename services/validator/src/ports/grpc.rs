@@ -1,10 +1,10 @@
-//! mesh-gateway over gRPC.
+//! mesh-gateway over gRPC, and what is asked of every service alike.
 
 use std::time::Duration;
 
 use meshward_chassis::{
     client::{self, EndpointError, PeerChannel},
-    problem::reason_of,
+    problem::{Problem, reason_of},
 };
 use meshward_proto::gateway::v1::{
     DryRunApplyRequest, ListObjectsRequest, mesh_gateway_service_client::MeshGatewayServiceClient,
@@ -37,13 +37,16 @@ impl GrpcGateway {
             timeout,
         })
     }
+
+    fn ask<T>(&self, message: T, bearer: &Bearer) -> Result<Request<T>, Error> {
+        ask(message, bearer, self.timeout).map_err(|problem| Error::GatewayRefused(Box::new(problem.into())))
+    }
 }
 
 impl Gateway for GrpcGateway {
     async fn dry_run(&self, cluster: &str, object_json: &str, bearer: &Bearer) -> Result<Admission, Error> {
         let message = DryRunApplyRequest { cluster: cluster.to_owned(), object_json: object_json.to_owned() };
-        let mut request = client::with_deadline(Request::new(message), self.timeout);
-        client::bearer(&mut request, &bearer.0).map_err(|problem| Error::GatewayRefused(Box::new(problem.into())))?;
+        let request = self.ask(message, bearer)?;
         let reply = self.client.clone().dry_run_apply(request).await.map_err(refused)?.into_inner();
         Ok(Admission {
             admitted: reply.admitted,
@@ -62,8 +65,7 @@ impl Gateway for GrpcGateway {
             page_size: PAGE,
             page_token: wanted.token.to_owned(),
         };
-        let mut request = client::with_deadline(Request::new(message), self.timeout);
-        client::bearer(&mut request, &bearer.0).map_err(|problem| Error::GatewayRefused(Box::new(problem.into())))?;
+        let request = self.ask(message, bearer)?;
         let reply = self.client.clone().list_objects(request).await.map_err(refused)?.into_inner();
         let objects = reply.objects_json.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>();
         let objects = objects.map_err(|error| Error::GatewayDown(format!("an object is no JSON: {error}")))?;
@@ -71,10 +73,21 @@ impl Gateway for GrpcGateway {
     }
 }
 
-/// A status with one of our reasons is an answer of the gateway (CLUSTER_UNKNOWN, ROLE_MISSING…), which the caller can act
-/// on. Anything else, and its defects, are a gateway that does not work.
+/// A question in the caller's name, with the time that its answer may take.
+pub(super) fn ask<T>(message: T, bearer: &Bearer, within: Duration) -> Result<Request<T>, Problem> {
+    let mut request = client::with_deadline(Request::new(message), within);
+    client::bearer(&mut request, &bearer.0)?;
+    Ok(request)
+}
+
+/// Whether a status is an answer of the other service, which the caller can act on: one of our reasons (CLUSTER_UNKNOWN,
+/// ROLE_MISSING…). Anything else, and its defects, are a service that does not work.
+pub(super) fn is_answer(status: &Status) -> bool {
+    reason_of(status).is_some() && status.code() != Code::Internal
+}
+
 fn refused(status: Status) -> Error {
-    if reason_of(&status).is_some() && status.code() != Code::Internal {
+    if is_answer(&status) {
         Error::GatewayRefused(Box::new(status))
     } else {
         Error::GatewayDown(status.message().to_owned())

@@ -8,9 +8,8 @@ use meshward_proto::registry::v1::{
     EffectiveVersion, ListEffectiveVersionsRequest, VersionState,
     policy_registry_service_client::PolicyRegistryServiceClient,
 };
-use tonic::Request;
 
-use super::{Bearer, Held, HeldPage, Registry};
+use super::{Bearer, Held, HeldPage, Registry, grpc::ask};
 
 /// Versions that are asked for at once, and the largest answer: the registry ends a page at about 2 MiB of text, but for one long text.
 const PAGE: i32 = 500;
@@ -47,8 +46,7 @@ impl Registry for GrpcRegistry {
                 page_size: PAGE,
                 page_token: token.to_owned(),
             };
-            let mut request = client::with_deadline(Request::new(message), self.timeout);
-            client::bearer(&mut request, &bearer.0).map_err(|problem| problem.to_string())?;
+            let request = ask(message, bearer, self.timeout).map_err(|problem| problem.to_string())?;
             let answer = self.client.clone().list_effective_versions(request).await;
             let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
             let versions = answer.versions.iter().map(held).collect::<Result<_, _>>()?;

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use meshward_chassis::{
-    client::{self, EndpointError, PeerChannel},
-    problem::reason_of,
-};
+use meshward_chassis::client::{self, EndpointError, PeerChannel};
 use meshward_proto::{
     duration,
     metrics::v1::{
         ListTrafficEdgesRequest, ObservedEdge, metrics_collector_service_client::MetricsCollectorServiceClient,
     },
 };
-use tonic::{Code, Request, Status};
+use tonic::Status;
 
-use super::Bearer;
+use super::{
+    Bearer,
+    grpc::{ask, is_answer},
+};
 use crate::error::Error;
 
 /// Edges that are asked for at once: as many as AnalyzeImpact takes.
@@ -80,8 +80,8 @@ impl Traffic for GrpcTraffic {
             max_edges: MOST_EDGES,
             ..ListTrafficEdgesRequest::default()
         };
-        let mut request = client::with_deadline(Request::new(message), self.timeout);
-        client::bearer(&mut request, &bearer.0).map_err(|problem| Error::PeerRefused(Box::new(problem.into())))?;
+        let request =
+            ask(message, bearer, self.timeout).map_err(|problem| Error::PeerRefused(Box::new(problem.into())))?;
         let reply = self.client.clone().list_traffic_edges(request).await.map_err(refused)?.into_inner();
         let mut gaps = Vec::new();
         if !reply.problem.is_empty() {
@@ -95,10 +95,10 @@ impl Traffic for GrpcTraffic {
     }
 }
 
-/// As for mesh-gateway: one of our reasons is an answer for the caller, except that the source does not answer.
 fn refused(status: Status) -> Error {
-    match (reason_of(&status), status.code()) {
-        (Some(_), code) if code != Code::Internal => Error::PeerRefused(Box::new(status)),
-        _ => Error::TrafficDown(status.message().to_owned()),
+    if is_answer(&status) {
+        Error::PeerRefused(Box::new(status))
+    } else {
+        Error::TrafficDown(status.message().to_owned())
     }
 }

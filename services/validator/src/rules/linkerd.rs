@@ -6,12 +6,12 @@
 
 mod authorization_policy;
 mod common;
-mod egress_network;
+mod connection_route;
 mod grpc_route;
 mod http_route;
 mod http_route_shape;
 mod mesh_tls_authentication;
-mod network_authentication;
+mod network;
 mod rate_limit;
 mod reference;
 pub mod route;
@@ -19,8 +19,6 @@ mod server;
 mod server_authorization;
 mod service_profile;
 mod shape;
-mod tcp_route;
-mod tls_route;
 
 #[cfg(test)]
 mod tests;
@@ -51,11 +49,11 @@ const ALPHA: &[&str] = &["v1alpha1"];
 /// Every kind of Linkerd's own groups.
 const FAMILIES: &[Family] = &[
     family(POLICY_GROUP, "AuthorizationPolicy", ALPHA, authorization_policy::check),
-    family(POLICY_GROUP, "EgressNetwork", ALPHA, egress_network::check),
+    family(POLICY_GROUP, "EgressNetwork", ALPHA, network::egress),
     family(POLICY_GROUP, "HTTPLocalRateLimitPolicy", ALPHA, rate_limit::check),
     family(POLICY_GROUP, "HTTPRoute", &["v1alpha1", "v1beta1", "v1beta2", "v1beta3"], http_route::own),
     family(POLICY_GROUP, "MeshTLSAuthentication", ALPHA, mesh_tls_authentication::check),
-    family(POLICY_GROUP, "NetworkAuthentication", ALPHA, network_authentication::check),
+    family(POLICY_GROUP, "NetworkAuthentication", ALPHA, network::authentication),
     family(POLICY_GROUP, "Server", &["v1alpha1", "v1beta1", "v1beta2", "v1beta3"], server::check),
     family(POLICY_GROUP, "ServerAuthorization", &["v1alpha1", "v1beta1"], server_authorization::check),
     family(PROFILE_GROUP, "ServiceProfile", &["v1alpha1", "v1alpha2"], service_profile::check),

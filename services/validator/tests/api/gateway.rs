@@ -1,12 +1,19 @@
-//! The mesh-gateway of these tests.
+//! The mesh-gateway of these tests, and what their other peers share with it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use meshward_proto::gateway::v1::{
     self as gateway, DryRunApplyRequest, DryRunApplyResponse, mesh_gateway_service_server::MeshGatewayService,
 };
 use serde_json::Value;
-use tonic::{Request, Response, Status};
+use tokio::net::TcpListener;
+use tonic::{
+    Request, Response, Status,
+    transport::server::{Router, TcpIncoming},
+};
 
 /// A mesh-gateway that gives one answer and remembers what it was asked, and with which token.
 #[derive(Clone, Default)]
@@ -19,10 +26,26 @@ pub struct FakeGateway {
     pub listed: Arc<Mutex<Vec<gateway::ListObjectsRequest>>>,
 }
 
-type Unused<T> = Result<Response<T>, Status>;
+/// The answer to what the validator asks of nobody.
+pub type Unused<T> = Result<Response<T>, Status>;
 
-fn unused<T>() -> Unused<T> {
-    Err(Status::unimplemented("the validator asks for dry runs and lists only"))
+pub fn unused<T>() -> Unused<T> {
+    Err(Status::unimplemented("the validator does not ask for this"))
+}
+
+/// What was asked, and with which token.
+pub fn heard<T>(request: Request<T>) -> (T, String) {
+    let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let token = token.to_owned();
+    (request.into_inner(), token)
+}
+
+/// Serves a peer on a port of its own.
+pub async fn serve(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(router.serve_with_incoming(TcpIncoming::from(listener)));
+    addr
 }
 
 #[tonic::async_trait]
@@ -30,9 +53,7 @@ impl MeshGatewayService for FakeGateway {
     type WatchDriftStream = tokio_stream::Empty<Result<gateway::WatchDriftResponse, Status>>;
 
     async fn dry_run_apply(&self, request: Request<DryRunApplyRequest>) -> Unused<DryRunApplyResponse> {
-        let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let token = token.to_owned();
-        self.asked.lock().unwrap().push((request.into_inner(), token));
+        self.asked.lock().unwrap().push(heard(request));
         let answer = self.answer.lock().unwrap().clone();
         answer.expect("the test sets an answer").map(Response::new)
     }

@@ -12,22 +12,18 @@ use meshward_proto::{
     validator::v1::{AnalyzeImpactRequest, AnalyzeImpactResponse, Context, ObservedTraffic, TrafficEffect},
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tonic::{Code, Request, Response, Status};
 
-use super::{NO_CATALOGUE, World};
+use super::{
+    NO_CATALOGUE, World,
+    gateway::{Unused, heard, serve, unused},
+};
 
 /// A metrics-collector that gives one answer and remembers what it was asked, and with which token.
 #[derive(Clone, Default)]
 struct FakeCollector {
     answer: Arc<Mutex<Option<metrics::ListTrafficEdgesResponse>>>,
     asked: Arc<Mutex<Vec<(metrics::ListTrafficEdgesRequest, String)>>>,
-}
-
-type Unused<T> = Result<Response<T>, Status>;
-
-fn unused<T>() -> Unused<T> {
-    Err(Status::unimplemented("the validator asks for edges only"))
 }
 
 #[tonic::async_trait]
@@ -38,9 +34,7 @@ impl MetricsCollectorService for FakeCollector {
         &self,
         request: Request<metrics::ListTrafficEdgesRequest>,
     ) -> Unused<metrics::ListTrafficEdgesResponse> {
-        let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let token = token.to_owned();
-        self.asked.lock().unwrap().push((request.into_inner(), token));
+        self.asked.lock().unwrap().push(heard(request));
         let answer = self.answer.lock().unwrap().clone();
         answer.map(Response::new).ok_or_else(|| Status::unavailable("no Prometheus"))
     }
@@ -91,12 +85,9 @@ impl MetricsCollectorService for FakeCollector {
 
 /// A validator with this metrics-collector beside it.
 async fn world(collector: &FakeCollector) -> World {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
     let service = MetricsCollectorServiceServer::new(collector.clone());
-    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
-    World::observing(None, Some(url)).await
+    let addr = serve(tonic::transport::Server::builder().add_service(service)).await;
+    World::observing(None, Some(format!("http://{addr}"))).await
 }
 
 fn edge(from: &str, requests_per_second: f64) -> ObservedEdge {

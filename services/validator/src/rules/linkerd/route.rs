@@ -1,6 +1,6 @@
 //! What Linkerd checks in every route: its parents, its backends, and its annotations on retries and timeouts.
 
-use super::{Judge, Object, POLICY_GROUP, grpc_route, http_route, reference::CORE, tcp_route, tls_route};
+use super::{Judge, Object, POLICY_GROUP, connection_route, grpc_route, http_route, reference::CORE};
 use crate::{
     report::{Hit, quote},
     rules::{catalogue as rule, field::Field},
@@ -26,8 +26,7 @@ pub(super) fn judge_of(group: &str, kind: &str) -> Option<Judge> {
     match (group, kind) {
         (GATEWAY_GROUP, "HTTPRoute") => Some(http_route::gateway),
         (GATEWAY_GROUP, "GRPCRoute") => Some(grpc_route::check),
-        (GATEWAY_GROUP, "TLSRoute") => Some(tls_route::check),
-        (GATEWAY_GROUP, "TCPRoute") => Some(tcp_route::check),
+        (GATEWAY_GROUP, "TLSRoute" | "TCPRoute") => Some(connection_route::check),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! TCPRoute of the Gateway API: where a connection goes.
+//! TCPRoute and TLSRoute of the Gateway API: where a connection goes, of TLS by the name that it asks for.
 
 use super::{
     Object,
