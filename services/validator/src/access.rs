@@ -7,12 +7,15 @@
 //! and so can the answer: rules are evaluated with three values, and a decision says what it would depend on. Nothing is
 //! guessed.
 //!
+//! Principals are those that the control plane makes of them by the mesh's [`TrustDomains`].
+//!
 //! Order of the actions: CUSTOM (asked first; the provider may only deny), DENY, then ALLOW: without any ALLOW for the
 //! workload everything is allowed. AUDIT and dry runs decide nothing.
 
 mod pattern;
 mod policy;
 mod rule;
+mod trust;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -20,6 +23,7 @@ use serde_json::Value;
 
 pub use policy::{Action, Invalid, IsOpen, Policy};
 pub(crate) use rule::{any, every};
+pub use trust::TrustDomains;
 
 /// Something about a request.
 #[derive(Debug, Clone, Default, PartialEq)]

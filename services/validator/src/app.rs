@@ -23,6 +23,7 @@ const NO_CATALOGUE: &str = "schema: no CRD catalogue is configured; set --crds";
 const EXAMPLES: [&str; 4] = ["VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"];
 
 pub use batch::{Batch, BatchReport, Change, MAX_BATCH_FINDINGS, Warm, batch, pieces};
+pub(crate) use cross::mesh_config;
 pub use known::Known;
 pub use suppress::{Accepted, Suppressed};
 

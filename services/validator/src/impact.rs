@@ -226,7 +226,8 @@ mod tests {
     use crate::access::Fact;
 
     fn policy(name: &str, spec: Value) -> Policy {
-        Policy::new(&json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec})).unwrap()
+        let object = json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec});
+        Policy::new(&object, &access::TrustDomains::default()).unwrap()
     }
 
     fn edge(from: &str, method: &str, rate: f64) -> Edge {

@@ -2,7 +2,8 @@
 //! makes of them what it makes in production, and thousands of random requests go through a server's sidecar. Every
 //! one must get the answer that [`access::decide`] gives. Run `deploy/local/install stack` once before.
 //!
-//! Callers come in plain text, or with a certificate that says who they are, as between sidecars.
+//! Callers come in plain text, or with a certificate that says who they are, as between sidecars. The mesh has several trust
+//! domains one after the other, with aliases.
 //!
 //! The same for the routes of VirtualServices ([`routes`]), on the same stack, through the sidecars of two callers.
 
@@ -16,14 +17,12 @@ mod world;
 use std::net::IpAddr;
 
 use futures::{StreamExt as _, stream};
-use meshward_validator::access::{self, Call, Policy};
+use meshward_validator::access::{self, Call, Policy, TrustDomains};
 use serde_json::{Value, json};
 
-use identity::{CALLERS, SERVER_NAMES};
+use identity::{CALLERS, MESHES, SERVER_NAMES};
 use world::{CLIENTS, Dice, World};
 
-/// Sets of policies.
-const SETS: usize = 40;
 /// Requests for each set.
 const REQUESTS: usize = 250;
 /// Requests at once.
@@ -34,11 +33,21 @@ async fn every_request_is_decided_as_envoy_decides_it() {
     let world = World::start().await;
     let mut dice = Dice::new(3);
     let (mut compared, mut denied, mut disagreements) = (0, 0, Vec::new());
-    let (mut known, mut for_who_it_is) = (0, 0);
-    for set in 0..SETS {
-        let policies: Vec<_> = (0..=dice.below(4)).map(|index| world.policy(&mut dice, index)).collect();
-        world.put_in_place(set, &policies).await;
-        let read: Vec<_> = policies.iter().map(|policy| Policy::new(policy).expect("it is read")).collect();
+    let (mut known, mut for_who_it_is, mut for_the_mesh) = (0, 0, 0);
+    let meshes = MESHES.iter().flat_map(|(domains, sets)| (0..*sets).map(move |of_mesh| (*domains, of_mesh)));
+    for (set, (domains, of_mesh)) in meshes.enumerate() {
+        if of_mesh == 0 {
+            world.stack().set_trust_domains(domains[0], &domains[1..]).expect("settings of the mesh");
+        }
+        // What a mesh's trust domains change is seen where nothing else decides.
+        let policies: Vec<_> = match domains[0] == MESHES[0].0[0] || of_mesh % 2 == 1 {
+            true => (0..=dice.below(4)).map(|index| world.policy(&mut dice, index)).collect(),
+            false => vec![World::policy_on_callers(&mut dice, 0)],
+        };
+        world.put_in_place(set, domains[0], &policies).await;
+        let trust = json!({"trustDomain": domains[0], "trustDomainAliases": domains[1..]});
+        let [read, read_alone] = [TrustDomains::of_mesh(&trust), TrustDomains::default()]
+            .map(|trust| policies.iter().map(|one| Policy::new(one, &trust).expect("it is read")).collect::<Vec<_>>());
         let requests: Vec<_> = (0..REQUESTS).map(|_| Request::thrown(&mut dice)).collect();
         let answers = stream::iter(requests).map(|request| async {
             let got = world.is_let_in(&request).await;
@@ -46,10 +55,13 @@ async fn every_request_is_decided_as_envoy_decides_it() {
         });
         let answers: Vec<_> = answers.buffer_unordered(PARALLEL).collect().await;
         for (request, let_in) in answers {
-            let decide = |call: &Call| access::decide(&read, "istio-system", &world.workload(), call);
+            let decide_by =
+                |read: &[Policy], call: &Call| access::decide(read, "istio-system", &world.workload(), call);
+            let decide = |call: &Call| decide_by(&read, call);
             let call = request.as_call(&world);
             let decision = decide(&call);
             compared += 1;
+            for_the_mesh += usize::from(decide_by(&read_alone, &call).lets_in() != decision.lets_in());
             known += usize::from(call.principal != access::Fact::Absent);
             let unknown = Call { principal: access::Fact::Absent, ..call };
             for_who_it_is += usize::from(decide(&unknown).lets_in() != decision.lets_in());
@@ -62,7 +74,8 @@ async fn every_request_is_decided_as_envoy_decides_it() {
     let (routed, misrouted) = routes::compare(world.stack(), &mut dice).await;
     world.stop().await;
     println!(
-        "{compared} requests compared, {denied} denied, {known} with an identity, which decided {for_who_it_is}; {} disagreements",
+        "{compared} requests compared, {denied} denied, {known} with an identity, which decided {for_who_it_is}, \
+         {for_the_mesh} by the mesh's trust domains; {} disagreements",
         disagreements.len()
     );
     assert!(
@@ -72,7 +85,8 @@ async fn every_request_is_decided_as_envoy_decides_it() {
         disagreements[..1.min(disagreements.len())].join("\n")
     );
     assert!(misrouted.is_empty(), "{} of {routed}:\n{}", misrouted.len(), misrouted[0]);
-    assert_eq!(compared, SETS * REQUESTS);
+    assert_eq!(compared, MESHES.iter().map(|(_, sets)| sets * REQUESTS).sum::<usize>());
+    assert!(for_the_mesh > 50, "{for_the_mesh} decided by the mesh's trust domains");
     assert!(denied > compared / 5 && denied < compared * 4 / 5, "{denied} of {compared} denied: the test sees both");
     assert!(known > compared / 2 && for_who_it_is > known / 20, "{for_who_it_is} of {known} decided by who calls");
 }

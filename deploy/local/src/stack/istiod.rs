@@ -23,7 +23,7 @@ use std::path::Path;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use super::{READY, StackError, answers, apiserver, error, free_address, http_client, mesh, objects};
+use super::{READY, Stack, StackError, answers, apiserver, error, free_address, http_client, mesh, objects};
 use crate::process::{Process, Program};
 use crate::tools::Tools;
 
@@ -32,13 +32,20 @@ pub(super) const NAMESPACE: &str = "istio-system";
 
 const VALIDATOR: &str = "istio-validator";
 
-/// The settings of the whole mesh. Upstream Envoy has no Istio agent beside it that would bring certificates, so there is
-/// no mutual TLS.
-const MESH_CONFIG: &str = "\
-rootNamespace: istio-system
-trustDomain: cluster.local
-enableAutoMtls: false
-";
+/// The file with the settings of the whole mesh, in istiod's folder.
+const MESH_CONFIG: &str = "mesh.yaml";
+/// The mesh's trust domain, unless a test wants another.
+const TRUST_DOMAIN: &str = "cluster.local";
+
+/// The settings. Upstream Envoy has no Istio agent beside it that would bring certificates, so there is no mutual TLS.
+fn mesh_config(trust_domain: &str, aliases: &[&str]) -> Value {
+    json!({
+        "rootNamespace": NAMESPACE,
+        "trustDomain": trust_domain,
+        "trustDomainAliases": aliases,
+        "enableAutoMtls": false,
+    })
+}
 
 /// Upstream Envoy does not know the two filters that exist only in Istio's build; nothing is injected, and there is only
 /// one istiod, so that it need not be elected first.
@@ -80,13 +87,13 @@ pub(super) async fn start(
     error::create_dir(dir)?;
     let addresses = Addresses::free()?;
     register_webhook(&api.client, &addresses).await?;
-    let mesh_config = dir.join("mesh.yaml");
-    error::write(&mesh_config, MESH_CONFIG)?;
+    let settings = dir.join(MESH_CONFIG);
+    error::write(&settings, mesh_config(TRUST_DOMAIN, &[]).to_string())?;
     let mut program = Program::new("istiod", &tools.control_plane).directory(dir).args([
         "pilot-discovery".to_owned(),
         "discovery".to_owned(),
         format!("--kubeconfig={}", api.kubeconfig.display()),
-        format!("--meshConfig={}", mesh_config.display()),
+        format!("--meshConfig={}", settings.display()),
         format!("--grpcAddr={}", addresses.grpc),
         format!("--httpAddr={}", addresses.http),
         format!("--httpsAddr={}", addresses.https),
@@ -103,6 +110,20 @@ pub(super) async fn start(
     process.ready(READY, || answers(&http, &ready)).await?;
     process.ready(READY, || webhook_refuses(&api.client)).await?;
     Ok((process, addresses))
+}
+
+impl Stack {
+    /// Gives the mesh another trust domain, with these aliases. istiod follows the file of its settings, and tells every proxy.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_trust_domains(&self, trust_domain: &str, aliases: &[&str]) -> Result<(), StackError> {
+        let folder = self.dir.join("istiod");
+        let (file, next) = (folder.join(MESH_CONFIG), folder.join("mesh.next"));
+        error::write(&next, mesh_config(trust_domain, aliases).to_string())?;
+        // At once, so that istiod never reads half of it.
+        std::fs::rename(&next, &file).map_err(|source| StackError::File { path: file, source })
+    }
 }
 
 /// Makes istiod's webhook known to the API server. istiod itself adds its certificate authority, and turns the failure

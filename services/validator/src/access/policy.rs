@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Call, Workload, rule, rule::Rule};
+use super::{
+    Call, TrustDomains, Workload, rule,
+    rule::{Place, Rule},
+};
 
 /// Whether a label that is not told is one that nobody knows, rather than absent.
 pub type IsOpen<'a> = &'a dyn Fn(&str) -> bool;
@@ -47,11 +50,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads an object of Istio's kind AuthorizationPolicy.
+    /// Reads an object of Istio's kind AuthorizationPolicy, for a mesh with these trust domains.
     ///
     /// # Errors
     /// [`Invalid`], for a field or value that has no meaning here.
-    pub fn new(object: &Value) -> Result<Self, Invalid> {
+    pub fn new(object: &Value, trust: &TrustDomains) -> Result<Self, Invalid> {
         let (metadata, spec) = (&object["metadata"], &object["spec"]);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let namespace = text(&metadata["namespace"]);
@@ -68,7 +71,8 @@ impl Policy {
             other => return Err(invalid(format!("{other:?} is no action"))),
         };
         let rules = spec["rules"].as_array().into_iter().flatten();
-        let rules = rules.map(|rule| Rule::new(rule, &namespace)).collect::<Result<_, _>>().map_err(invalid)?;
+        let place = Place { namespace: &namespace, trust };
+        let rules = rules.map(|rule| Rule::new(rule, place)).collect::<Result<_, _>>().map_err(invalid)?;
         let labels = spec["selector"]["matchLabels"].as_object().into_iter().flatten();
         Ok(Self {
             name: name.clone(),

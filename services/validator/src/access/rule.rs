@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Call, Token,
+    Call, Token, TrustDomains,
     pattern::{Network, Text},
 };
 
@@ -31,6 +31,15 @@ enum Test {
     Claim(Vec<String>, Vec<Text>),
     /// Envoy's own metadata: nobody can tell.
     Untold,
+}
+
+/// What the words of a rule depend on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Of its policy.
+    pub(super) namespace: &'a str,
+    /// Of the mesh.
+    pub(super) trust: &'a TrustDomains,
 }
 
 /// A rule of a policy.
@@ -61,21 +70,21 @@ pub(crate) fn every(all: impl Iterator<Item = Option<bool>>) -> Option<bool> {
 }
 
 impl Rule {
-    /// A rule as it stands in a policy of this namespace.
-    pub(super) fn new(rule: &Value, namespace: &str) -> Result<Self, String> {
+    /// A rule as it stands in a policy.
+    pub(super) fn new(rule: &Value, place: Place<'_>) -> Result<Self, String> {
         let mut conditions = Vec::new();
         for condition in list(&rule["when"]) {
             let key = condition["key"].as_str().unwrap_or_default();
             for (field, negated) in [("values", false), ("notValues", true)] {
                 let values = texts(&condition[field]);
                 if !values.is_empty() {
-                    conditions.push(Clause { test: condition_test(key, &values, namespace)?, negated });
+                    conditions.push(Clause { test: condition_test(key, &values, place)?, negated });
                 }
             }
         }
         Ok(Self {
-            sources: alternatives(&rule["from"], "source", namespace)?,
-            operations: alternatives(&rule["to"], "operation", namespace)?,
+            sources: alternatives(&rule["from"], "source", place)?,
+            operations: alternatives(&rule["to"], "operation", place)?,
             conditions,
         })
     }
@@ -93,7 +102,7 @@ impl Rule {
     }
 }
 
-fn alternatives(entries: &Value, inner: &str, namespace: &str) -> Result<Vec<Vec<Clause>>, String> {
+fn alternatives(entries: &Value, inner: &str, place: Place<'_>) -> Result<Vec<Vec<Clause>>, String> {
     let mut all = Vec::new();
     for entry in list(entries) {
         let mut clauses = Vec::new();
@@ -107,7 +116,7 @@ fn alternatives(entries: &Value, inner: &str, namespace: &str) -> Result<Vec<Vec
                 letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
             });
             let negated = plain.is_some();
-            let test = field_test(plain.as_deref().unwrap_or(name), &values, namespace)?;
+            let test = field_test(plain.as_deref().unwrap_or(name), &values, place)?;
             clauses.push(Clause { test, negated });
         }
         all.push(clauses);
@@ -115,17 +124,17 @@ fn alternatives(entries: &Value, inner: &str, namespace: &str) -> Result<Vec<Vec
     Ok(all)
 }
 
-fn field_test(name: &str, values: &[&str], namespace: &str) -> Result<Test, String> {
+fn field_test(name: &str, values: &[&str], place: Place<'_>) -> Result<Test, String> {
     let texts = || values.iter().map(|value| Text::new(value)).collect::<Vec<_>>();
     Ok(match name {
-        "principals" => condition_test("source.principal", values, namespace)?,
-        "namespaces" => condition_test("source.namespace", values, namespace)?,
-        "serviceAccounts" => condition_test("source.serviceAccount", values, namespace)?,
-        "trustDomains" => condition_test("source.trustDomain", values, namespace)?,
-        "requestPrincipals" => condition_test("request.auth.principal", values, namespace)?,
-        "ipBlocks" => condition_test("source.ip", values, namespace)?,
-        "remoteIpBlocks" => condition_test("remote.ip", values, namespace)?,
-        "ports" => condition_test("destination.port", values, namespace)?,
+        "principals" => condition_test("source.principal", values, place)?,
+        "namespaces" => condition_test("source.namespace", values, place)?,
+        "serviceAccounts" => condition_test("source.serviceAccount", values, place)?,
+        "trustDomains" => condition_test("source.trustDomain", values, place)?,
+        "requestPrincipals" => condition_test("request.auth.principal", values, place)?,
+        "ipBlocks" => condition_test("source.ip", values, place)?,
+        "remoteIpBlocks" => condition_test("remote.ip", values, place)?,
+        "ports" => condition_test("destination.port", values, place)?,
         "hosts" => Test::Host(values.iter().map(|value| Text::host(value)).collect()),
         "methods" => Test::Method(texts()),
         "paths" => Test::Path(values.iter().map(|value| Text::path(value)).collect::<Result<_, _>>()?),
@@ -133,21 +142,28 @@ fn field_test(name: &str, values: &[&str], namespace: &str) -> Result<Test, Stri
     })
 }
 
-fn condition_test(key: &str, values: &[&str], namespace: &str) -> Result<Test, String> {
+fn condition_test(key: &str, values: &[&str], place: Place<'_>) -> Result<Test, String> {
     let texts = || values.iter().map(|value| Text::new(value)).collect::<Vec<_>>();
     let networks = || values.iter().map(|value| Network::new(value)).collect::<Result<Vec<_>, _>>();
-    let of_principal = |text: &dyn Fn(&str) -> Result<Text, String>| {
+    let of_principal = |values: &[&str], text: &dyn Fn(&str) -> Result<Text, String>| {
         values.iter().map(|value| text(value)).collect::<Result<Vec<_>, _>>().map(Test::Principal)
     };
     Ok(match key {
-        "source.principal" => of_principal(&|value| principal(value))?,
-        "source.namespace" => of_principal(&|value| Text::regex(&format!(".*/ns/{}/.*", globbed(value, ".*"))))?,
-        "source.serviceAccount" => of_principal(&|value| {
-            let (namespace, name) = value.split_once('/').unwrap_or((namespace, value));
+        "source.principal" => {
+            let told = place.trust.principals(values);
+            of_principal(&told.iter().map(String::as_str).collect::<Vec<_>>(), &principal)?
+        }
+        "source.namespace" => {
+            of_principal(values, &|value| Text::regex(&format!(".*/ns/{}/.*", globbed(value, ".*"))))?
+        }
+        "source.serviceAccount" => of_principal(values, &|value| {
+            let (namespace, name) = value.split_once('/').unwrap_or((place.namespace, value));
             let (namespace, name) = (regex::escape(namespace), regex::escape(name));
             Text::regex(&format!(".+/ns/{namespace}/(.+/|)sa/{name}(/.+)?"))
         })?,
-        "source.trustDomain" => of_principal(&|value| Text::regex(&format!("{}/.*", globbed(value, "[^/]*"))))?,
+        "source.trustDomain" => of_principal(&place.trust.domains(values), &|value| {
+            Text::regex(&format!("{}/.*", globbed(value, "[^/]*")))
+        })?,
         "source.ip" => Test::SourceIp(networks()?),
         "remote.ip" => Test::RemoteIp(networks()?),
         "destination.ip" => Test::DestinationIp(networks()?),

@@ -4,8 +4,12 @@ use serde_json::json;
 
 use super::*;
 
+fn read(object: &Value) -> Result<Policy, Invalid> {
+    Policy::new(object, &TrustDomains::default())
+}
+
 fn policy(name: &str, spec: Value) -> Policy {
-    Policy::new(&json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec})).unwrap()
+    read(&json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec})).unwrap()
 }
 
 fn workload() -> Workload {
@@ -111,10 +115,10 @@ fn actions_are_asked_in_their_order() {
     let audit = policy("audit", json!({"action": "AUDIT", "rules": [{}]}));
     let nothing = policy("nothing", json!({}));
     let other = policy("other", json!({"selector": {"matchLabels": {"app": "pay"}}}));
-    let dry = Policy::new(&json!({"metadata": {"namespace": "shop", "name": "dry",
+    let dry = read(&json!({"metadata": {"namespace": "shop", "name": "dry",
         "annotations": {"istio.io/dry-run": "true"}}, "spec": {"action": "DENY", "rules": [{}]}}))
     .unwrap();
-    let root = Policy::new(&json!({"metadata": {"namespace": "istio-system", "name": "all"}, "spec": {}})).unwrap();
+    let root = read(&json!({"metadata": {"namespace": "istio-system", "name": "all"}, "spec": {}})).unwrap();
     let name = |name: &str| format!("shop/{name}");
     for (policies, path, expected) in [
         (vec![], "/", Decision::Allowed(vec![])),
@@ -162,7 +166,39 @@ fn what_has_no_meaning_is_named() {
         (json!({"rules": [{"to": [{"operation": {"ports": ["http"]}}]}]}), "\"http\" is no port"),
         (json!({"rules": [{"when": [{"key": "request.size", "values": ["1"]}]}]}), "no condition that is known"),
     ] {
-        let error = Policy::new(&json!({"metadata": {"namespace": "shop", "name": "p"}, "spec": spec})).unwrap_err();
+        let error = read(&json!({"metadata": {"namespace": "shop", "name": "p"}, "spec": spec})).unwrap_err();
         assert!(error.to_string().contains(why) && error.name == "shop/p", "{error}");
+    }
+}
+
+/// In a mesh that was renamed, a policy that was written before goes on meaning the same callers, and nobody else.
+#[test]
+fn principals_are_those_of_the_mesh() {
+    let mesh = json!({"trustDomain": "new.example", "trustDomainAliases": ["old.example"]});
+    let trust = TrustDomains::of_mesh(&mesh);
+    let meets = |rule: Value, principal: &str| {
+        let object = json!({"metadata": {"namespace": "shop", "name": "p"}, "spec": {"rules": [rule]}});
+        let call = Call { principal: principal.to_owned().into(), ..Call::default() };
+        Policy::new(&object, &trust).unwrap().meets(&call)
+    };
+    let from = |name: &str, value: &str| json!({"from": [{"source": {name: [value]}}]});
+    let when = |key: &str, field: &str, value: &str| json!({"when": [{"key": key, field: [value]}]});
+    let (principal, front) = ("source.principal", "cluster.local/ns/web/sa/front");
+    for (rule, [new, old, local]) in [
+        (from("principals", front), [true, true, false]),
+        (from("notPrincipals", front), [false, false, true]),
+        (when(principal, "values", "old.example/ns/web/sa/front"), [true, true, false]),
+        (when(principal, "notValues", "old.example/ns/web/sa/front"), [false, false, true]),
+        (from("principals", "cluster.local/ns/web/*"), [false, false, true]),
+        (from("principals", "*/ns/web/sa/front"), [true, true, true]),
+        (from("trustDomains", "old.example"), [true, true, false]),
+        (from("notTrustDomains", "old.example"), [false, false, true]),
+        (from("namespaces", "web"), [true, true, true]),
+        (from("serviceAccounts", "web/front"), [true, true, true]),
+    ] {
+        for (domain, expected) in [("new.example", new), ("old.example", old), ("cluster.local", local)] {
+            let met = meets(rule.clone(), &format!("{domain}/ns/web/sa/front"));
+            assert_eq!(met, Some(expected), "{domain} by {rule}");
+        }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn entry_of(mut head: ObjectRef, document: Document, source: &Arc<str
 }
 
 /// Of a ConfigMap only Istio's mesh configuration is of interest, which is YAML within YAML.
-fn mesh_config(value: &Value) -> Option<Value> {
+pub(crate) fn mesh_config(value: &Value) -> Option<Value> {
     let text = value.pointer("/data/mesh")?.as_str()?;
     let mesh = text::load(text.as_bytes(), &mut Findings::default()).into_iter().next()?.value;
     Some(json!({"metadata": value.get("metadata"), "mesh": mesh}))

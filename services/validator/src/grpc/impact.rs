@@ -1,6 +1,7 @@
 //! AnalyzeImpact: texts and edges in, what would change out.
 
 mod edge;
+mod mesh;
 
 use meshward_model::Finding;
 use meshward_proto::{
@@ -13,7 +14,7 @@ use meshward_proto::{
 use serde_json::{Value, json};
 
 use crate::{
-    access::Policy,
+    access::{Policy, TrustDomains},
     app,
     error::Error,
     impact::{self, Edge, routes},
@@ -27,8 +28,6 @@ use crate::{
 
 const MOST_EDGES: usize = 10_000;
 const MOST_TEXTS: usize = 100;
-/// Where policies for the whole mesh lie, unless the mesh was set up otherwise.
-const ROOT_NAMESPACE: &str = "istio-system";
 /// When an object that is not there yet will have been made: after all others.
 const LAST: &str = "9999-12-31T23:59:59Z";
 
@@ -65,10 +64,10 @@ pub(super) fn observation(request: &AnalyzeImpactRequest) -> Result<Option<Obser
 struct Objects(Vec<Value>);
 
 impl Objects {
-    fn policies(&self, skipped: &mut Vec<String>) -> Vec<Policy> {
+    fn policies(&self, trust: &TrustDomains, skipped: &mut Vec<String>) -> Vec<Policy> {
         let mut read = Vec::new();
         for object in self.0.iter().filter(|object| impact::is_policy(object)) {
-            match Policy::new(object) {
+            match Policy::new(object, trust) {
                 Ok(policy) => read.push(policy),
                 Err(invalid) if skipped.contains(&invalid.to_string()) => {}
                 Err(invalid) => skipped.push(invalid.to_string()),
@@ -110,7 +109,7 @@ pub(super) fn analyze(
     let context = around(&request, view, &mut findings);
     let before = Objects(context.0.iter().filter(|object| is_told(object)).cloned().collect());
     let after = after(&request, &before, changed);
-    let root = if request.root_namespace.is_empty() { ROOT_NAMESPACE } else { &request.root_namespace };
+    let mesh = mesh::Mesh::among(&context.0);
     let mut edges: Vec<_> = request.edges.iter().map(edge::read).collect();
     let mut all = request.edges;
     let room = MOST_EDGES - all.len();
@@ -126,7 +125,9 @@ pub(super) fn analyze(
         edges.push(read);
         all.push(told);
     }
-    let access = impact::analyze(&before.policies(&mut skipped), &after.policies(&mut skipped), root, &edges);
+    skipped.extend(mesh.lack(&edges).map(str::to_owned));
+    let [now, then] = [&before, &after].map(|objects| objects.policies(&mesh.trust, &mut skipped));
+    let access = impact::analyze(&now, &then, mesh.root(&request.root_namespace), &edges);
     let routes = changed_routes(&before, &after, &edges);
     let is_access = routes.is_none() || differ(&before, &after, impact::is_policy);
     let summaries =
@@ -179,7 +180,8 @@ fn around(request: &AnalyzeImpactRequest, view: Option<View>, findings: &mut Vec
         findings.extend(of_text.into_sorted());
     }
     // Others than these are of no use here, and a cluster has many.
-    let is_used = |object: &&Value| is_told(object) || object["kind"] == "Service" || object["kind"] == "Pod";
+    let is_used =
+        |object: &&Value| is_told(object) || ["Service", "Pod", "ConfigMap"].iter().any(|kind| object["kind"] == *kind);
     let live = view.iter().flat_map(|view| view.known.in_force()).filter(is_used);
     let live: Vec<_> = live.filter(|object| objects.find(object).is_none()).cloned().collect();
     objects.0.extend(live);

@@ -18,15 +18,27 @@ use rustls::{
 use serde_json::{Value, json};
 
 /// Who calls, as a policy writes it; none comes in plain text.
-pub const CALLERS: [Option<&str>; 7] = [
+pub const CALLERS: [Option<&str>; 10] = [
     None,
     Some("cluster.local/ns/web/sa/front"),
     Some("cluster.local/ns/web/sa/frontier"),
     Some("cluster.local/ns/shop/sa/front"),
     Some("cluster.local/ns/web/sa/admin"),
     Some("other.example/ns/web/sa/admin"),
+    Some("new.example/ns/web/sa/front"),
+    Some("mesh.example/ns/web/sa/admin"),
+    Some("old-mesh/ns/shop/sa/front"),
     // Rules on service accounts leave room for more than these two parts.
     Some("cluster.local/ns/shop-eu/region/one/sa/front/pod/7"),
+];
+
+/// Trust domains that the mesh has one after the other, its own one first, and how many sets of policies it has them for. None
+/// has another's own one: by it a proxy shows that it was told of them.
+pub const MESHES: [(&[&str], usize); 4] = [
+    (&["cluster.local"], 22),
+    (&["new.example", "cluster.local", "other.example"], 6),
+    (&["mesh.example"], 6),
+    (&["other.example", "old-mesh", "new-mesh"], 6),
 ];
 
 /// Names by which a TLS handshake may ask for the server.

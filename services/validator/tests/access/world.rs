@@ -121,9 +121,9 @@ impl World {
         applied.unwrap_or_else(|error| panic!("{error}: {object:#}"));
     }
 
-    /// Makes these the only policies, and waits until Envoy has them: a last one refuses a path of its own. It is the
-    /// newest, so that who has it has the others.
-    pub async fn put_in_place(&self, set: usize, policies: &[Value]) {
+    /// Makes these the only policies, and waits until Envoy has them: a last one names a caller of its own. It is the
+    /// newest, so that who has it has the others; and that caller is of the mesh's own trust domain, `trust_domain`.
+    pub async fn put_in_place(&self, set: usize, trust_domain: &str, policies: &[Value]) {
         let api = self.api("security.istio.io/v1", "AuthorizationPolicy");
         for policy in api.list(&Default::default()).await.expect("a list") {
             api.delete(policy.metadata.name.as_deref().expect("a name"), &DeleteParams::default())
@@ -133,16 +133,15 @@ impl World {
         for policy in policies {
             self.apply(policy).await;
         }
-        let path = format!("/set-{set}-is-in-place");
-        let rules = json!([{"to": [{"operation": {"paths": [path]}}]}]);
+        let caller = format!("/ns/none/sa/set-{set}-is-in-place");
+        let rules = json!([{"from": [{"source": {"principals": [format!("cluster.local{caller}")]}}]}]);
         let last = json!({"selector": selector(), "action": "DENY", "rules": rules});
         self.apply(&object("AuthorizationPolicy", "zz-in-place", last)).await;
-        let begun = std::time::Instant::now();
+        let (begun, marker) = (std::time::Instant::now(), format!("spiffe://{trust_domain}{caller}"));
         loop {
-            // Only the last one's refusal is sure to be its own: the others may let nothing in.
             let dump = self.ask(format!("{}/config_dump?resource=dynamic_listeners", self.server.admin_url)).await;
             let dump = dump.json().await.expect("a dump");
-            let Some(lack) = lack(&dump, &path) else { return };
+            let Some(lack) = lack(&dump, &marker) else { return };
             if begun.elapsed() > PATIENCE {
                 let told = self.ask(format!("{}/debug/syncz", self.stack.istiod_debug_url())).await;
                 let told = told.text().await.expect("a text");
@@ -195,6 +194,14 @@ impl World {
             policy["metadata"]["annotations"] = json!({"istio.io/dry-run": "true"});
         }
         policy
+    }
+
+    /// A random policy that goes by who calls, and by nothing else.
+    pub fn policy_on_callers(dice: &mut Dice, index: usize) -> Value {
+        let (field, values) = [principals, principals, trust_domains][dice.below(3)](dice);
+        let rules = json!([{"from": [{"source": {(negated(dice, field)): values}}]}]);
+        let spec = json!({"selector": selector(), "action": dice.pick(&["ALLOW", "DENY"]), "rules": rules});
+        object("AuthorizationPolicy", &format!("policy-{index}"), spec)
     }
 
     fn rule(&self, dice: &mut Dice) -> Value {
@@ -312,6 +319,10 @@ fn principals(dice: &mut Dice) -> Field {
         "*front",
         "*.local/ns/web/sa/front",
         "cluster.local/ns/nobody/sa/none",
+        "cluster*/ns/web/sa/front",
+        "*.example/ns/web/sa/front",
+        "*-mesh/ns/shop/sa/front",
+        "new.example/ns/web/sa/fro*",
     ]);
     ("principals", dice.some(&[exact, pattern]))
 }
@@ -325,7 +336,10 @@ fn service_accounts(dice: &mut Dice) -> Field {
 }
 
 fn trust_domains(dice: &mut Dice) -> Field {
-    ("trustDomains", dice.some(&["cluster.local", "other.example", "*.local", "other*", "*", "local"]))
+    (
+        "trustDomains",
+        dice.some(&["cluster.local", "other.example", "old-mesh", "*.local", "*-mesh", "other*", "*", "local"]),
+    )
 }
 
 fn negated(dice: &mut Dice, field: &str) -> String {

@@ -2,8 +2,9 @@
 
 use meshward_proto::{
     types::v1::ObjectRef,
-    validator::v1::{AnalyzeImpactRequest, Context, TrafficEdge, TrafficEffect},
+    validator::v1::{AnalyzeImpactRequest, AnalyzeImpactResponse, Context, TrafficEdge, TrafficEffect},
 };
+use serde_json::{Value, json};
 
 use super::{NO_CATALOGUE, World};
 
@@ -50,6 +51,51 @@ async fn a_change_of_policies_is_told_by_the_requests_that_it_affects() {
     assert_eq!(told[1], (TrafficEffect::Denied, denied("b").as_str()));
     assert_eq!(told[2].0, TrafficEffect::Allowed);
     assert_eq!((impact.services, impact.namespaces), (vec!["shop/cart".to_owned()], vec!["shop".to_owned()]));
+}
+
+/// After a mesh was renamed its policies mean the same callers, by either name. Who does not know the name says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_of_a_renamed_mesh_are_known_by_its_configuration() {
+    let object = |api_version: &str, kind: &str, namespace: &str, name: &str, rest: Value| {
+        let mut object =
+            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": namespace}});
+        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        object.to_string()
+    };
+    // It counts for every namespace, for it lies in what the configuration names as the root.
+    let rules = json!([{"from": [{"source": {"principals": ["cluster.local/ns/web/sa/front"]}}]}]);
+    let policy =
+        object("security.istio.io/v1", "AuthorizationPolicy", "mesh", "front-only", json!({"spec": {"rules": rules}}));
+    let mesh = "rootNamespace: mesh\ntrustDomain: new.example\ntrustDomainAliases: [old.example]\n";
+    let mesh = object("v1", "ConfigMap", "istio-system", "istio", json!({"data": {"mesh": mesh}}));
+    let edge = |domain: &str, requests_per_second: f64| TrafficEdge {
+        source_principal: format!("{domain}/ns/web/sa/front"),
+        destination_namespace: "shop".to_owned(),
+        destination_service: "cart".to_owned(),
+        requests_per_second,
+        ..Default::default()
+    };
+    let world = World::new(None).await;
+    let ask = async |root: &str, context: &[&String]| {
+        let request = AnalyzeImpactRequest {
+            yaml: policy.clone(),
+            context: Some(Context { yaml: context.iter().map(|text| (*text).clone()).collect(), ..Context::default() }),
+            edges: vec![edge("new.example", 6.0), edge("old.example", 3.0), edge("cluster.local", 1.0)],
+            root_namespace: root.to_owned(),
+            ..Default::default()
+        };
+        world.client().analyze_impact(world.signed(request)).await.unwrap().into_inner()
+    };
+    let is_lacking = |impact: &AnalyzeImpactResponse| impact.skipped.iter().any(|why| why.starts_with("access:"));
+
+    let impact = ask("", &[&mesh]).await;
+    assert_eq!(impact.summary, "1 of 3 edges would be denied, 10.0 % of requests.");
+    assert_eq!(impact.affected[0].edge, Some(edge("cluster.local", 1.0)));
+    assert!(!is_lacking(&impact), "{:?}", impact.skipped);
+    let impact = ask("mesh", &[]).await;
+    assert_eq!(impact.summary, "2 of 3 edges would be denied, 90.0 % of requests.");
+    assert!(is_lacking(&impact), "{:?}", impact.skipped);
+    assert_eq!(ask("", &[]).await.denied, 0, "it is a namespace like any other");
 }
 
 #[tokio::test(flavor = "multi_thread")]
