@@ -251,8 +251,8 @@ impl Gateway {
         }
     }
 
-    /// The live object if it is still what was written: the same spec by Kubernetes' own count, whatever its metadata;
-    /// or the answer that it is not.
+    /// The live object if it is still what was written: the same spec by Kubernetes' own count, and of its metadata what
+    /// the mesh reads; or the answer that it is not.
     async fn undrifted(
         &self,
         cluster: &dyn Cluster,
@@ -274,8 +274,15 @@ impl Gateway {
             None if applied.absent => Ok(live),
             None => Err(drifted("somebody".to_owned(), "deleted")),
             Some(object) if applied.absent => Err(drifted(by(object), "made again")),
-            Some(object) if object::resource_version(object) == applied.resource_version => Ok(live),
-            Some(object) if object::generation(object) == applied.object_generation => Ok(live),
+            Some(object)
+                if object::resource_version(object) == applied.resource_version
+                    || object::generation(object) == applied.object_generation =>
+            {
+                match apply::strayed(intent, &applied.target, object) {
+                    None => Ok(live),
+                    Some(stray) => Err(drifted(stray.manager, &format!("changed ({})", stray.what))),
+                }
+            }
             Some(object) => Err(drifted(by(object), "changed")),
         }
     }

@@ -37,6 +37,7 @@ mod newcomers;
 mod patch;
 mod pods;
 mod restore;
+mod stray;
 
 use meshward_model::{AppliedObject, ExposureIntent, Target};
 use serde_json::Value;
@@ -56,6 +57,7 @@ use known::Known;
 pub use marks::Marks;
 pub use pods::read_cohorts;
 pub(crate) use pods::{pod, relabel};
+pub use stray::{Stray, of_intent as strayed};
 
 /// How often a decision is made anew because somebody else was faster.
 const ROUNDS: u32 = 5;

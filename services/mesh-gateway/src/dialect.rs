@@ -10,6 +10,7 @@ mod capabilities;
 mod direct;
 mod istio;
 mod linkerd;
+pub(crate) mod meaning;
 pub(crate) mod parts;
 mod steps;
 

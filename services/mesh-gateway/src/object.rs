@@ -69,6 +69,17 @@ pub fn other_manager(object: &Value, before: Option<&Value>) -> String {
     entry.and_then(|entry| entry["manager"].as_str()).unwrap_or("somebody").to_owned()
 }
 
+/// Who else owns a label or annotation (`field` says which); of several the one that wrote last.
+#[must_use]
+pub fn owner_of<'a>(object: &'a Value, field: &str, key: &str) -> Option<&'a str> {
+    let owns = |entry: &&Value| {
+        let map = &entry["fieldsV1"]["f:metadata"][format!("f:{field}")];
+        entry["manager"] != FIELD_MANAGER && !map[format!("f:{key}")].is_null()
+    };
+    let newest = |entry: &&Value| entry["time"].as_str().unwrap_or_default().to_owned();
+    entries(object).iter().filter(owns).max_by_key(newest)?["manager"].as_str()
+}
+
 /// Who else has written the object, status aside: manager, operation and time of each entry that is not Meshward's.
 pub fn other_writes(object: &Value) -> impl Iterator<Item = (&str, &str, &str)> {
     let others =

@@ -145,6 +145,7 @@ async fn the_gateway_on_api_servers_alone() {
     timed(caches::an_unused_watch_ends_and_begins_anew(&a)).await;
     timed(caches::what_cannot_be_kept_is_listed_each_time(&world, &a)).await;
     timed(faults::every_verb_survives_a_bad_way(&world, &a)).await;
+    timed(drift::what_a_mesh_reads_of_annotations_is_drift(&world, &a)).await;
     let real = timed(contract::Real::new(&world, &a)).await;
     timed(between::every_pod_that_is_older_than_the_narrowing_is_labelled(&real)).await;
     timed(contract::every_cluster_keeps_to_it(&real)).await;

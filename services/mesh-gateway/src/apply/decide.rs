@@ -8,6 +8,7 @@
 //! | is marked by another deployment | refused: busy |
 //! | is marked by a newer generation of ours | refused: stale |
 //! | is marked by us, with another spec than we wrote | refused: drift, with the field manager |
+//! | is marked by us, with other labels or annotations that the mesh reads | refused: drift, with the field manager |
 //! | is marked by us | written |
 //! | has no mark and the resourceVersion of the baseline | written: the first write |
 //! | has no mark and the spec of the baseline or the canary | refused: stale, it was restored or promoted |
@@ -30,7 +31,7 @@
 use meshward_model::Target;
 use serde_json::Value;
 
-use super::{Case, Desired, Marks, Wanted, patch::ObjectPatch, restore};
+use super::{Case, Desired, Marks, Wanted, patch::ObjectPatch, restore, stray};
 use crate::{error::Error, object};
 
 /// One write, or none.
@@ -79,7 +80,11 @@ fn expose(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> Result<Ac
         return Ok(Action::Nothing);
     }
     match Marks::of(live) {
-        Some(marks) => check_marks(live, &marks, case)?,
+        Some(marks) => {
+            check_marks(live, &marks, case)?;
+            let written = if desired.is_final() { &Value::Null } else { desired.object() };
+            stray::check(live, case, written)?;
+        }
         None => check_unmarked(live, case)?,
     }
     Ok(write(live, case, desired))
@@ -89,7 +94,10 @@ fn expose(live: Option<&Value>, case: &Case<'_>, desired: &Desired) -> Result<Ac
 fn retire(live: Option<&Value>, case: &Case<'_>) -> Result<Action, Error> {
     let Some(live) = live else { return Ok(Action::Nothing) };
     match Marks::of(live) {
-        Some(marks) => check_marks(live, &marks, case)?,
+        Some(marks) => {
+            check_marks(live, &marks, case)?;
+            stray::check(live, case, &Value::Null)?;
+        }
         None => check_unmarked(live, case)?,
     }
     Ok(delete(live))

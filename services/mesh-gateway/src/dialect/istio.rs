@@ -281,8 +281,11 @@ fn copy_of(helper: &Target, version: &Value, spec: Value) -> Desired {
 
 fn of_istio(object: &Value, field: &str) -> Map<String, Value> {
     let map = object::metadata_map(object, field).into_iter().flatten();
-    let is_istios = |key: &str| key.split_once('/').is_some_and(|(domain, _)| is_istio_domain(domain));
-    map.filter(|(key, _)| is_istios(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    map.filter(|(key, _)| is_read_by_istio(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+pub(super) fn is_read_by_istio(key: &str) -> bool {
+    key.split_once('/').is_some_and(|(domain, _)| is_istio_domain(domain))
 }
 
 fn is_istio_domain(domain: &str) -> bool {

@@ -1,7 +1,10 @@
 //! Pods that are made at the worst moment: right before an object is narrowed to the pods with a label, and behind the
 //! back of the gateway's caches. On every cluster, with neither an admission policy nor a watch that would label them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, future::ready};
@@ -42,6 +45,8 @@ fn pod(name: &str) -> Value {
 struct Meanwhile {
     cluster: Arc<dyn Cluster>,
     others: Arc<dyn Cluster>,
+    /// The pod whose creation is not told has been told of since.
+    is_told: Arc<AtomicBool>,
     /// The cohort of every pod there was when the policy was narrowed, each time.
     seen: Mutex<Vec<Vec<String>>>,
 }
@@ -76,8 +81,13 @@ impl Cluster for Meanwhile {
     }
     async fn watch(&self, selection: &Selection, after: &str) -> Result<Changes, ClusterError> {
         let changes = self.cluster.watch(selection, after).await?;
-        let is_untold = |change: &Result<Change, _>| match change {
-            Ok(Change::Stored(object)) => object["metadata"]["name"] == UNTOLD && cohort(object).is_empty(),
+        // What comes after it is told: a watch may be late, but it leaves out nothing in between.
+        let is_told = Arc::clone(&self.is_told);
+        let is_untold = move |change: &Result<Change, _>| match change {
+            Ok(Change::Stored(object)) if object["metadata"]["name"] == UNTOLD => {
+                is_told.fetch_or(!cohort(object).is_empty(), Ordering::Relaxed);
+                !is_told.load(Ordering::Relaxed)
+            }
             _ => false,
         };
         Ok(changes.filter(move |change| ready(!is_untold(change))).boxed())
@@ -113,8 +123,12 @@ pub async fn every_pod_that_is_older_than_the_narrowing_is_labelled(backend: &dy
         backend.apply_as("kubectl", &pod(name)).await;
     }
     backend.apply_as("kubectl", &policy("/old")).await;
-    let cluster =
-        Arc::new(Meanwhile { cluster: backend.cluster(), others: Arc::clone(&others), seen: Mutex::default() });
+    let cluster = Arc::new(Meanwhile {
+        cluster: backend.cluster(),
+        others: Arc::clone(&others),
+        is_told: Arc::default(),
+        seen: Mutex::default(),
+    });
     let clusters = Clusters::new("");
     clusters.put(Member::new("", Arc::clone(&cluster) as _, Arc::new(Silent)));
     let gateway = Gateway::new(Arc::new(clusters), Arc::new(SystemClock));

@@ -14,7 +14,7 @@ use super::{
 };
 
 const PODS: &str = "/api/v1/namespaces/shop/pods";
-const POLICIES: &str = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
+pub const POLICIES: &str = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
 const VIRTUAL_SERVICES: &str = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices";
 
 /// What an account did, as the audit log of an API server tells it.
@@ -242,12 +242,17 @@ pub async fn one_list_per_kind_however_often_pods_are_divided(world: &Alone, ser
 }
 
 /// Asks for a proof, without patience for one.
-async fn look(gateway: &Gateway, intent: &pb::ExposureIntent, objects: Vec<pb::AppliedObject>) {
+pub async fn look(
+    gateway: &Gateway,
+    intent: &pb::ExposureIntent,
+    objects: Vec<pb::AppliedObject>,
+) -> pb::PropagationProof {
     let request = pb::VerifyExposureRequest {
         intent: Some(intent.clone()),
         objects,
         timeout: Some(duration(Duration::from_millis(1))),
         quorum_bp: 0,
     };
-    gateway.client.clone().verify_exposure(gateway.request(request)).await.expect("an answer");
+    let reply = gateway.client.clone().verify_exposure(gateway.request(request)).await.expect("an answer");
+    reply.into_inner().proof.expect("a proof")
 }

@@ -5,13 +5,17 @@ use std::path::Path;
 use http::Method;
 use meshward_chassis::auth::Role;
 use meshward_local::stack::ApiServer;
-use meshward_proto::{gateway::v1 as pb, types::v1::ErrorReason as Reason};
+use meshward_proto::{
+    gateway::v1 as pb,
+    types::v1::{ErrorReason as Reason, Mechanism},
+};
 use serde_json::{Value, json};
 use tonic::{Code, Streaming};
 
 use super::{
     alone::{Alone, apply_as, ask},
-    world::{Gateway, PATIENCE, authorized, intent, object, refused, target},
+    caches::{POLICIES, look},
+    world::{Gateway, PATIENCE, authorized, intent, object, refused, target, without_counters},
 };
 
 const VIRTUAL_SERVICES: &str = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices";
@@ -128,4 +132,43 @@ async fn over_http(world: &Alone, gateway: &Gateway, server: &ApiServer) {
     let line: Value = serde_json::from_slice(&line).expect("JSON");
     let line = line.get("result").unwrap_or(&line);
     assert_eq!((&line["manager"], &line["deploymentId"]), (&json!("argocd"), &json!("d1")), "{line}");
+}
+
+/// A label or annotation by which a mesh goes is drift, with its field manager; any other is not.
+pub async fn what_a_mesh_reads_of_annotations_is_drift(world: &Alone, server: &ApiServer) {
+    let gateway = world.gateway(server.kubeconfig()).await;
+    let policy = |path: &str| {
+        json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+               "metadata": {"name": "enforced", "namespace": "shop"},
+               "spec": {"selector": {"matchLabels": {"app": "enforced"}}, "action": "ALLOW",
+                        "rules": [{"to": [{"operation": {"paths": [path]}}]}]}})
+    };
+    let path = format!("{POLICIES}/enforced");
+    let before = apply_as(server, "kubectl", &path, &policy("/old")).await;
+    let (canary, argocd) = (policy("/new"), |metadata: Value| {
+        let mut object = policy("");
+        object.as_object_mut().expect("an object").remove("spec");
+        object["metadata"].as_object_mut().expect("metadata").extend(metadata.as_object().expect("a map").clone());
+        object
+    });
+    let (plan, baseline) = gateway.plan_by(Mechanism::Request, &canary, &[1000, 10_000]).await.expect("a plan");
+    let at = |generation, weight| intent(&canary, &plan, &baseline, generation, weight);
+    let applied = gateway.apply_phase(&at(1, 1000), 9).await.expect("a step");
+    let mut books = json!({"labels": {"team": "a"}, "annotations": {"argocd.argoproj.io/tracking-id": "x"}});
+    apply_as(server, "argocd", &path, &argocd(books.clone())).await;
+    let proof = look(&gateway, &at(1, 1000), applied.objects.clone()).await;
+    assert_ne!(proof.state(), pb::PropagationState::Drifted, "{proof:?}");
+
+    books["annotations"]["istio.io/dry-run"] = "true".into();
+    apply_as(server, "argocd", &path, &argocd(books)).await;
+    let proof = look(&gateway, &at(1, 1000), applied.objects).await;
+    assert_eq!((proof.state(), &*proof.drift_manager), (pb::PropagationState::Drifted, "argocd"), "{proof:?}");
+    assert!(proof.message.contains("the annotation istio.io/dry-run"), "{}", proof.message);
+    let (_, message) = refused(gateway.apply_phase(&at(2, 3000), 9).await, Reason::Drift);
+    assert!(message.contains("istio.io/dry-run") && message.contains("argocd"), "{message}");
+    gateway.restore_phase(&at(3, 0), 9).await.expect("the way back is open");
+    let after = ask(server, Method::GET, &path, &Value::Null).await;
+    assert_eq!(without_counters(&after), without_counters(&before));
+    ask(server, Method::DELETE, &path, &Value::Null).await;
+    gateway.stop().await;
 }

@@ -34,19 +34,6 @@ use super::{
 };
 
 const PODS: usize = 4;
-/// Kinds of which a deployment makes helpers, besides the kinds of its way.
-fn helpers(mesh: Mesh) -> &'static [(&'static str, &'static str)] {
-    match mesh {
-        Mesh::Istio => &[("v1", "Pod"), ("v1", "ConfigMap"), ("networking.istio.io/v1", "VirtualService")],
-        Mesh::Linkerd => &[
-            ("v1", "Pod"),
-            ("v1", "ConfigMap"),
-            ("policy.linkerd.io/v1beta3", "HTTPRoute"),
-            ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-        ],
-    }
-}
-
 /// Nobody is asked for a proof here.
 struct Unasked;
 
@@ -252,23 +239,8 @@ fn assert_same(now: &Everything, then: &Everything, what: &str) {
     }
 }
 
-/// The kinds that a way is about, each once.
-fn kinds(way: &Way) -> Vec<(String, String)> {
-    let pair = |object: &Value| {
-        let target = target_of(object);
-        (target.api_version, target.kind)
-    };
-    let own = (way.target.api_version.clone(), way.target.kind.clone());
-    let mut kinds: Vec<_> = way.around.iter().map(pair).chain([own]).collect();
-    let helpers = helpers(way.target.mesh).iter();
-    kinds.extend(helpers.map(|(api_version, kind)| ((*api_version).to_owned(), (*kind).to_owned())));
-    kinds.sort();
-    kinds.dedup();
-    kinds
-}
-
 async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
-    let (mut all, cluster, kinds) = (Everything::new(), backend.by_others(), kinds(way));
+    let (mut all, cluster, kinds) = (Everything::new(), backend.by_others(), way.kinds());
     let lists = kinds.iter().map(|(api_version, kind)| cluster.list(api_version, kind, None));
     let lists = try_join_all(lists).await.expect("lists");
     for ((api_version, kind), objects) in kinds.iter().zip(lists) {
@@ -457,9 +429,10 @@ async fn changed_by_others(backend: &dyn Backend, way: &Way) {
     if way.before.is_null() {
         return;
     }
+    let last = labelled_by_others(&life, &first).await;
     backend.apply_as("argocd", &way.theirs).await;
     let theirs = everything(backend, way).await;
-    for generation in [1, 2] {
+    for generation in [last, last + 1] {
         let answer = life.walk(Walk::On, &ExposureIntent { generation, ..first.clone() }).await;
         let is_named = matches!(&answer, Err(Error::Drift { manager, .. }) if manager == "argocd");
         assert!(is_named, "{} by {:?}: {answer:?}", way.name, way.mechanism);
@@ -468,8 +441,30 @@ async fn changed_by_others(backend: &dyn Backend, way: &Way) {
     let live = life.live().await.expect("it is there");
     let (uid, version) = (object::uid(&live), object::resource_version(&live));
     backend.by_others().delete(&way.target, uid, version).await.expect("it is deleted");
-    let answer = life.walk(Walk::On, &ExposureIntent { generation: 3, ..first }).await;
+    let answer = life.walk(Walk::On, &ExposureIntent { generation: last + 2, ..first }).await;
     assert!(matches!(answer, Err(Error::Drift { .. })), "{}: {answer:?}", way.name);
+}
+
+/// A label that the mesh reads holds back the next step for as long as it is there, and any other does not. The
+/// generation of the last step.
+async fn labelled_by_others(life: &Life<'_>, step: &ExposureIntent) -> u64 {
+    let Way { name, target, mechanism, .. } = life.way;
+    if target.mesh != Mesh::Istio {
+        return step.generation;
+    }
+    let labelled = |labels: Value| {
+        let metadata = json!({"name": target.name, "namespace": target.namespace, "labels": labels});
+        json!({"apiVersion": target.api_version, "kind": target.kind, "metadata": metadata})
+    };
+    let next = ExposureIntent { generation: step.generation + 1, ..step.clone() };
+    life.backend.apply_as("argocd", &labelled(json!({"note": "a", "istio.io/rev": "other"}))).await;
+    let answer = life.walk(Walk::On, &next).await;
+    let is_named = matches!(&answer, Err(Error::Drift { manager, .. }) if manager == "argocd");
+    assert!(is_named, "{name} by {mechanism:?}: {answer:?}");
+    life.backend.apply_as("argocd", &labelled(json!({"argocd.argoproj.io/instance": "a"}))).await;
+    let answer = life.walk(Walk::On, &next).await;
+    assert!(answer.is_ok(), "{name} by {mechanism:?}: {answer:?}");
+    next.generation
 }
 
 /// All at once: an object that did not exist is made, and its absence put back.

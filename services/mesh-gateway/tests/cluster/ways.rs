@@ -1,7 +1,7 @@
 //! The ways that a deployment can go: for each adapter and mechanism what stands there, what shall, and what is around.
 
 use meshward_mesh_gateway::dialect::{self, Audience, HeaderMatch, HeaderValue};
-use meshward_model::{Mechanism, Target};
+use meshward_model::{Mechanism, Mesh, Target};
 use serde_json::{Value, json};
 
 use super::contract::target_of;
@@ -32,7 +32,35 @@ pub struct Way {
     pub around: Vec<Value>,
 }
 
+/// Kinds of which a deployment makes helpers, besides the kinds of its way.
+fn helpers(mesh: Mesh) -> &'static [(&'static str, &'static str)] {
+    match mesh {
+        Mesh::Istio => &[("v1", "Pod"), ("v1", "ConfigMap"), ("networking.istio.io/v1", "VirtualService")],
+        Mesh::Linkerd => &[
+            ("v1", "Pod"),
+            ("v1", "ConfigMap"),
+            ("policy.linkerd.io/v1beta3", "HTTPRoute"),
+            ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+        ],
+    }
+}
+
 impl Way {
+    /// The kinds that it is about, each once.
+    pub fn kinds(&self) -> Vec<(String, String)> {
+        let pair = |object: &Value| {
+            let target = target_of(object);
+            (target.api_version, target.kind)
+        };
+        let own = (self.target.api_version.clone(), self.target.kind.clone());
+        let mut kinds: Vec<_> = self.around.iter().map(pair).chain([own]).collect();
+        let helpers = helpers(self.target.mesh).iter();
+        kinds.extend(helpers.map(|(api_version, kind)| ((*api_version).to_owned(), (*kind).to_owned())));
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    }
+
     fn new(name: &'static str, mechanism: Mechanism, before: Value, canary: Value) -> Self {
         let target = target_of(if before.is_null() { &canary } else { &before });
         // As the API server fills in its defaults, also where no definition does so.
