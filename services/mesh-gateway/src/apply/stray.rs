@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Case, Marks, mentions};
 use crate::{
-    dialect::{self, meaning},
+    dialect::{self, Desired, meaning},
     error::Error,
     object,
 };
@@ -55,7 +55,7 @@ pub fn of_intent(intent: &ExposureIntent, target: &Target, live: &Value) -> Opti
         return find(live, &case, &written);
     }
     let phases = dialect::of(intent.target.mesh).render(intent).ok()?;
-    let written: Vec<_> = mentions(&phases, target).map(|desired| desired.object()).collect();
+    let written: Vec<_> = mentions(&phases, target).map(Desired::object).collect();
     find(live, &case, &written)
 }
 

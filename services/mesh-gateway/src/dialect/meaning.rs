@@ -86,6 +86,8 @@ mod tests {
 
     use super::*;
 
+    const REV: &str = "labels/istio.io/rev";
+
     fn read(api_version: &str, kind: &str, labels: &Value, annotations: &Value) -> Vec<String> {
         let mesh = Mesh::of_api_version(api_version).unwrap();
         let target = Target { mesh, ..Target::new("", api_version, kind, "shop", "a").unwrap() };
@@ -106,7 +108,6 @@ mod tests {
             "envoyfilter.istio.io/referenced-services": "s", "networking.istio.io/traffic-distribution": "PreferClose",
             "proxy.istio.io/health-checks-enabled": "true", "istio.io/connectedAt": "1",
         });
-        const REV: &str = "labels/istio.io/rev";
         let routes = ["annotations/retry.linkerd.io/http", "annotations/timeout.linkerd.io/request"];
         let istio =
             |kind: &str| format!("{}.istio.io/v1", if kind.contains("Auth") { "security" } else { "networking" });
