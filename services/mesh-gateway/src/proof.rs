@@ -112,6 +112,8 @@ pub enum Content {
     Unclear,
     /// The proxy serves a host of the object without using the object.
     Unused,
+    /// The proxy could not be asked yet.
+    Unread,
 }
 
 /// One proxy at one moment.

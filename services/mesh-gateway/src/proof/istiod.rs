@@ -1,23 +1,25 @@
 //! Istio's control plane, asked over its debug interface (port 15014).
 //!
-//! Three of its pages together are a proof:
+//! Of its pages four together are a proof:
 //!
 //! - `/debug/configz` lists every object that istiod has read, with its resourceVersion: has it read *this* write?
-//! - `/debug/config_dump?proxyID=…` is what istiod would generate for a proxy now, from the push context that this
-//!   proxy was last given, and the version of that context (`<time>/<counter>`). Routes name the VirtualService that
-//!   they come from, so it also tells which proxies an object concerns. Nothing in it tells the *version* of the
-//!   object, so its content is compared ([`content`]): a canary by request ids has an expression that no other weight
-//!   has.
+//! - `/debug/config_dump?proxyID=…&types=…` is what istiod would generate for a proxy now, from the push context that
+//!   this proxy was last given. Routes name the VirtualService that they come from, so it also tells which proxies an
+//!   object concerns. Nothing in it tells the *version* of the object, so its content is compared ([`content`]): a canary
+//!   by request ids has an expression that no other weight has. **Asking for it at the wrong moment makes istiod push old
+//!   configuration**: [`turns`] says when it is asked for.
+//! - `/debug/sidecarz?proxyID=…` has the version of that push context (`<time>/<counter>`).
 //! - `/debug/syncz` has per proxy and kind of configuration the nonce last sent and the one last acknowledged; a nonce
 //!   begins with the version of the push context that it was made from. After a refusal `lastError` has Envoy's words.
 //!
 //! Where labels decide which object governs a pod, `/debug/adsz` has the labels that istiod goes by, and comes before the
-//! dumps: see [`cohorts`].
+//! dumps: see [`cohorts`]. `/debug/connections` has the names by which dumps are asked for.
 //!
 //! They are read in this order, so that an acknowledgement is never older than the content that it is held against.
 //! Every replica is asked, since each knows only the proxies that are connected to it.
 //!
-//! Cost: a look asks for one dump per connected proxy, eight at a time, until the answer is final.
+//! Cost: a look asks for four pages, and for one dump per proxy that was pushed something since the look before, eight at
+//! a time.
 //!
 //! What it does not tell: an Envoy acknowledges when its main thread has accepted a configuration; its workers follow
 //! within the same millisecond or so. A proxy that connects later gets the newest configuration at once and needs no
@@ -26,14 +28,23 @@
 mod cohorts;
 mod content;
 mod sync;
+mod turns;
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Expected, Look, Plane, ProxyLook};
+use self::{
+    sync::Version,
+    turns::{Memory, Reading, Subject, Turn},
+};
+use super::{Content, Expected, Look, Plane, ProxyLook};
 use crate::object;
 
 /// Longest time for one page.
@@ -47,6 +58,7 @@ const PARALLEL: usize = 8;
 pub struct Istiod {
     http: reqwest::Client,
     replicas: Vec<String>,
+    memory: Memory,
 }
 
 impl Istiod {
@@ -58,7 +70,7 @@ impl Istiod {
         let http =
             reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(Duration::from_secs(2)).no_proxy().build()?;
         let replicas = replicas.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-        Ok(Self { http, replicas })
+        Ok(Self { http, replicas, memory: Memory::default() })
     }
 
     /// Whether every replica answers.
@@ -67,50 +79,104 @@ impl Istiod {
     /// Which one does not, and why.
     pub async fn ready(&self) -> Result<(), String> {
         for replica in &self.replicas {
-            self.page(replica, "syncz", &[]).await?;
+            self.page::<Value>(replica, "syncz", &[]).await?;
         }
         Ok(())
     }
 
     async fn look_at(&self, replica: &str, expected: &Expected) -> Result<Look, String> {
-        let configs = self.page(replica, "configz", &[]).await?.unwrap_or_default();
+        let configs = self.page::<Value>(replica, "configz", &[]).await?.unwrap_or_default();
         if !has_taken_in(&configs, expected) {
             return Ok(Look { not_taken_in: vec![replica.to_owned()], ..Look::default() });
         }
         let views = match expected.cohorts {
-            Some(_) => cohorts::views(&self.page(replica, "adsz", &[]).await?.unwrap_or_default()),
+            Some(_) => cohorts::views(&self.page::<Value>(replica, "adsz", &[]).await?.unwrap_or_default()),
             None => cohorts::Views::default(),
         };
-        let syncz = self.page(replica, "syncz", &[]).await?.unwrap_or_default();
-        let names = sync::proxies(&syncz);
-        // Endpoints are left out of a dump unless they are asked for.
-        let with_endpoints = content::endpoints::are_told_by(expected);
-        let dumps: Vec<_> = futures::stream::iter(names)
-            .map(|name| async move {
-                let query = [("proxyID", name.as_str()), ("include_eds", "true")];
-                let query = if with_endpoints { &query[..] } else { &query[..1] };
-                let dump = self.page(replica, "config_dump", query).await?;
-                Ok::<_, String>((name, dump))
-            })
-            .buffer_unordered(PARALLEL)
-            .try_collect()
-            .await?;
-        let syncz = self.page(replica, "syncz", &[]).await?.unwrap_or_default();
-        // A proxy that went away in between has no page any more.
-        let present = dumps.into_iter().filter_map(|(name, dump)| Some((name, dump?)));
+        let readings = self.readings(replica, expected).await?;
+        let syncz = self.page::<Value>(replica, "syncz", &[]).await?.unwrap_or_default();
         let mut look = Look::default();
-        for (name, dump) in present {
+        for (name, reading) in &readings {
             match &expected.cohorts {
-                Some(known) => cohorts::look_at(&name, &dump, (&views, known), &syncz, expected, &mut look),
-                None => look.proxies.extend(look_at_proxy(&name, &dump, &syncz, expected)),
+                Some(known) => {
+                    cohorts::look_at(name, reading.as_ref(), (&views, known), &syncz, expected, &mut look);
+                }
+                None => look.proxies.extend(look_at_proxy(name, reading.as_ref(), &syncz, expected)),
             }
         }
         look.proxies.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(look)
     }
 
+    /// What each proxy has, as far as it may be asked: see [`turns`].
+    async fn readings(&self, replica: &str, expected: &Expected) -> Result<Vec<(String, Option<Reading>)>, String> {
+        let syncz = self.page::<Value>(replica, "syncz", &[]).await?.unwrap_or_default();
+        let names = sync::proxies(&syncz).into_iter().filter(|name| cohorts::has(name, expected));
+        let Some(types) = content::types(expected) else {
+            return Ok(names.map(|name| (name, Some(Reading::default()))).collect());
+        };
+        let (names, subject) = (names.collect(), subject(replica, expected));
+        let is_harmless = types == content::LISTENERS_ALONE;
+        let now = Instant::now();
+        let turns = self.memory.with(subject, &syncz, now, |turns| turns.of_all(names, &syncz, is_harmless, now));
+        let connections = self.page::<Value>(replica, "connections", &[]).await?.unwrap_or_default();
+        let (syncz, connections) = (&syncz, &connections);
+        futures::stream::iter(turns)
+            .map(|(name, turn)| async move {
+                let is_asked = match (turn, connection(connections, &name)) {
+                    (Turn::Known(reading), _) => return Ok((name, Some(reading))),
+                    (Turn::Now, Some(proxy)) => Some(proxy),
+                    (Turn::From(version), Some(proxy)) => {
+                        (self.state(replica, proxy).await? >= Some(version)).then_some(proxy)
+                    }
+                    _ => None,
+                };
+                let Some(proxy) = is_asked else { return Ok((name, None)) };
+                let reading = self.ask(replica, proxy, types, expected).await?;
+                if let Some(reading) = &reading {
+                    let now = Instant::now();
+                    self.memory.with(subject, syncz, now, |turns| turns.keep(&name, syncz, reading, now));
+                }
+                Ok((name, reading))
+            })
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await
+    }
+
+    /// What istiod would generate for a proxy; `None` if it went away.
+    async fn ask(
+        &self,
+        replica: &str,
+        proxy: &str,
+        types: &str,
+        expected: &Expected,
+    ) -> Result<Option<Reading>, String> {
+        let query = [("proxyID", proxy), ("types", types)];
+        let Some(dump) = self.page::<Value>(replica, "config_dump", &query).await? else { return Ok(None) };
+        let seen = content::read(&dump, expected);
+        // After the dump, so that it is not older.
+        let version = match types {
+            // A policy leaves it as it is.
+            content::LISTENERS_ALONE => None,
+            _ => self.state(replica, proxy).await?,
+        };
+        Ok(Some(Reading { seen, version }))
+    }
+
+    /// The state that the routes and clusters of a proxy are generated from.
+    async fn state(&self, replica: &str, proxy: &str) -> Result<Option<Version>, String> {
+        let scope: Option<Option<Scope>> = self.page(replica, "sidecarz", &[("proxyID", proxy)]).await?;
+        Ok(scope.flatten().and_then(|scope| sync::parse(&scope.version)))
+    }
+
     /// One page as JSON; `None` if istiod knows no such proxy.
-    async fn page(&self, replica: &str, page: &str, query: &[(&str, &str)]) -> Result<Option<Value>, String> {
+    async fn page<T: DeserializeOwned>(
+        &self,
+        replica: &str,
+        page: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Option<T>, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{replica}/debug/{page}: {error}");
         let chain = |error: reqwest::Error| failed(&meshward_chassis::problem::chain(&error.without_url()));
         let request = self.http.get(format!("{replica}/debug/{page}")).query(query);
@@ -130,6 +196,41 @@ impl Istiod {
         }
         serde_json::from_slice(&body).map(Some).map_err(|error| failed(&error))
     }
+}
+
+/// Which of the looks so far are of the same.
+fn subject(replica: &str, expected: &Expected) -> Subject {
+    let Expected { target, object, others, rebinds, through, cohorts, beside } = expected;
+    let version = object.as_ref().map(object::resource_version);
+    let others: Vec<_> = others.iter().map(Value::to_string).collect();
+    let write: Vec<_> = beside.iter().map(|applied| (&applied.target, &applied.resource_version)).collect();
+    let hash = |of: &dyn Fn(&mut DefaultHasher)| {
+        let mut hasher = DefaultHasher::new();
+        of(&mut hasher);
+        hasher.finish()
+    };
+    Subject {
+        object: hash(&|hasher| (replica, target, version, &others, rebinds, through, cohorts.is_some()).hash(hasher)),
+        write: hash(&|hasher| (replica, &write).hash(hasher)),
+        is_gone: object.is_none(),
+    }
+}
+
+/// `/debug/sidecarz`: what of a mesh is shown to a proxy.
+#[derive(Deserialize)]
+struct Scope {
+    version: String,
+}
+
+/// The newest connection of a proxy, as istiod names it in `/debug/connections`: "checkout-0.shop-12".
+///
+/// istiod looks for the proxy of a dump by a *part* of that name, and takes any that fits: by "cart-0.shop" it may answer
+/// with that of "minicart-0.shop", or with a connection that is dead. By the whole name it hardly can.
+fn connection<'a>(connections: &'a Value, proxy: &str) -> Option<&'a str> {
+    let clients = connections["clients"].as_array().into_iter().flatten();
+    let number = |id: &str| id.strip_prefix(proxy)?.strip_prefix('-')?.parse::<u64>().ok();
+    let ids = clients.filter_map(|client| client["connectionId"].as_str());
+    ids.filter_map(|id| Some((number(id)?, id))).max().map(|(_, id)| id)
 }
 
 #[async_trait]
@@ -169,17 +270,29 @@ fn group(config: &Value) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// The proxy, if the object concerns it. Its name ends with its namespace.
-fn look_at_proxy(name: &str, dump: &Value, syncz: &Value, expected: &Expected) -> Option<ProxyLook> {
-    if !expected.readers.are_in(name.rsplit('.').next().unwrap_or_default()) {
-        return None;
-    }
-    let seen = content::read(dump, expected)?;
+/// The proxy, if the object concerns it, or may, as long as that cannot be told.
+fn look_at_proxy(name: &str, reading: Option<&Reading>, syncz: &Value, expected: &Expected) -> Option<ProxyLook> {
+    let Some(reading) = reading else { return unread(name, syncz, expected) };
+    let seen = reading.seen.as_ref()?;
     let push = sync::last_push(syncz, name, &seen.kinds)?;
     Some(ProxyLook {
         name: name.to_owned(),
         content: seen.content,
-        pushed: sync::is_at_least(&push.nonce, &seen.version),
+        pushed: reading.version.as_ref().is_some_and(|version| sync::is_at_least(&push.nonce, version)),
+        nonce: push.nonce,
+        acknowledged: push.acknowledged,
+        error: push.error,
+    })
+}
+
+/// A proxy that could not be asked yet, if it is still connected.
+fn unread(name: &str, syncz: &Value, expected: &Expected) -> Option<ProxyLook> {
+    let likely = || sync::last_push(syncz, name, content::likely_kinds(expected));
+    let push = likely().or_else(|| sync::last_push(syncz, name, &sync::kinds(syncz, name)))?;
+    Some(ProxyLook {
+        name: name.to_owned(),
+        content: Content::Unread,
+        pushed: false,
         nonce: push.nonce,
         acknowledged: push.acknowledged,
         error: push.error,

@@ -14,6 +14,7 @@
 //!   too early. With a canary by request ids this never happens: each weight has an expression of its own.
 //! - A proxy does not use the object, although it serves one of its hosts, or nobody uses it. Perhaps for good (another
 //!   object has the host), perhaps not yet. The same [`QUIET`] decides.
+//! - A proxy could not be asked yet what it has. It will be, at the latest when it stood still for [`QUIET`].
 //!
 //! With a quorum the slowest are not waited for, but named; a proxy that refuses fails the write all the same. One that
 //! would refuse, and has not answered when the quorum is reached, is found by the next look.
@@ -85,7 +86,10 @@ fn standing(proxy: &ProxyLook, still_for: Duration) -> Standing {
         Content::Older => return Standing::Behind("is still to be given it"),
         Content::Shows if proxy.pushed => Duration::ZERO,
         Content::Shows => SETTLED,
-        Content::Unclear | Content::Unused => QUIET,
+        Content::Unread if still_for >= QUIET => {
+            return Standing::Behind("is still to be brought up to the state with it");
+        }
+        Content::Unclear | Content::Unused | Content::Unread => QUIET,
     };
     match &proxy.error {
         _ if still_for < needed => Standing::Settling(needed),
@@ -151,7 +155,7 @@ mod tests {
 
     #[test]
     fn only_what_is_shown_pushed_and_acknowledged_is_live_at_once() {
-        use Content::{Older, Shows, Unclear};
+        use Content::{Older, Shows, Unclear, Unread};
         for (content, pushed, acknowledged, still_ms, live) in [
             (Shows, true, true, 0, true),
             (Shows, true, false, 5000, false),
@@ -162,6 +166,8 @@ mod tests {
             (Unclear, true, true, 500, false),
             (Unclear, true, true, 1000, true),
             (Unclear, true, false, 5000, false),
+            (Unread, true, true, 0, false),
+            (Unread, true, true, 60_000, false),
         ] {
             let look = ProxyLook { pushed, acknowledged, ..proxy(content) };
             let row = format!("{content:?} pushed {pushed} acknowledged {acknowledged} still {still_ms}");

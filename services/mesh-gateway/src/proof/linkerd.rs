@@ -257,7 +257,8 @@ impl Answers {
             Content::Shows => 0,
             Content::Unused => 1,
             Content::Unclear => 2,
-            Content::Older => 3,
+            Content::Unread => 3,
+            Content::Older => 4,
         };
         self.worst = self.worst.into_iter().chain([content]).max_by_key(rank);
         found.to_string().hash(&mut self.all);

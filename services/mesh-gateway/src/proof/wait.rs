@@ -75,12 +75,15 @@ type Seen = (Content, String, bool, Option<String>);
 impl History {
     fn record(&mut self, look: &Look) {
         let now = Instant::now();
-        let is_empty = look.not_taken_in.is_empty() && look.proxies.is_empty();
+        let is_read = |proxy: &ProxyLook| proxy.content != Content::Unread;
+        let is_empty = look.not_taken_in.is_empty() && !look.proxies.iter().any(is_read);
         self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(now));
         let mut next = HashMap::new();
         for proxy in &look.proxies {
             let seen = (proxy.content, proxy.nonce.clone(), proxy.acknowledged, proxy.error.clone());
-            let known = self.proxies.get(&proxy.name).filter(|(known, _)| *known == seen);
+            // Being asked at last is no change of the proxy.
+            let unread = (Content::Unread, seen.1.clone(), seen.2, seen.3.clone());
+            let known = self.proxies.get(&proxy.name).filter(|(known, _)| *known == seen || *known == unread);
             let since = known.map_or(now, |(_, since)| *since);
             next.insert(proxy.name.clone(), (seen, since));
         }
@@ -260,6 +263,23 @@ mod tests {
     async fn one_look_waits_for_what_only_must_stand_still() {
         let settling = ProxyLook { pushed: false, ..proxy(true) };
         assert_eq!(ask(vec![look(vec![settling])], 0).await.state, PropagationState::Live);
+    }
+
+    #[tokio::test]
+    async fn being_asked_late_is_no_change_of_the_proxy() {
+        let seen = |content| ProxyLook { content, ..proxy(true) };
+        let mut history = History::default();
+        history.record(&look(vec![seen(Content::Unread)]).unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for (content, is_still) in [(Content::Unclear, true), (Content::Unclear, true), (Content::Shows, false)] {
+            history.record(&look(vec![seen(content)]).unwrap());
+            let still_for = history.still_for(&seen(content));
+            assert_eq!(still_for >= Duration::from_millis(20), is_still, "{content:?}");
+        }
+        history.record(&look(vec![seen(Content::Unread)]).unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        history.record(&look(Vec::new()).unwrap());
+        assert!(history.empty_for() >= Duration::from_millis(20), "nobody was concerned since then");
     }
 
     #[tokio::test]

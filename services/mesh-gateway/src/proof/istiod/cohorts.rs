@@ -10,8 +10,8 @@
 //!   it counts as behind: a policy that is narrowed to labelled pods would leave it with nothing.
 //! - A push because of new labels carries the version of the push context before, so its nonce does not tell whether it
 //!   is this push. What counts is that nothing moved for a moment after the labels were seen.
-//! - An AuthorizationPolicy can be recognized in what istiod generates ([`rbac`]), and so can a DestinationRule for
-//!   certain callers ([`clusters`]). Of other kinds nothing certain can be
+//! - An AuthorizationPolicy can be recognized in what istiod generates ([`super::content::rbac`]), and so can a DestinationRule for
+//!   certain callers ([`super::content::clusters`]). Of other kinds nothing certain can be
 //!   read: they count as live when the object and the labels are taken in, every kind of configuration that was ever
 //!   sent to the proxy is acknowledged, and nothing moves any more.
 
@@ -21,8 +21,10 @@ use serde_json::Value;
 
 use super::{
     super::{CohortPod, Cohorts, Content, Expected, Look, ProxyLook, SELECTORS},
-    content::{Seen, clusters, rbac, version},
+    content::Seen,
     sync,
+    turns::Reading,
+    unread,
 };
 
 /// The labels that istiod goes by, by proxy.
@@ -39,10 +41,26 @@ pub(super) fn views(adsz: &Value) -> Views {
     clients.filter_map(view).collect()
 }
 
-/// Adds a proxy to a look, if it is one of the pods.
+/// Whether a proxy is one of those that are looked at.
+pub(super) fn has(name: &str, expected: &Expected) -> bool {
+    expected.cohorts.as_ref().is_none_or(|known| known.pods.iter().any(|pod| pod.proxy == name))
+}
+
+/// Whether the object can be recognized in what a proxy has. A rule that selects nobody gives way, pod by pod, to one that
+/// does.
+pub(super) fn are_recognized(expected: &Expected) -> bool {
+    let selects = |object: &Value| SELECTORS.iter().any(|path| object["spec"].pointer(path).is_some());
+    match &*expected.target.kind {
+        "AuthorizationPolicy" => true,
+        "DestinationRule" => expected.object.as_ref().is_some_and(selects),
+        _ => false,
+    }
+}
+
+/// Adds a proxy to a look, if it is one of the pods; `None` = it could not be asked yet.
 pub(super) fn look_at(
     name: &str,
-    dump: &Value,
+    reading: Option<&Reading>,
     (views, known): (&Views, &Cohorts),
     syncz: &Value,
     expected: &Expected,
@@ -54,8 +72,12 @@ pub(super) fn look_at(
     if standing == Standing::HeldBack {
         look.held_back.push(name.to_owned());
     }
+    let Some(reading) = reading else {
+        look.proxies.extend(unread(name, syncz, expected));
+        return;
+    };
     let is_selected = expected.object.as_ref().is_some_and(|object| selects(&object["spec"], labels));
-    let Some(seen) = read(dump, expected, is_selected, &sync::kinds(syncz, name)) else { return };
+    let Some(seen) = read(reading, expected, is_selected, &sync::kinds(syncz, name)) else { return };
     let Some(push) = sync::last_push(syncz, name, &seen.kinds) else { return };
     look.proxies.push(ProxyLook {
         name: name.to_owned(),
@@ -92,16 +114,11 @@ fn selects(spec: &Value, labels: &Value) -> bool {
     selectors.flatten().all(|(key, value)| labels[key] == *value)
 }
 
-fn read<'a>(dump: &Value, expected: &Expected, is_selected: bool, kinds: &[&'a str]) -> Option<Seen<'a>> {
-    let selects = |object: &Value| SELECTORS.iter().any(|path| object["spec"].pointer(path).is_some());
-    let seen = match &*expected.target.kind {
-        "AuthorizationPolicy" => rbac::read(dump, expected)?,
-        // One that selects nobody gives way, pod by pod, to one that does.
-        "DestinationRule" if expected.object.as_ref().is_some_and(selects) => clusters::read(dump, expected)?,
-        _ => {
-            return Some(Seen { content: Content::Unclear, version: version(dump)?.to_owned(), kinds: kinds.to_vec() });
-        }
-    };
+fn read<'a>(reading: &Reading, expected: &Expected, is_selected: bool, kinds: &[&'a str]) -> Option<Seen<'a>> {
+    if !are_recognized(expected) {
+        return Some(Seen { content: Content::Unclear, kinds: kinds.to_vec() });
+    }
+    let seen = reading.seen.clone()?;
     let content = match (is_selected, seen.content) {
         (true, Content::Unused) => Content::Older,
         (true, content) => content,
@@ -116,7 +133,7 @@ mod tests {
     use meshward_model::Target;
     use serde_json::json;
 
-    use super::*;
+    use super::{super::content, *};
 
     const KEY: &str = "meshward.io/cohort-1";
 
@@ -143,9 +160,7 @@ mod tests {
         };
         let filter = json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
                             "rules": {"policies": policies}});
-        json!({"configs": [
-            {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": "t/3"},
-            {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamicListeners": [filter]}]})
+        json!({"configs": [{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "filters": [filter]}]})
     }
 
     fn looked(expected: &Expected, pod: (&str, bool), view: &str, has_policy: bool) -> (Option<Content>, usize) {
@@ -161,8 +176,9 @@ mod tests {
         let pod = CohortPod { proxy: "a-0.shop".into(), cohort: cohort.into(), ready };
         let known = Cohorts { key: KEY.into(), pods: vec![pod] };
         let mut look = Look::default();
-        look_at("a-0.shop", &dump(has_policy), (&views, &known), &syncz, expected, &mut look);
-        look_at("other.shop", &dump(has_policy), (&views, &known), &syncz, expected, &mut look);
+        let reading = Reading { seen: content::read(&dump(has_policy), expected), version: None };
+        look_at("a-0.shop", Some(&reading), (&views, &known), &syncz, expected, &mut look);
+        look_at("other.shop", Some(&reading), (&views, &known), &syncz, expected, &mut look);
         assert!(look.proxies.len() < 2, "only pods that are divided are concerned");
         (look.proxies.first().map(|proxy| proxy.content), look.held_back.len())
     }

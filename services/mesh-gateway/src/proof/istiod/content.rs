@@ -26,19 +26,47 @@ use std::collections::BTreeSet;
 use meshward_model::Target;
 use serde_json::Value;
 
-use super::{super::Content, Expected, sync};
+use super::{super::Content, Expected, cohorts, sync};
 use crate::dialect::qualified;
 
 const REQUEST_ID: &str = "x-request-id";
+/// How the types of what is dumped end.
+const LISTENER: &str = ".Listener";
+const ROUTES: &str = ".RouteConfiguration";
+const CLUSTER: &str = ".Cluster";
+const ENDPOINTS: &str = ".ClusterLoadAssignment";
 
 /// What a dump says of the object.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen<'a> {
     pub(super) content: Content,
-    pub(super) version: String,
     /// The kinds of configuration that the object is part of.
     pub(super) kinds: Vec<&'a str>,
 }
+
+/// The types of configuration that tell of an object, as `/debug/config_dump?types=` is asked for them; `None` if it cannot
+/// be recognized. No others are asked for: see [`super::turns`].
+pub(super) fn types(expected: &Expected) -> Option<&'static str> {
+    match (expected.target.group(), expected.target.kind.as_str()) {
+        _ if expected.cohorts.is_some() && !cohorts::are_recognized(expected) => None,
+        ("security.istio.io", "AuthorizationPolicy") => Some(LISTENERS_ALONE),
+        ("networking.istio.io", "DestinationRule") => Some("cds"),
+        ("networking.istio.io", _) if endpoints::are_told_by(expected) => Some("eds"),
+        _ => Some("rds,lds"),
+    }
+}
+
+/// The kinds of configuration by which a proxy is judged that could not be asked yet: those that are most likely.
+pub(super) fn likely_kinds(expected: &Expected) -> &'static [&'static str] {
+    match types(expected) {
+        Some(LISTENERS_ALONE) => &[sync::LISTENERS],
+        Some("cds" | "eds") => &[sync::CLUSTERS, sync::ENDPOINTS],
+        _ => &[sync::ROUTES],
+    }
+}
+
+/// Listeners are the one type that istiod keeps no generated copies of.
+pub(super) const LISTENERS_ALONE: &str = "lds";
 
 /// `None` if the object cannot concern the proxy.
 pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
@@ -54,8 +82,7 @@ fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     let sources: Vec<_> = [&expected.target].into_iter().chain(&expected.through).map(source).collect();
     let routes = routes_of(dump, &sources);
     let chains = connections::of(dump, &sources);
-    let in_listeners = section(dump, "ListenersConfigDump").is_some_and(|listeners| mentions(listeners, &sources));
-    let version = version(dump)?.to_owned();
+    let in_listeners = resources(dump, LISTENER).any(|listener| mentions(listener, &sources));
     let mut kinds = Vec::new();
     if !routes.is_empty() {
         kinds.push(sync::ROUTES);
@@ -79,7 +106,7 @@ fn read_routes(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
         Some(object) if uses => compare(&object["spec"], &expected.others, &routes, &chains),
         _ => Content::Unused,
     };
-    Some(Seen { content, version, kinds })
+    Some(Seen { content, kinds })
 }
 
 /// How generated configuration names its source.
@@ -99,16 +126,10 @@ fn kebab(kind: &str) -> String {
     text
 }
 
-fn section<'a>(dump: &'a Value, name: &str) -> Option<&'a Value> {
-    let is_it = |config: &&Value| config["@type"].as_str().is_some_and(|kind| kind.ends_with(&format!(".{name}")));
-    dump["configs"].as_array()?.iter().find(is_it)
-}
-
-/// The version of the push context.
-pub(super) fn version(dump: &Value) -> Option<&str> {
-    let clusters = section(dump, "ClustersConfigDump").and_then(|clusters| clusters["versionInfo"].as_str());
-    let routes = || section(dump, "RoutesConfigDump")?["dynamicRouteConfigs"][0]["versionInfo"].as_str();
-    clusters.or_else(routes)
+/// The resources of a kind.
+fn resources<'a>(dump: &'a Value, kind: &str) -> impl Iterator<Item = &'a Value> {
+    let all = dump["configs"].as_array().into_iter().flatten();
+    all.filter(move |config| config["@type"].as_str().is_some_and(|type_url| type_url.ends_with(kind)))
 }
 
 /// "1.5s", "200ms", "1m": 0 if there is none.
@@ -128,9 +149,7 @@ fn mentions(value: &Value, sources: &[String]) -> bool {
 }
 
 fn virtual_hosts(dump: &Value) -> impl Iterator<Item = &Value> {
-    let configs = section(dump, "RoutesConfigDump").and_then(|routes| routes["dynamicRouteConfigs"].as_array());
-    let hosts = configs.into_iter().flatten().filter_map(|config| config["routeConfig"]["virtualHosts"].as_array());
-    hosts.flatten()
+    resources(dump, ROUTES).flat_map(|config| config["virtualHosts"].as_array().into_iter().flatten())
 }
 
 /// The routes that come from the object, one list for each virtual host that has any.

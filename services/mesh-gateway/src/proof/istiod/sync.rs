@@ -1,4 +1,12 @@
 //! `/debug/syncz`: what was sent to a proxy and what it acknowledged.
+//!
+//! A proxy that connects anew is listed twice until istiod notices that the connection before is dead. What is written
+//! to that one counts as sent and is never acknowledged, so of the two the one that has acknowledged more is the proxy.
+
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
 
 use serde_json::Value;
 
@@ -15,6 +23,16 @@ pub(super) const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3
 /// A UUID in its hyphenated form ends every nonce.
 const UUID_LENGTH: usize = 36;
 
+/// Every push of these begins with what is kept for a proxy being brought up to date with a push context.
+const LEADING: [&str; 2] = [CLUSTERS, ROUTES];
+
+/// The version of a push context. Time comes first, since the counter begins anew when istiod does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version {
+    time: String,
+    counter: u64,
+}
+
 /// The last push of some kinds of configuration to a proxy, taken together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Push {
@@ -27,22 +45,47 @@ pub(super) struct Push {
 }
 
 /// The names of the connected proxies.
-pub(super) fn proxies(syncz: &Value) -> Vec<String> {
+pub(super) fn proxies(syncz: &Value) -> BTreeSet<String> {
     let proxies = syncz.as_array().into_iter().flatten();
     proxies.filter_map(|proxy| proxy["proxy"].as_str()).map(str::to_owned).collect()
 }
 
+/// What a proxy was sent, by kind.
+fn sent<'a>(syncz: &'a Value, name: &str) -> impl Iterator<Item = (&'a str, Push)> {
+    let resources = proxy(syncz, name).and_then(|proxy| proxy["resources"].as_object());
+    resources.into_iter().flatten().filter_map(|(kind, status)| Some((kind.as_str(), push(status)?)))
+}
+
+fn proxy<'a>(syncz: &'a Value, name: &str) -> Option<&'a Value> {
+    let acknowledged = |entry: &&Value| {
+        let all = entry["resources"].as_object().into_iter().flat_map(|resources| resources.values());
+        let newest = all.clone().filter_map(|status| version(status["acked"].as_str()?)).max();
+        (newest, all.filter_map(push).any(|push| push.error.is_some()))
+    };
+    syncz.as_array()?.iter().filter(|proxy| proxy["proxy"] == name).max_by_key(acknowledged)
+}
+
 /// The kinds of configuration that a proxy was sent.
 pub(super) fn kinds<'a>(syncz: &'a Value, name: &str) -> Vec<&'a str> {
-    let proxies = syncz.as_array().into_iter().flatten();
-    let resources = proxies.filter(|proxy| proxy["proxy"] == name).filter_map(|proxy| proxy["resources"].as_object());
-    let sent = resources.flatten().filter(|(_, status)| push(status).is_some());
-    sent.map(|(kind, _)| kind.as_str()).collect()
+    sent(syncz, name).map(|(kind, _)| kind).collect()
+}
+
+/// Changes with everything that the proxy is sent.
+pub(super) fn stamp(syncz: &Value, name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sent(syncz, name).for_each(|(kind, push)| (kind, push.nonce).hash(&mut hasher));
+    hasher.finish()
+}
+
+/// The newest state that a proxy was seen to be brought up to.
+pub(super) fn reached(syncz: &Value, name: &str) -> Option<Version> {
+    let leading = sent(syncz, name).filter(|(kind, _)| LEADING.contains(kind));
+    leading.filter_map(|(_, push)| version(&push.nonce)).max()
 }
 
 /// `None` if the proxy is not connected (any more) or was never sent one of the kinds.
 pub(super) fn last_push(syncz: &Value, name: &str, kinds: &[&str]) -> Option<Push> {
-    let proxy = syncz.as_array()?.iter().find(|proxy| proxy["proxy"] == name)?;
+    let proxy = proxy(syncz, name)?;
     let pushes: Option<Vec<_>> = kinds.iter().map(|kind| push(&proxy["resources"][*kind])).collect();
     pushes?.into_iter().reduce(|a, b| Push {
         acknowledged: a.acknowledged && b.acknowledged,
@@ -62,17 +105,17 @@ fn push(status: &Value) -> Option<Push> {
 }
 
 /// Whether a nonce was made from this version of the push context or a newer one.
-pub(super) fn is_at_least(nonce: &str, context: &str) -> bool {
-    let (nonce, context) = (version(nonce), parse(context));
-    nonce.is_some() && nonce >= context
+pub(super) fn is_at_least(nonce: &str, context: &Version) -> bool {
+    version(nonce).is_some_and(|version| version >= *context)
 }
 
-/// The version that a nonce begins with. Time comes first, since the counter begins anew when istiod does.
-fn version(nonce: &str) -> Option<(&str, u64)> {
+/// The version that a nonce begins with.
+fn version(nonce: &str) -> Option<Version> {
     parse(nonce.get(..nonce.len().checked_sub(UUID_LENGTH)?)?)
 }
 
-fn parse(version: &str) -> Option<(&str, u64)> {
+/// Of "<time>/<counter>".
+pub(super) fn parse(version: &str) -> Option<Version> {
     let (time, counter) = version.rsplit_once('/')?;
-    Some((time, counter.parse().ok()?))
+    Some(Version { time: time.to_owned(), counter: counter.parse().ok()? })
 }

@@ -51,13 +51,10 @@ fn route(host: &str, timeout: &str, regex: Option<&str>) -> Value {
 
 fn dump(routes: Value) -> Value {
     let domains = ["checkout.shop.svc.cluster.local", "checkout"];
-    json!({"configs": [
-        {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": VERSION},
-        {"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamicRouteConfigs": [{
-            "versionInfo": VERSION,
-            "routeConfig": {"virtualHosts": [{"domains": domains, "routes": routes}]},
-        }]},
-    ]})
+    json!({"configs": [{
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "virtualHosts": [{"domains": domains, "routes": routes}],
+    }]})
 }
 
 fn syncz(sent: u64, acked: u64, error: Option<&str>) -> Value {
@@ -70,7 +67,8 @@ fn syncz(sent: u64, acked: u64, error: Option<&str>) -> Value {
 }
 
 fn look(dump: &Value, syncz: &Value, expected: &Expected) -> Option<ProxyLook> {
-    look_at_proxy("storefront-0.shop", dump, syncz, expected)
+    let reading = Reading { seen: content::read(dump, expected), version: sync::parse(VERSION) };
+    look_at_proxy("storefront-0.shop", Some(&reading), syncz, expected)
 }
 
 #[test]
@@ -177,12 +175,8 @@ fn connections_tell_new_from_old_where_their_listener_sends_them() {
         ),
         ("nothing that differs", written(&vault, &half), vec![&old, &new], vec![vec![chain(&vault)]], Content::Unclear),
     ] {
-        let listener = |chains: Vec<Value>| json!({"activeState": {"listener": {"filterChains": chains}}});
-        let listeners: Vec<_> = listeners.into_iter().map(listener).collect();
-        let dump = json!({"configs": [
-            {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": VERSION},
-            {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamicListeners": listeners},
-        ]});
+        let listener = |chains: Vec<Value>| json!({"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "filterChains": chains});
+        let dump = json!({"configs": listeners.into_iter().map(listener).collect::<Vec<_>>()});
         let syncz = json!([{"proxy": "storefront-0.shop", "resources": {
             "type.googleapis.com/envoy.config.listener.v3.Listener": {"sent": nonce(3), "acked": nonce(3)}}}]);
         let expected = expected(Some(written), others.into_iter().cloned().collect(), false);
@@ -206,8 +200,9 @@ fn pushes_are_compared_with_the_state_that_was_dumped() {
         let seen = look(&dump, &syncz(sent, acked, error), &expected).unwrap();
         assert_eq!((seen.pushed, seen.acknowledged, seen.error.as_deref()), (pushed, acknowledged, error), "{sent}");
     }
-    assert!(sync::is_at_least(&nonce(1).replace("12:25:29", "13:00:00"), VERSION), "istiod began to count anew");
-    assert!(!sync::is_at_least("nonsense", VERSION));
+    let version = sync::parse(VERSION).unwrap();
+    assert!(sync::is_at_least(&nonce(1).replace("12:25:29", "13:00:00"), &version), "istiod began to count anew");
+    assert!(!sync::is_at_least("nonsense", &version));
     assert_eq!(look(&dump, &json!([]), &expected), None, "it went away");
 }
 
@@ -249,5 +244,69 @@ fn taken_in_means_this_version_of_this_object() {
         (json!([config("Gateway", "9")]), &gone, true),
     ] {
         assert_eq!(has_taken_in(&configs, expected), taken_in, "{configs}");
+    }
+}
+
+#[test]
+fn a_proxy_that_connected_anew_is_the_one_that_acknowledges() {
+    let entry = |acked: u64, error: Value| {
+        let sent = nonce(4);
+        json!({"proxy": "storefront-0.shop", "resources": {sync::ROUTES: {"sent": sent, "acked": nonce(acked),
+                                                                          "lastError": error}}})
+    };
+    let (dead, anew, refusing) = (entry(3, json!("")), entry(4, json!("")), entry(3, json!("too big")));
+    for (name, entries, acknowledged, error) in [
+        ("dead first", [dead.clone(), anew.clone()], true, None),
+        ("dead last", [anew, dead.clone()], true, None),
+        ("it refuses", [refusing, dead], false, Some("too big")),
+    ] {
+        let syncz = Value::from(entries.to_vec());
+        let push = sync::last_push(&syncz, "storefront-0.shop", &[sync::ROUTES]).unwrap();
+        assert_eq!((push.acknowledged, push.error.as_deref()), (acknowledged, error), "{name}");
+        assert_eq!(sync::proxies(&syncz).len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_proxy_is_asked_for_by_its_newest_connection() {
+    let ids = ["cart-0.shop-9", "minicart-0.shop-30", "cart-0.shop-11", "cart-0.shop2-12", "nonsense"];
+    let clients: Vec<_> = ids.iter().map(|id| json!({"connectionId": id})).collect();
+    let connections = json!({"clients": clients});
+    for (name, id) in
+        [("cart-0.shop", Some("cart-0.shop-11")), ("minicart-0.shop", Some("minicart-0.shop-30")), ("art-0.shop", None)]
+    {
+        assert_eq!(connection(&connections, name), id, "{name}");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_asked_yet_is_waited_for() {
+    let expected = expected(Some(spec(json!([to("checkout", "1s")]))), Vec::new(), false);
+    let unread = look_at_proxy("storefront-0.shop", None, &syncz(3, 3, None), &expected).unwrap();
+    assert_eq!((unread.content, unread.pushed), (Content::Unread, false));
+    assert_eq!(look_at_proxy("storefront-0.shop", None, &json!([]), &expected), None, "it went away");
+}
+
+#[test]
+fn only_the_types_that_tell_of_an_object_are_asked_for() {
+    let of = |api_version: &str, kind: &str, spec: Value| Expected {
+        target: Target::new("", api_version, kind, "shop", "checkout").unwrap(),
+        ..expected(Some(spec), Vec::new(), false)
+    };
+    let networking = "networking.istio.io/v1";
+    let pods = |expected: Expected| Expected { cohorts: Some(crate::proof::Cohorts::default()), ..expected };
+    for (expected, types) in [
+        (of(networking, "VirtualService", json!({})), Some("rds,lds")),
+        (of(networking, "DestinationRule", json!({})), Some("cds")),
+        (of(networking, "ServiceEntry", json!({"resolution": "STATIC"})), Some("eds")),
+        (of("security.istio.io/v1", "AuthorizationPolicy", json!({})), Some("lds")),
+        (pods(of("security.istio.io/v1", "AuthorizationPolicy", json!({}))), Some("lds")),
+        (
+            pods(of(networking, "DestinationRule", json!({"workloadSelector": {"matchLabels": {"a": "b"}}}))),
+            Some("cds"),
+        ),
+        (pods(of("telemetry.istio.io/v1", "Telemetry", json!({}))), None),
+    ] {
+        assert_eq!(content::types(&expected), types, "{}", expected.target.kind);
     }
 }

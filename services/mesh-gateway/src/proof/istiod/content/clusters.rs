@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Seen, mentions, milliseconds, section, source, sync, version};
+use super::{CLUSTER, Seen, mentions, milliseconds, resources, source, sync};
 use crate::{
     dialect::{effective_policy, qualified},
     proof::{Content, Expected},
@@ -32,8 +32,7 @@ struct Cluster<'a> {
 /// `None` if the object cannot concern the proxy.
 pub(in crate::proof::istiod) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     let source = [source(&expected.target)];
-    let clusters = section(dump, "ClustersConfigDump")?;
-    let all: Vec<_> = items(clusters, "dynamicActiveClusters").map(|entry| &entry["cluster"]).collect();
+    let all: Vec<_> = resources(dump, CLUSTER).collect();
     let hosts = hosts(expected);
     let of_host: Vec<_> = all.iter().filter_map(|config| cluster(config, &hosts)).collect();
     let ours: Vec<_> = of_host.iter().filter(|cluster| mentions(&cluster.config["metadata"], &source)).collect();
@@ -49,7 +48,7 @@ pub(in crate::proof::istiod) fn read(dump: &Value, expected: &Expected) -> Optio
     let has_endpoints = of_host.iter().any(|cluster| cluster.config["type"] == "EDS");
     let endpoints = has_endpoints.then_some(sync::ENDPOINTS);
     let kinds = std::iter::once(sync::CLUSTERS).chain(endpoints).collect();
-    Some(Seen { content, version: version(dump)?.to_owned(), kinds })
+    Some(Seen { content, kinds })
 }
 
 fn items<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
@@ -178,18 +177,18 @@ mod tests {
 
     /// As istiod 1.32 generates it, without what is not read.
     fn generated(subset: &str, limit: u64, source: &str) -> Value {
-        json!({"cluster": {
+        json!({
+            "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             "name": format!("outbound|8080|{subset}|checkout.shop.svc.cluster.local"), "type": "EDS",
             "connectTimeout": "10s", "lbPolicy": "LEAST_REQUEST",
             "circuitBreakers": {"thresholds": [{"maxConnections": 4_294_967_295_u64,
                 "maxPendingRequests": 4_294_967_295_u64, "maxRequests": limit, "maxRetries": 4_294_967_295_u64}]},
             "metadata": {"filterMetadata": {"istio": {"config": source, "subset": subset}}},
-        }})
+        })
     }
 
     fn dump(clusters: &[Value]) -> Value {
-        json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": "t/3",
-                            "dynamicActiveClusters": clusters}]})
+        json!({"configs": clusters})
     }
 
     fn spec(limit: u64, subsets: &[&str]) -> Value {
@@ -242,7 +241,7 @@ mod tests {
     #[test]
     fn the_rest_of_a_policy_is_content_as_well() {
         let mut cluster = generated("", UNLIMITED, SOURCE);
-        let config = &mut cluster["cluster"];
+        let config = &mut cluster;
         config["outlierDetection"] = json!({"consecutive5xx": 3, "interval": "1.500s"});
         config["lbPolicy"] = "RANDOM".into();
         config["transportSocket"] = json!({"name": "tls"});
@@ -277,10 +276,10 @@ mod tests {
             |clusters: &[Value], written| seen(clusters, written, vec![spec(7, &[])]).map(|seen| seen.content);
         let foreign = generated("", 5, "/apis/networking.istio.io/v1/namespaces/web/destination-rule/checkout");
         let mut elsewhere = generated("", 5, SOURCE);
-        elsewhere["cluster"]["name"] = "outbound|8080||other.shop.svc.cluster.local".into();
-        elsewhere["cluster"]["metadata"] = Value::Null;
+        elsewhere["name"] = "outbound|8080||other.shop.svc.cluster.local".into();
+        elsewhere["metadata"] = Value::Null;
         let mut inbound = generated("", 5, SOURCE);
-        inbound["cluster"]["name"] = "inbound|8080||".into();
+        inbound["name"] = "inbound|8080||".into();
         let written = || Some(spec(5, &[]));
         assert_eq!(content(std::slice::from_ref(&foreign), written()), Some(Content::Unused), "another rule");
         assert_eq!(content(std::slice::from_ref(&foreign), None), Some(Content::Shows), "it is gone there");

@@ -6,20 +6,18 @@
 use serde_json::Value;
 
 use super::{
-    mentions, section,
+    LISTENER, mentions, resources,
     traits::{Sent, in_order, sent, sent_by},
 };
 
 /// The chains that come from the object, one list for each listener that has any.
 pub(super) fn of<'a>(dump: &'a Value, sources: &[String]) -> Vec<Vec<&'a Value>> {
-    let listeners = section(dump, "ListenersConfigDump").and_then(|listeners| listeners["dynamicListeners"].as_array());
-    let listeners = listeners.into_iter().flatten().map(|listener| &listener["activeState"]["listener"]);
     let of_listener = |listener: &'a Value| {
         let chains = listener["filterChains"].as_array().into_iter().flatten();
         let chains = chains.chain([&listener["defaultFilterChain"]]);
         chains.filter(|chain| mentions(&chain["metadata"], sources)).collect::<Vec<_>>()
     };
-    listeners.map(of_listener).filter(|chains| !chains.is_empty()).collect()
+    resources(dump, LISTENER).map(of_listener).filter(|chains| !chains.is_empty()).collect()
 }
 
 /// Whether chains of a listener can come from a spec, whose tls routes come before its tcp routes.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Seen, section, sync, version};
+use super::{ENDPOINTS, Seen, resources, sync};
 use crate::{
     dialect::qualified,
     proof::{Content, Expected},
@@ -43,7 +43,7 @@ pub(super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
         },
     };
     let kinds = vec![sync::CLUSTERS, sync::ENDPOINTS];
-    Some(Seen { content, version: version(dump)?.to_owned(), kinds })
+    Some(Seen { content, kinds })
 }
 
 fn compare(written: &Endpoints, others: &Endpoints, found: &[Endpoints]) -> Content {
@@ -82,13 +82,11 @@ fn predicted(spec: &Value) -> Endpoints {
 
 /// The endpoints of each cluster of the hosts.
 fn found(dump: &Value, hosts: &BTreeSet<String>) -> Vec<Endpoints> {
-    let configs = section(dump, "EndpointsConfigDump").and_then(|section| section["dynamicEndpointConfigs"].as_array());
-    let assignments = configs.into_iter().flatten().map(|config| &config["endpointConfig"]);
     let is_wanted = |assignment: &&Value| {
         let host = assignment["clusterName"].as_str().and_then(|name| name.splitn(4, '|').nth(3));
         host.is_some_and(|host| hosts.is_empty() || hosts.contains(host))
     };
-    assignments.filter(is_wanted).map(of_cluster).collect()
+    resources(dump, ENDPOINTS).filter(is_wanted).map(of_cluster).collect()
 }
 
 fn of_cluster(assignment: &Value) -> Endpoints {
@@ -116,12 +114,10 @@ mod tests {
                        "loadBalancingWeight": weight})
             })
             .collect();
-        let assignment =
+        let mut assignment =
             json!({"clusterName": format!("outbound|80||{host}"), "endpoints": [{"lbEndpoints": endpoints}]});
-        json!({"configs": [
-            {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": "t/3"},
-            {"@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
-             "dynamicEndpointConfigs": [{"endpointConfig": assignment}]}]})
+        assignment["@type"] = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment".into();
+        json!({"configs": [assignment]})
     }
 
     fn content(dump: &Value, kind: &str, written: Option<Value>, other: Value) -> Option<Content> {

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{REQUEST_ID, Seen, section, sync, version};
+use super::{LISTENER, REQUEST_ID, Seen, resources, sync};
 use crate::proof::{Content, Expected};
 
 /// The type of the filter for requests.
@@ -33,8 +33,8 @@ struct Found<'a> {
 pub(in super::super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'static>> {
     let name = format!("ns[{}]-policy[{}]", expected.target.namespace, expected.target.name);
     let mut found = Vec::new();
-    if let Some(listeners) = section(dump, "ListenersConfigDump") {
-        collect(listeners, &name, false, &mut found);
+    for listener in resources(dump, LISTENER) {
+        collect(listener, &name, false, &mut found);
     }
     // Who does not use it may have to, and not know of it yet, only if the workloads are what changed.
     if found.is_empty() && !expected.rebinds {
@@ -45,7 +45,7 @@ pub(in super::super) fn read(dump: &Value, expected: &Expected) -> Option<Seen<'
         None => Content::Older,
         Some(object) => compare(&object["spec"], &expected.others, &found),
     };
-    Some(Seen { content, version: version(dump)?.to_owned(), kinds: vec![sync::LISTENERS] })
+    Some(Seen { content, kinds: vec![sync::LISTENERS] })
 }
 
 fn collect<'a>(value: &'a Value, name: &str, is_for_requests: bool, found: &mut Vec<Found<'a>>) {
@@ -184,11 +184,10 @@ mod tests {
         let config = json!({"@type": format!("type.googleapis.com/envoy.extensions.filters.{filter}.rbac.v3.RBAC"),
                             "rules": {"policies": policies}});
         let manager = json!({"@type": "HttpConnectionManager", "httpFilters": [{"typedConfig": config}]});
-        json!({"configs": [
-            {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "versionInfo": "t/3"},
-            {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamicListeners": [
-                {"activeState": {"listener": {"filterChains": [{"filters": [{"typedConfig": manager}]}]}}}]},
-        ]})
+        json!({"configs": [{
+            "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+            "filterChains": [{"filters": [{"typedConfig": manager}]}],
+        }]})
     }
 
     fn expected(object: Option<&[Value]>, others: &[&[Value]], rebinds: bool) -> Expected {
