@@ -135,7 +135,10 @@ impl Gateway {
     /// # Errors
     /// As [`apply::expose`].
     pub async fn expose(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-        apply::expose(&*self.cluster(&intent.target.cluster)?, intent, phase).await
+        let mark = self.mark(intent).await;
+        let outcome = apply::expose(&*self.cluster(&intent.target.cluster)?, intent, phase).await?;
+        self.wrote(intent, &outcome, mark);
+        Ok(outcome)
     }
 
     /// Puts back what was there.
@@ -143,7 +146,24 @@ impl Gateway {
     /// # Errors
     /// As [`apply::restore`].
     pub async fn restore(&self, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
-        apply::restore(&*self.cluster(&intent.target.cluster)?, intent, phase).await
+        let mark = self.mark(intent).await;
+        let outcome = apply::restore(&*self.cluster(&intent.target.cluster)?, intent, phase).await?;
+        self.wrote(intent, &outcome, mark);
+        Ok(outcome)
+    }
+
+    /// How the proxies stand before a write; nothing where nobody can be asked.
+    async fn mark(&self, intent: &ExposureIntent) -> proof::Mark {
+        match self.member(&intent.target.cluster).as_ref().map(|member| member.plane()) {
+            Ok(Ok(plane)) => plane.mark(&intent.target).await,
+            _ => proof::Mark::default(),
+        }
+    }
+
+    fn wrote(&self, intent: &ExposureIntent, outcome: &Outcome, mark: proof::Mark) {
+        if let Ok(Ok(plane)) = self.member(&intent.target.cluster).as_ref().map(|member| member.plane()) {
+            plane.wrote(&outcome.objects, mark);
+        }
     }
 
     /// Waits until the objects are live. The answer is that of the first object that is not; or of all.

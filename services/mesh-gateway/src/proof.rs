@@ -153,7 +153,19 @@ pub trait Plane: Send + Sync {
     /// # Errors
     /// If one of them cannot be asked: why, for people.
     async fn look(&self, expected: &Expected) -> Result<Look, String>;
+
+    /// How the proxies stand before a write to an object, as far as the looks after it want to know.
+    async fn mark(&self, _target: &Target) -> Mark {
+        Mark::default()
+    }
+
+    /// The write came after the mark.
+    fn wrote(&self, _objects: &[AppliedObject], _mark: Mark) {}
 }
+
+/// What a plane keeps of the moment before a write.
+#[derive(Debug, Default)]
+pub struct Mark(istiod::Marks);
 
 /// The planes of one cluster, by the mesh of what is proven.
 pub struct Planes {
@@ -170,6 +182,17 @@ impl Plane for Planes {
             Mesh::Istio => self.istio.look(expected).await,
             Mesh::Linkerd => self.linkerd.look(expected).await,
         }
+    }
+
+    async fn mark(&self, target: &Target) -> Mark {
+        match target.mesh {
+            Mesh::Istio => self.istio.mark(target).await,
+            Mesh::Linkerd => Mark::default(),
+        }
+    }
+
+    fn wrote(&self, objects: &[AppliedObject], mark: Mark) {
+        self.istio.wrote(objects, mark);
     }
 }
 

@@ -31,12 +31,13 @@ mod sync;
 mod turns;
 
 use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    hash::{DefaultHasher, Hash, Hasher as _},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
+use meshward_model::{AppliedObject, Target};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -44,7 +45,7 @@ use self::{
     sync::Version,
     turns::{Memory, Reading, Subject, Turn},
 };
-use super::{Content, Expected, Look, Plane, ProxyLook};
+use super::{Content, Expected, Look, Mark, Plane, ProxyLook};
 use crate::object;
 
 /// Longest time for one page.
@@ -53,6 +54,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BODY: usize = 64 * 1024 * 1024;
 /// Pages asked for at once, per replica.
 const PARALLEL: usize = 8;
+
+/// The newest state that a proxy had, by replica.
+pub(super) type Marks = Vec<(String, Option<Version>)>;
 
 /// The replicas of istiod.
 pub struct Istiod {
@@ -203,17 +207,23 @@ fn subject(replica: &str, expected: &Expected) -> Subject {
     let Expected { target, object, others, rebinds, through, cohorts, beside } = expected;
     let version = object.as_ref().map(object::resource_version);
     let others: Vec<_> = others.iter().map(Value::to_string).collect();
-    let write: Vec<_> = beside.iter().map(|applied| (&applied.target, &applied.resource_version)).collect();
-    let hash = |of: &dyn Fn(&mut DefaultHasher)| {
-        let mut hasher = DefaultHasher::new();
-        of(&mut hasher);
-        hasher.finish()
-    };
     Subject {
-        object: hash(&|hasher| (replica, target, version, &others, rebinds, through, cohorts.is_some()).hash(hasher)),
-        write: hash(&|hasher| (replica, &write).hash(hasher)),
+        object: hash(&(replica, target, version, &others, rebinds, through, cohorts.is_some())),
+        write: write(replica, beside),
         is_gone: object.is_none(),
     }
+}
+
+/// Objects that are written together, at a replica.
+fn write(replica: &str, objects: &[AppliedObject]) -> u64 {
+    let versions: Vec<_> = objects.iter().map(|applied| (&applied.target, &applied.resource_version)).collect();
+    hash(&(replica, versions))
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// `/debug/sidecarz`: what of a mesh is shown to a proxy.
@@ -249,6 +259,22 @@ impl Plane for Istiod {
             whole.held_back.extend(look.held_back);
         }
         Ok(whole)
+    }
+
+    async fn mark(&self, _: &Target) -> Mark {
+        let marks = self.replicas.iter().map(|replica| async move {
+            let syncz: Value = self.page(replica, "syncz", &[]).await.ok().flatten()?;
+            Some((replica.clone(), turns::newest(&syncz)))
+        });
+        // Who does not answer is not waited for: the looks find out by themselves, only later.
+        Mark(futures::future::join_all(marks).await.into_iter().flatten().collect())
+    }
+
+    fn wrote(&self, objects: &[AppliedObject], Mark(marks): Mark) {
+        let is_gone = objects.iter().all(|applied| applied.absent);
+        for (replica, before) in marks {
+            self.memory.wrote(write(&replica, objects), is_gone, before, Instant::now());
+        }
     }
 }
 

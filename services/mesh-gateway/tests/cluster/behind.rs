@@ -1,7 +1,7 @@
 //! Pods are divided rightly behind a cache that is behind, also by two gateways in turn.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -13,9 +13,9 @@ use meshward_mesh_gateway::{
     cluster::{Cluster as _, MemoryCluster, Mode, Selection},
     clusters::{Clusters, Member},
     dialect::CANARY,
-    proof::{Expected, Look, Patience, Plane},
+    proof::{Expected, Look, Mark, Patience, Plane},
 };
-use meshward_model::{Baseline, ExposureIntent, Mechanism, PropagationState, Weight};
+use meshward_model::{AppliedObject, Baseline, ExposureIntent, Mechanism, PropagationState, Target, Weight};
 use serde_json::{Value, json};
 
 use super::{contract::target_of, losing::Losing};
@@ -26,16 +26,32 @@ const PODS: usize = 4;
 struct Replica {
     cluster: Arc<Losing>,
     gateway: Gateway,
+    told: Arc<Told>,
 }
 
-/// A control plane that says which pods it was asked for as canaries.
-struct Told;
+/// A control plane that says which pods it was asked for as canaries, and keeps what it was told of writes.
+struct Told {
+    memory: MemoryCluster,
+    /// How many pods were the canary before a write, and whether it was made.
+    writes: Mutex<Vec<(usize, bool)>>,
+}
 
 #[async_trait]
 impl Plane for Told {
     async fn look(&self, expected: &Expected) -> Result<Look, String> {
         let pods = expected.cohorts.iter().flat_map(|cohorts| &cohorts.pods);
         Err(format!("{} canaries", pods.filter(|pod| pod.cohort == CANARY).count()))
+    }
+
+    async fn mark(&self, _: &Target) -> Mark {
+        let canaries = labelled(&self.memory).await.0;
+        self.writes.lock().expect("no panic").push((canaries, false));
+        Mark::default()
+    }
+
+    fn wrote(&self, objects: &[AppliedObject], _: Mark) {
+        let mut writes = self.writes.lock().expect("no panic");
+        writes.last_mut().expect("a mark before it").1 = !objects.is_empty();
     }
 }
 
@@ -44,12 +60,13 @@ impl Replica {
     async fn new(memory: &MemoryCluster, is_deaf: bool) -> (Self, Baseline) {
         let cluster = Arc::new(Losing { is_deaf, ..Losing::new(Arc::new(memory.clone()), usize::MAX) });
         let clusters = Clusters::new("");
-        clusters.put(Member::new("", Arc::clone(&cluster) as _, Arc::new(Told)));
+        let told = Arc::new(Told { memory: memory.clone(), writes: Mutex::default() });
+        clusters.put(Member::new("", Arc::clone(&cluster) as _, Arc::clone(&told) as _));
         let gateway = Gateway::new(Arc::new(clusters), Arc::new(SystemClock));
         let canary = server("HTTP/2");
         let half = Weight::from_basis_points(5000).expect("a weight");
         let planned = gateway.plan(&target_of(&canary), &canary, &[half], Some(Mechanism::Instance)).await;
-        (Self { cluster, gateway }, planned.expect("a plan").1)
+        (Self { cluster, gateway, told }, planned.expect("a plan").1)
     }
 
     /// To the last phase.
@@ -142,4 +159,10 @@ pub async fn a_gateway_alone_lists_its_pods_once() {
     one.gateway.restore(&at(6, 0), 9).await.expect("it is restored");
     assert_eq!(labelled(&memory).await, (0, 0));
     assert_eq!(one.cluster.pods_listed.load(Ordering::Relaxed), 1);
+    let before: Vec<_> = [0, 1, 1, 2, 2, 2, 2, 0, 0, 3, 3].map(|canaries| (canaries, true)).into();
+    assert_eq!(
+        *one.told.writes.lock().expect("no panic"),
+        before,
+        "the proof knows how things stood before each write"
+    );
 }

@@ -28,7 +28,7 @@ const LEADING: [&str; 2] = [CLUSTERS, ROUTES];
 
 /// The version of a push context. Time comes first, since the counter begins anew when istiod does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version {
+pub(in crate::proof) struct Version {
     time: String,
     counter: u64,
 }

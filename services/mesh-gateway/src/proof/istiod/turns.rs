@@ -11,12 +11,13 @@
 //!
 //! So a proxy is not asked while the state with the write in it may be on its way to it:
 //!
-//! - Before any proxy was pushed a newer state than there was at the first look after the write was taken in, nobody is
-//!   asked. `/debug/syncz` tells, which generates nothing.
+//! - Before any proxy was pushed a newer state than there was before the write, nobody is asked. `/debug/syncz` tells,
+//!   which generates nothing, and is looked at before each write. (Where another gateway wrote, the first look after it
+//!   counts as before.)
 //! - Then whoever was pushed that state is asked. Of the others, whom it may not concern, `/debug/sidecarz` tells whether
 //!   they were brought up to it; it generates nothing either.
-//! - If nothing of this happens for [`QUIET`], the push either was before the first look or will not be, and who was not
-//!   pushed anything meanwhile is asked all the same.
+//! - If nothing of this happens for [`QUIET`], the push either was before that or will not be, and who was not pushed
+//!   anything meanwhile is asked all the same.
 //!
 //! What was read holds until the proxy is pushed something else, so that each push costs one dump, however often is
 //! looked. What says that the write is not there yet is read again after [`QUIET`].
@@ -82,9 +83,9 @@ pub(super) struct Subject {
 }
 
 /// The looks so far for one object as it stands, at one replica.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// The newest state that a proxy had when the write was first seen to be taken in.
+    /// The newest state that a proxy had before the write.
     before: Option<Version>,
     proxies: HashMap<String, Kept>,
 }
@@ -143,7 +144,7 @@ impl Reading {
 }
 
 /// The newest state that a proxy was brought up to.
-fn newest(syncz: &Value) -> Option<Version> {
+pub(super) fn newest(syncz: &Value) -> Option<Version> {
     sync::proxies(syncz).iter().filter_map(|name| sync::reached(syncz, name)).max()
 }
 
@@ -153,7 +154,7 @@ pub(super) struct Memory(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    /// The newest state when a write was first looked at, whichever of its objects.
+    /// The newest state before a write, or else when it was first looked at, whichever of its objects.
     before: Recent<Option<Version>>,
     turns: Recent<Turns>,
 }
@@ -170,7 +171,19 @@ impl Memory {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lasts = if subject.is_gone { GONE_FORGOTTEN } else { FORGOTTEN };
         let before = remembered.before.get(subject.write, lasts, now, || newest(syncz)).clone();
-        act(remembered.turns.get(subject.object, lasts, now, || Turns { before, proxies: HashMap::new() }))
+        let turns = remembered.turns.get(subject.object, lasts, now, Turns::default);
+        turns.before = before;
+        act(turns)
+    }
+
+    /// Remembers the newest state before a write that has just been made. One that changed nothing leaves the objects with
+    /// the versions that they had, so it is no other one. `is_gone`: none of them has a version, so it may be another one.
+    pub(super) fn wrote(&self, write: u64, is_gone: bool, before: Option<Version>, now: Instant) {
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = remembered.before.get(write, FORGOTTEN, now, || before.clone());
+        if is_gone {
+            *known = before;
+        }
     }
 }
 

@@ -129,6 +129,23 @@ fn objects_of_one_write_began_together() {
 }
 
 #[test]
+fn what_was_before_a_write_is_known_from_before_it() {
+    let pushed = json!([proxy("a.shop", 3, 3)]);
+    for (name, marked, is_gone, turn) in [
+        ("the push came before the first look", vec![2], false, Turn::Now),
+        ("it is still to come", vec![3], false, Turn::Later),
+        ("written again without a change", vec![2, 3], false, Turn::Now),
+        ("gone again", vec![2, 3], true, Turn::Later),
+    ] {
+        let looks = Looks::new();
+        for before in marked {
+            looks.memory.wrote(SUBJECT.write, is_gone, version(before), looks.at(0));
+        }
+        assert_eq!(looks.look_of(Subject { is_gone, ..SUBJECT }, 200, &pushed, false), [turn], "{name}");
+    }
+}
+
+#[test]
 fn what_is_gone_is_soon_forgotten() {
     for (is_gone, turn) in [(true, Turn::Later), (false, Turn::Now)] {
         let (looks, subject) = (Looks::new(), Subject { is_gone, ..SUBJECT });
