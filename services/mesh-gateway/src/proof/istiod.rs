@@ -115,7 +115,7 @@ impl Istiod {
     /// What each proxy has, as far as it may be asked: see [`turns`].
     async fn readings(&self, replica: &str, expected: &Expected) -> Result<Vec<(String, Option<Reading>)>, String> {
         let syncz = self.page::<Value>(replica, "syncz", &[]).await?.unwrap_or_default();
-        let names = sync::proxies(&syncz).into_iter().filter(|name| cohorts::has(name, expected));
+        let names = sync::proxies(&syncz).into_iter().filter(|name| is_looked_at(name, expected));
         let Some(types) = content::types(expected) else {
             return Ok(names.map(|name| (name, Some(Reading::default()))).collect());
         };
@@ -204,7 +204,7 @@ impl Istiod {
 
 /// Which of the looks so far are of the same.
 fn subject(replica: &str, expected: &Expected) -> Subject {
-    let Expected { target, object, others, rebinds, through, cohorts, beside } = expected;
+    let Expected { target, object, others, rebinds, through, cohorts, beside, .. } = expected;
     let version = object.as_ref().map(object::resource_version);
     let others: Vec<_> = others.iter().map(Value::to_string).collect();
     Subject {
@@ -294,6 +294,14 @@ fn has_taken_in(configs: &Value, expected: &Expected) -> bool {
 fn group(config: &Value) -> &str {
     let api_version = config["apiVersion"].as_str().unwrap_or_default();
     api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// Whether the object may concern a proxy at all. Its name ends with its namespace.
+fn is_looked_at(name: &str, expected: &Expected) -> bool {
+    match &expected.cohorts {
+        Some(known) => known.pods.iter().any(|pod| pod.proxy == name),
+        None => expected.readers.are_in(name.rsplit('.').next().unwrap_or_default()),
+    }
 }
 
 /// The proxy, if the object concerns it, or may, as long as that cannot be told.

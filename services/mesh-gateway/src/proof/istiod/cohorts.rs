@@ -41,11 +41,6 @@ pub(super) fn views(adsz: &Value) -> Views {
     clients.filter_map(view).collect()
 }
 
-/// Whether a proxy is one of those that are looked at.
-pub(super) fn has(name: &str, expected: &Expected) -> bool {
-    expected.cohorts.as_ref().is_none_or(|known| known.pods.iter().any(|pod| pod.proxy == name))
-}
-
 /// Whether the object can be recognized in what a proxy has. A rule that selects nobody gives way, pod by pod, to one that
 /// does.
 pub(super) fn are_recognized(expected: &Expected) -> bool {

@@ -310,3 +310,20 @@ fn only_the_types_that_tell_of_an_object_are_asked_for() {
         assert_eq!(content::types(&expected), types, "{}", expected.target.kind);
     }
 }
+
+#[test]
+fn only_who_may_be_concerned_is_looked_at() {
+    let readers = crate::dialect::Readers { within: None, except: vec!["batch".into()] };
+    let others = Expected { readers, ..expected(None, Vec::new(), false) };
+    let pod = crate::proof::CohortPod { proxy: "cart-0.batch".into(), cohort: "canary".into(), ready: true };
+    let known = crate::proof::Cohorts { key: "cohort".into(), pods: vec![pod] };
+    let pods = Expected { cohorts: Some(known), ..others.clone() };
+    for (name, expected, is_one) in [
+        ("cart-0.shop", &others, true),
+        ("cart-0.batch", &others, false),
+        ("cart-0.shop", &pods, false),
+        ("cart-0.batch", &pods, true),
+    ] {
+        assert_eq!(is_looked_at(name, expected), is_one, "{name}");
+    }
+}
