@@ -62,18 +62,32 @@ pub struct Collector {
     timeout: Duration,
     /// How old what the source knows may be.
     scrape_interval: Duration,
+    /// How long it may take to know a pod's new label.
+    discovery_delay: Duration,
 }
 
 impl Collector {
     /// A collector that asks with the queries of `catalog` and gives a source `timeout` for each answer.
     pub fn new(sources: Sources, catalog: Catalog, timeout: Duration) -> Self {
-        Self { sources, catalog: Arc::new(catalog), timeout, scrape_interval: Duration::ZERO }
+        Self {
+            sources,
+            catalog: Arc::new(catalog),
+            timeout,
+            scrape_interval: Duration::ZERO,
+            discovery_delay: Duration::ZERO,
+        }
     }
 
     /// The same for sources that look at the proxies this often.
     #[must_use]
     pub fn scraped_every(self, scrape_interval: Duration) -> Self {
         Self { scrape_interval, ..self }
+    }
+
+    /// The same for sources that know a pod's new label after so long, and look at the pod then.
+    #[must_use]
+    pub fn discovering_within(self, discovery_delay: Duration) -> Self {
+        Self { discovery_delay, ..self }
     }
 
     /// What to ask for a target, and whom.

@@ -82,6 +82,12 @@ pub struct SourceArgs {
     #[arg(long, env = "MESHWARD_SCRAPE_INTERVAL", default_value = "15s", value_parser = parse_duration)]
     pub scrape_interval: Duration,
 
+    /// How long Prometheus may take to see a pod by a new label; 10 s are what it takes at most as it comes (discovery and
+    /// scraping each hand on every 5 s). A step whose cohorts are labels of pods is counted from so much later on. Until
+    /// then a canary's requests may be among the control's.
+    #[arg(long, env = "MESHWARD_DISCOVERY_DELAY", default_value = "10s", value_parser = parse_duration)]
+    pub discovery_delay: Duration,
+
     /// How long Prometheus may take for one answer, repetitions included; after that the verdict is PROVIDER_ERROR.
     /// Keep it shorter than the callers' own deadlines.
     #[arg(long, env = "MESHWARD_QUERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]

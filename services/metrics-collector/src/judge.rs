@@ -75,7 +75,7 @@ pub struct Question<'a> {
     pub periods: &'a [WeightPeriod],
     /// How it is judged.
     pub options: JudgeOptions,
-    /// The weight is a share of requests (it is not with a cohort chosen by header or namespace), so it can be
+    /// The weight is a share of requests (it is not with a cohort chosen by header or namespace, nor with pods, which are few), so it can be
     /// compared with the share measured.
     pub weight_is_share: bool,
 }

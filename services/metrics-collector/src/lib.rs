@@ -62,7 +62,8 @@ pub fn build(args: &Args, clock: Arc<dyn Clock>, server: Server) -> Result<Serve
         catalog(&args.source)?,
         args.source.query_timeout,
     )
-    .scraped_every(args.source.scrape_interval);
+    .scraped_every(args.source.scrape_interval)
+    .discovering_within(args.source.discovery_delay);
     let kept = Kept::new(Retention { most: args.kept_verdicts, age: args.kept_for });
     let api = Api::new(collector, kept, clock, Arc::new(RandomIds), server.shutdown_token());
     let limit = server.max_message_bytes();

@@ -213,6 +213,8 @@ pub struct Queries {
     pub kinds: Vec<Kind>,
     /// Milliseconds in one unit of the buckets' edges.
     pub latency_unit_ms: f64,
+    /// Prometheus' name of the pods' label that tells the arms apart, if it is one.
+    pub cohort_label: Option<String>,
     reading: Reading,
 }
 
@@ -247,7 +249,8 @@ impl Queries {
             let latency_unit_ms = by_arm.latency_unit.milliseconds();
             let reading =
                 other.map_or(Reading::Marks, |other| Reading::Places { chosen: Place::First, other: Box::new(other) });
-            return Ok(Self { traffic, latency, failures, kinds, latency_unit_ms, reading });
+            let cohort_label = by_arm.requests.contains(fill::COHORT_LABEL).then(|| fill::cohort_label(target));
+            return Ok(Self { traffic, latency, failures, kinds, latency_unit_ms, cohort_label, reading });
         }
         let Some(by_name) = &template.by_name else {
             return Err(QueryError::Unsupported { mesh: target.mesh, mechanism: target.mechanism });
@@ -259,6 +262,7 @@ impl Queries {
             failures,
             kinds,
             latency_unit_ms: 1.0,
+            cohort_label: None,
             reading: Reading::Names { canary: ending(&target.canary_series), control: ending(&target.control_series) },
         })
     }
@@ -375,6 +379,10 @@ fn check(target: &MetricsTarget, template: Option<&Template>) -> Result<(), Quer
     if !is_label_key(&target.cohort_label) {
         return wrong("cohort_label", format!("{:?} is no key of a pod's label", target.cohort_label));
     }
+    let is_label = |(key, value): &(&String, &String)| !key.is_empty() && is_label_key(key) && is_label_value(value);
+    if let Some((key, value)) = target.pod_labels.iter().find(|label| !is_label(label)) {
+        return wrong("pod_labels", format!("{key:?}={value:?} is no label of a pod that Prometheus can have"));
+    }
     clusters::wrong(target).map_or(Ok(()), |(field, problem)| wrong(field, problem))
 }
 
@@ -382,6 +390,11 @@ fn check(target: &MetricsTarget, template: Option<&Template>) -> Result<(), Quer
 fn is_label_key(key: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte);
     key.len() <= 317 && key.bytes().all(is_allowed) && !key.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// As Kubernetes has it.
+fn is_label_value(value: &str) -> bool {
+    value.len() <= 63 && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// Labels of letters, digits, hyphens and underscores; the first, or all, may be a star.

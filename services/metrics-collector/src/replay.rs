@@ -137,7 +137,8 @@ pub async fn run(args: &Args, options: JudgeOptions, mut output: impl Write) -> 
     let recorded = Arc::new(Recorded::new(source(&args.source, &args.cluster)?));
     let catalog = crate::catalog(&args.source).map_err(io::Error::other)?;
     let collector = Collector::new(Sources::single(recorded.clone()), catalog, args.source.query_timeout)
-        .scraped_every(args.source.scrape_interval);
+        .scraped_every(args.source.scrape_interval)
+        .discovering_within(args.source.discovery_delay);
     // The longest question first: the others are parts of it.
     collector.analyse(&request, request.end).await.map_err(io::Error::other)?;
     if let Some(error) = recorded.failure() {
@@ -188,15 +189,11 @@ fn request(args: &Args, options: JudgeOptions) -> io::Result<AnalysisRequest> {
     }
     Ok(AnalysisRequest {
         target: MetricsTarget {
-            mesh: args.mesh,
-            mechanism: args.mechanism,
-            cluster: args.cluster.clone(),
             hosts: args.host.clone(),
             canary_series: args.canary.clone(),
             control_series: args.control.clone(),
             cohort_label: args.cohort_label.clone(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(args.mesh, args.mechanism, &args.cluster)
         },
         start: args.start,
         end: args.end,

@@ -8,7 +8,7 @@ use crate::{
     histogram::Histogram,
     judge::{Tick, counts::Kind, latency::SlowTick},
     queries::{ARM_LABEL, Arm, Queries},
-    window::{Counter, Grid, Series, continued, increases},
+    window::{Counter, Grid, Series, counters, increases},
 };
 
 /// One arm, tick by tick.
@@ -36,7 +36,7 @@ impl Reader<'_> {
     #[must_use]
     pub fn counts(&self, arm: Arm, series: &[Series]) -> ArmCounts {
         let queries = self.queries;
-        let counters = continued(series, ARM_LABEL, self.grid);
+        let counters = self.counters(series);
         let of = |of_requests: bool| {
             let is_of = |one: &Series| queries.arm(one) == Some(arm) && queries.counts_requests(one) == of_requests;
             self.whole(counters.iter().filter(|one| is_of(one.series)))
@@ -50,7 +50,7 @@ impl Reader<'_> {
     /// ticks, for each kind that the target's mesh counts. No series is no failure.
     #[must_use]
     pub fn failures(&self, arm: Arm, series: &[Series]) -> Vec<(Kind, Vec<u64>)> {
-        let counters = continued(series, ARM_LABEL, self.grid);
+        let counters = self.counters(series);
         let of_kind = |kind: &Kind| {
             let is_of = |one: &Series| self.queries.failure(one) == Some((arm, *kind));
             (*kind, self.whole(counters.iter().filter(|one| is_of(one.series))))
@@ -62,10 +62,10 @@ impl Reader<'_> {
     #[must_use]
     pub fn latencies(&self, arm: Arm, series: &[Series]) -> ArmLatencies {
         // Edges are 0 or more, so their bits are in their order; "10" and "10.0" are one.
-        let mut by_edge: BTreeMap<u64, Vec<Counter<'_>>> = BTreeMap::new();
+        let mut by_edge: BTreeMap<u64, Vec<&Counter<'_>>> = BTreeMap::new();
         let mut first_ms: Option<i64> = None;
-        let counters = continued(series, ARM_LABEL, self.grid);
-        for one in counters.into_iter().filter(|one| self.queries.arm(one.series) == Some(arm)) {
+        let counters = self.counters(series);
+        for one in counters.iter().filter(|one| self.queries.arm(one.series) == Some(arm)) {
             let Some(edge) = one.series.label("le").parse().ok().filter(|edge: &f64| *edge >= 0.0) else { continue };
             by_edge.entry(edge.to_bits()).or_default().push(one);
             let begin = one.series.points.iter().find(|(_, value)| value.is_finite()).map(|(time, _)| *time);
@@ -80,9 +80,13 @@ impl Reader<'_> {
         ArmLatencies { buckets, since }
     }
 
+    fn counters<'s>(&self, series: &'s [Series]) -> Vec<Counter<'s>> {
+        counters(series, ARM_LABEL, self.queries.cohort_label.as_deref(), self.grid)
+    }
+
     /// A float beyond the range of u64 becomes its maximum.
-    fn whole<'a>(&self, counters: impl Iterator<Item = &'a Counter<'a>>) -> Vec<u64> {
-        increases(counters.copied(), self.grid, self.quiet).into_iter().map(|count| count.round() as u64).collect()
+    fn whole<'c, 'a: 'c>(&self, counters: impl Iterator<Item = &'c Counter<'a>>) -> Vec<u64> {
+        increases(counters, self.grid, self.quiet).into_iter().map(|count| count.round() as u64).collect()
     }
 }
 

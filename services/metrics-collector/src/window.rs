@@ -10,9 +10,11 @@
 //! - a series that is told twice counts once;
 //! - where births do not count (the time before the change), the first value of a series is its past, whenever it
 //!   appears: Prometheus may have begun to look only then;
-//! - a pod that is given the canary's label goes on counting where it was, under new labels. So a series that appears in
-//!   one arm where one of the other arm has just ended, with the same labels but for one, and that does not begin lower,
-//!   goes on from there ([`continued`]).
+//! - a pod that is given a label goes on counting where it was, as series with other labels. Those that differ in nothing
+//!   but the label that tells the cohorts are one counter, whichever cohort has it. Where no such label is known, a series
+//!   that appears in one arm where one of the other arm has just ended, with the same labels but for one, and that does
+//!   not begin lower, goes on from there ([`counters`]). Prometheus shows the older series for up to two scrapes more, at
+//!   its last value, which counts nothing.
 //!
 //! What a counter counted between its last reading and its restart is lost; nobody knows it.
 
@@ -88,30 +90,34 @@ impl Series {
     }
 }
 
-/// What several series together counted in each tick: one number per tick, none negative. In the first `quiet` ticks
+/// What several counters together counted in each tick: one number per tick, none negative. In the first `quiet` ticks
 /// births do not count.
 #[must_use]
-pub fn increases<'a>(series: impl IntoIterator<Item = Counter<'a>>, grid: &Grid, quiet: usize) -> Vec<f64> {
-    let distinct: BTreeMap<_, _> = series.into_iter().map(|one| (&one.series.labels, one)).collect();
+pub fn increases<'c, 'a: 'c>(
+    counters: impl IntoIterator<Item = &'c Counter<'a>>,
+    grid: &Grid,
+    quiet: usize,
+) -> Vec<f64> {
+    let distinct: BTreeMap<_, _> = counters.into_iter().map(|one| (&one.series.labels, one)).collect();
     let mut sums = vec![0.0; grid.ticks];
     for one in distinct.into_values() {
-        add_increases(&one, grid, quiet, &mut sums);
+        add_increases(one, grid, quiet, &mut sums);
     }
     sums
 }
 
-/// A series, and the value that it goes on from, if it is known.
-#[derive(Clone, Copy, Debug)]
+/// A series, with those that are the same counter under other labels.
+#[derive(Clone, Debug)]
 pub struct Counter<'a> {
     /// What was read.
     pub series: &'a Series,
-    /// Where it began.
-    pub past: Option<f64>,
+    /// What was read of it at other times.
+    pub others: Vec<&'a Series>,
 }
 
 impl<'a> From<&'a Series> for Counter<'a> {
     fn from(series: &'a Series) -> Self {
-        Self { series, past: None }
+        Self { series, others: Vec::new() }
     }
 }
 
@@ -119,16 +125,27 @@ fn is_count(value: f64) -> bool {
     value.is_finite() && value >= 0.0
 }
 
-fn add_increases(counter: &Counter<'_>, grid: &Grid, quiet: usize, sums: &mut [f64]) {
+/// What a series shows at the boundaries of a grid.
+fn readings(series: &Series, grid: &Grid) -> Vec<Option<f64>> {
     let mut values = vec![None; grid.ticks + 1];
-    for (time, value) in &counter.series.points {
+    for (time, value) in &series.points {
         if let Some(index) = grid.index_of(*time).filter(|_| is_count(*value)) {
             values[index] = Some(*value);
         }
     }
-    let mut before = values[0].or(counter.past);
-    for (tick, (sum, value)) in sums.iter_mut().zip(&values[1..]).enumerate() {
-        let Some(value) = *value else { continue };
+    values
+}
+
+fn add_increases(counter: &Counter<'_>, grid: &Grid, quiet: usize, sums: &mut [f64]) {
+    let values = readings(counter.series, grid);
+    let others: Vec<_> = counter.others.iter().map(|other| readings(other, grid)).collect();
+    let mut before = values[0];
+    for (tick, sum) in sums.iter_mut().enumerate() {
+        let index = tick + 1;
+        if values[tick].is_none() {
+            before = others.iter().filter_map(|other| elsewhere(other, index)).fold(before, later);
+        }
+        let Some(value) = values[index] else { continue };
         *sum += match before {
             Some(before) if value >= before => value - before,
             None if tick < quiet => 0.0,
@@ -138,10 +155,43 @@ fn add_increases(counter: &Counter<'_>, grid: &Grid, quiet: usize, sums: &mut [f
     }
 }
 
-/// Each series with the value that it goes on from: those of one arm that appear where one of the other arm ended.
-/// `arm` names the label that tells the arms apart; without it, no series goes on from another.
+/// Where the counter stands under other labels at a boundary, if that is read there or was read one before; it does not
+/// begin there.
+fn elsewhere(other: &[Option<f64>], index: usize) -> Option<f64> {
+    other[index - 1].map(|past| other[index].unwrap_or(past))
+}
+
+/// A counter goes up, unless it began anew.
+fn later(before: Option<f64>, elsewhere: f64) -> Option<f64> {
+    Some(before.map_or(elsewhere, |before| before.max(elsewhere)))
+}
+
+/// Each series with those that are the same counter. `arm` names the label that tells the arms apart, and `cohort` the one
+/// of the pods that does, if it is one.
 #[must_use]
-pub fn continued<'a>(series: &'a [Series], arm: &str, grid: &Grid) -> Vec<Counter<'a>> {
+pub fn counters<'a>(series: &'a [Series], arm: &str, cohort: Option<&str>, grid: &Grid) -> Vec<Counter<'a>> {
+    match cohort {
+        Some(cohort) => relabelled(series, &[arm, cohort]),
+        None => continued(series, arm, grid),
+    }
+}
+
+/// Those with the same labels but for some are one counter.
+fn relabelled<'a>(series: &'a [Series], but_for: &[&str]) -> Vec<Counter<'a>> {
+    let identity = |one: &'a Series| -> Vec<(&'a String, &'a String)> {
+        one.labels.iter().filter(|(name, _)| !but_for.contains(&name.as_str())).collect()
+    };
+    let mut same: BTreeMap<_, Vec<&'a Series>> = BTreeMap::new();
+    for one in series {
+        same.entry(identity(one)).or_default().push(one);
+    }
+    let others = |one: &'a Series| same[&identity(one)].iter().copied().filter(|other| other.labels != one.labels);
+    series.iter().map(|one| Counter { series: one, others: others(one).collect() }).collect()
+}
+
+/// Those of one arm that appear where one of the other arm ended. Without the label of the arm, no series goes on from
+/// another.
+fn continued<'a>(series: &'a [Series], arm: &str, grid: &Grid) -> Vec<Counter<'a>> {
     let bounds = |one: &Series| {
         let mut counts = one.points.iter().filter(|(_, value)| is_count(*value));
         let first = *counts.next()?;
@@ -161,9 +211,9 @@ pub fn continued<'a>(series: &'a [Series], arm: &str, grid: &Grid) -> Vec<Counte
         let goes_on = |(other, (end, last)): &&(&Series, (i64, f64))| {
             has_just_ended(*end) && *last <= value && differ_in_one(&one.labels, &other.labels, arm)
         };
-        ended.iter().find(goes_on).map(|(_, (_, last))| *last)
+        ended.iter().find(goes_on).map(|(other, _)| *other)
     };
-    series.iter().map(|one| Counter { series: one, past: past(one) }).collect()
+    series.iter().map(|one| Counter { series: one, others: past(one).into_iter().collect() }).collect()
 }
 
 /// Of two arms, and equal but for one more label.
@@ -190,6 +240,11 @@ mod tests {
         }
     }
 
+    fn of(series: &[Series], quiet: usize) -> Vec<f64> {
+        let counters: Vec<_> = series.iter().map(Counter::from).collect();
+        increases(&counters, &GRID, quiet)
+    }
+
     #[test]
     fn increases_by_tick() {
         let nan = f64::NAN;
@@ -207,24 +262,24 @@ mod tests {
             ("never there", &[], [0.0; 4]),
         ];
         for (name, values, expected) in cases {
-            assert_eq!(increases([(&series("a", values)).into()], &GRID, 0), expected, "{name}");
+            assert_eq!(of(&[series("a", values)], 0), expected, "{name}");
         }
     }
 
     #[test]
     fn series_are_summed_and_repeated_ones_counted_once() {
         let (a, b) = (series("a", &[0.0, 1.0, 2.0, 3.0, 4.0]), series("b", &[50.0, 60.0, 5.0, 5.0, 5.0]));
-        assert_eq!(increases([&a, &b, &a].map(Counter::from), &GRID, 0), [11.0, 6.0, 1.0, 1.0]);
-        assert_eq!(increases([], &GRID, 0), [0.0; 4]);
+        assert_eq!(of(&[a.clone(), b, a], 0), [11.0, 6.0, 1.0, 1.0]);
+        assert_eq!(of(&[], 0), [0.0; 4]);
     }
 
     #[test]
     fn births_in_quiet_ticks_are_no_increase() {
         let born = series("a", &[GAP, 500.0, 507.0, 509.0, 3.0]);
-        assert_eq!(increases([(&born).into()], &GRID, 0), [500.0, 7.0, 2.0, 3.0]);
-        assert_eq!(increases([(&born).into()], &GRID, 2), [0.0, 7.0, 2.0, 3.0]);
+        assert_eq!(of(std::slice::from_ref(&born), 0), [500.0, 7.0, 2.0, 3.0]);
+        assert_eq!(of(&[born], 2), [0.0, 7.0, 2.0, 3.0]);
         let later = series("a", &[GAP, GAP, GAP, 9.0, 9.0]);
-        assert_eq!(increases([(&later).into()], &GRID, 2), [0.0, 0.0, 9.0, 0.0]);
+        assert_eq!(of(&[later], 2), [0.0, 0.0, 9.0, 0.0]);
     }
 
     #[test]
@@ -257,9 +312,78 @@ mod tests {
         ];
         for (name, labels, values, expected) in cases {
             let all = [control.clone(), labelled(labels, values)];
-            let counters = continued(&all, "arm", &GRID);
-            assert_eq!(increases([counters[1]], &GRID, 0), *expected, "{name}");
-            assert_eq!(increases([counters[0]], &GRID, 0), [10.0, 0.0, 0.0, 0.0], "{name}: the other arm");
+            let counters = counters(&all, "arm", None, &GRID);
+            assert_eq!(increases(&counters[1..], &GRID, 0), *expected, "{name}");
+            assert_eq!(increases(&counters[..1], &GRID, 0), [10.0, 0.0, 0.0, 0.0], "{name}: the other arm");
+        }
+    }
+
+    /// A pod of the control becomes a canary, or is given a label that says what it was: each with what the older series and
+    /// the newer one count. Prometheus shows the older one for a moment more.
+    #[test]
+    fn a_pod_that_is_labelled_goes_on_counting() {
+        let pod = |pod: &str, cohort: &str, values: &[f64]| {
+            let arm = if cohort == "canary" { cohort } else { "control" };
+            let mut one = series("a", values);
+            one.labels.extend([("arm", arm), ("pod", pod)].map(|(name, value)| (name.to_owned(), value.to_owned())));
+            one.labels.extend((!cohort.is_empty()).then(|| ("cohort".to_owned(), cohort.to_owned())));
+            one
+        };
+        let until = [1000.0, 1010.0, GAP, GAP, GAP];
+        let longer = [1000.0, 1010.0, 1010.0, 1010.0, GAP];
+        type Case<'a> = (&'a str, [Series; 2], [[f64; 4]; 2]);
+        let cases: &[Case<'_>] = &[
+            (
+                "a canary",
+                [pod("x", "stable", &until), pod("x", "canary", &[GAP, GAP, 1025.0, 1030.0, 1030.0])],
+                [[10.0, 0.0, 0.0, 0.0], [0.0, 15.0, 5.0, 0.0]],
+            ),
+            (
+                "still the control",
+                [pod("x", "", &until), pod("x", "stable", &[GAP, GAP, 1025.0, 1030.0, 1030.0])],
+                [[10.0, 0.0, 0.0, 0.0], [0.0, 15.0, 5.0, 0.0]],
+            ),
+            (
+                "the older one is shown for a moment more",
+                [pod("x", "", &longer), pod("x", "canary", &[GAP, GAP, 1025.0, 1030.0, 1030.0])],
+                [[10.0, 0.0, 0.0, 0.0], [0.0, 15.0, 5.0, 0.0]],
+            ),
+            (
+                "and is shown now",
+                [
+                    pod("x", "", &[1000.0, 1010.0, 1012.0, 1012.0, 1012.0]),
+                    pod("x", "canary", &[GAP, GAP, 1012.0, GAP, 1031.0]),
+                ],
+                [[10.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 19.0]],
+            ),
+            (
+                "nobody looked for long",
+                [pod("x", "", &[1000.0, GAP, GAP, GAP, GAP]), pod("x", "canary", &[GAP, GAP, GAP, GAP, 1031.0])],
+                [[0.0; 4], [0.0, 0.0, 0.0, 31.0]],
+            ),
+            (
+                "and back",
+                [
+                    pod("x", "stable", &[1000.0, 1010.0, GAP, GAP, 1040.0]),
+                    pod("x", "canary", &[GAP, GAP, 1025.0, 1030.0, GAP]),
+                ],
+                [[10.0, 0.0, 0.0, 10.0], [0.0, 15.0, 5.0, 0.0]],
+            ),
+            (
+                "restarted with it",
+                [pod("x", "stable", &until), pod("x", "canary", &[GAP, GAP, 7.0, 9.0, 9.0])],
+                [[10.0, 0.0, 0.0, 0.0], [0.0, 7.0, 2.0, 0.0]],
+            ),
+            (
+                "another pod",
+                [pod("x", "stable", &until), pod("y", "canary", &[GAP, GAP, 1025.0, 1030.0, 1030.0])],
+                [[10.0, 0.0, 0.0, 0.0], [0.0, 1025.0, 5.0, 0.0]],
+            ),
+        ];
+        for (name, both, expected) in cases {
+            let counters = counters(both, "arm", Some("cohort"), &GRID);
+            let found = [0, 1].map(|at| increases(&counters[at..=at], &GRID, 0));
+            assert_eq!(found.each_ref().map(Vec::as_slice), expected.each_ref().map(<[f64; 4]>::as_slice), "{name}");
         }
     }
 
@@ -269,7 +393,7 @@ mod tests {
         a.points.iter_mut().for_each(|point| point.0 += 1);
         a.points.extend([(0, 99.0), (9000, 99.0), (i64::MAX, 99.0), (i64::MIN, 99.0)]);
         a.points.push((GRID.boundary_ms(4), 4.0));
-        assert_eq!(increases([(&a).into()], &GRID, 0), [1.0; 4]);
+        assert_eq!(of(&[a], 0), [1.0; 4]);
     }
 
     #[test]

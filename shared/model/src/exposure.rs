@@ -1,5 +1,7 @@
 //! What the mesh shall look like at a step of a deployment, and how far that has come.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -220,6 +222,9 @@ pub struct MetricsTarget {
     /// The control's.
     #[serde(default)]
     pub control_clusters: Vec<String>,
+    /// Labels that the pods of both cohorts carry; none = all pods of the hosts' namespaces.
+    #[serde(default)]
+    pub pod_labels: BTreeMap<String, String>,
 }
 
 impl MetricsTarget {
@@ -236,6 +241,7 @@ impl MetricsTarget {
             cohort_label: String::new(),
             canary_clusters: Vec::new(),
             control_clusters: Vec::new(),
+            pod_labels: BTreeMap::new(),
         }
     }
 }

@@ -64,7 +64,8 @@ impl Collector {
             return Ok(without_numbers(request, &[], Verdict::NoData, why, now));
         }
         let (queries, source) = self.plan(&request.target)?;
-        let request = &as_counted(request, self.scrape_interval);
+        let by_label = queries.cohort_label.as_ref().map_or(Duration::ZERO, |_| self.discovery_delay);
+        let request = &as_counted(request, self.scrape_interval.saturating_add(by_label));
         let times = Times::of(request)?;
         let deadline = Instant::now() + self.timeout;
         let (counters, buckets, failures) = futures::join!(
@@ -116,9 +117,9 @@ impl Collector {
 }
 
 /// The same with each period from when on its own traffic alone is counted: a value that was read before that may be of
-/// a scrape in the period before.
-fn as_counted(request: &AnalysisRequest, scrape_interval: Duration) -> AnalysisRequest {
-    let lag = SignedDuration::try_from(scrape_interval).unwrap_or(SignedDuration::MAX);
+/// a scrape in the period before, or of a pod that the source does not know yet by its new label.
+fn as_counted(request: &AnalysisRequest, lag: Duration) -> AnalysisRequest {
+    let lag = SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX);
     let later = |period: &WeightPeriod| {
         let start = period.start.saturating_add(lag).unwrap_or(Timestamp::MAX);
         WeightPeriod { start, ..*period }
@@ -226,7 +227,10 @@ impl Work<'_> {
             counts: &counts,
             periods: &periods,
             options: request.options,
-            weight_is_share: !matches!(request.target.mechanism, Mechanism::Header | Mechanism::Namespace),
+            weight_is_share: !matches!(
+                request.target.mechanism,
+                Mechanism::Header | Mechanism::Namespace | Mechanism::Instance
+            ),
         });
         let missing = self.missing().filter(|_| trace.judgement.verdict != Verdict::Regression);
         let (verdict, explanation) = match missing {

@@ -120,7 +120,7 @@ impl Collector {
 fn told(series: &[Series], labels: &Labels, grid: &Grid) -> Vec<(Ends, Counts)> {
     let mut by_ends: BTreeMap<Ends, (String, BTreeMap<&str, Counts>)> = BTreeMap::new();
     for one in series {
-        let requests = increases([Counter::from(one)], grid, 0).iter().sum::<f64>();
+        let requests = increases(&[Counter::from(one)], grid, 0).iter().sum::<f64>();
         if requests <= 0.0 {
             continue;
         }

@@ -9,8 +9,8 @@ use super::{
 
 /// Stands in a template for the label that tells the cohorts apart.
 pub(super) const COHORT_LABEL: &str = "COHORT_LABEL";
-/// The pods' label where a target names none, as operators may map it by themselves.
-const DEFAULT_COHORT_LABEL: &str = "meshward.io/cohort";
+/// Stands in a template for the labels that the pods of both arms have.
+const POD_LABELS: &str = "POD_LABELS=\"\"";
 
 /// Every selector that the layouts make of the hosts, joined by `or`.
 pub(super) fn by_name(template: &ByName, pick: impl Fn(&Layout) -> &String, target: &MetricsTarget) -> String {
@@ -55,6 +55,8 @@ struct Part<'a> {
     counts: &'a str,
     template: &'a str,
     place: Option<Place>,
+    /// The control is where there is no label, too.
+    without_label: bool,
 }
 
 /// One query for both arms and for all parts; each series is marked with its arm, with what it counts, and with its place
@@ -66,8 +68,9 @@ fn by_arm(parts: &[Part<'_>], whole: bool, target: &MetricsTarget) -> Result<Str
     ];
     let mut marked = Vec::new();
     for (arm, series, clusters) in arms.into_iter().skip(usize::from(whole)) {
-        for Part { counts, template, place } in parts {
-            let query = one_arm(&by_clusters(template, clusters), series, target)?;
+        for Part { counts, template, place, without_label } in parts {
+            let or_none = if *without_label && arm == super::CONTROL && !series.is_empty() { "|" } else { "" };
+            let query = one_arm(&by_clusters(template, clusters), &format!("{series}{or_none}"), target)?;
             let query = mark(&mark(&query, super::ARM_LABEL, arm), super::COUNTS_LABEL, counts);
             marked.push(match place {
                 Some(place) => mark(&query, super::PLACE_LABEL, place.mark()),
@@ -83,14 +86,21 @@ fn mark(query: &str, label: &str, value: &str) -> String {
 }
 
 /// The label of Prometheus that a pod's label is mapped to.
-fn cohort_label(target: &MetricsTarget) -> String {
-    let key = if target.cohort_label.is_empty() { DEFAULT_COHORT_LABEL } else { &target.cohort_label };
-    sanitized(key)
+pub(super) fn cohort_label(target: &MetricsTarget) -> String {
+    sanitized(&target.cohort_label)
+}
+
+/// Without labels the template stays as it is: no series has one of that name.
+fn pod_labels(target: &MetricsTarget) -> String {
+    let matchers: Vec<_> =
+        target.pod_labels.iter().map(|(key, value)| format!("{}=\"{value}\"", sanitized(key))).collect();
+    if matchers.is_empty() { POD_LABELS.to_owned() } else { matchers.join(",") }
 }
 
 fn one_arm(template: &str, series: &str, target: &MetricsTarget) -> Result<String, QueryError> {
     let hosts = &target.hosts;
     let mut query = template.replace("$SERIES", series).replace(COHORT_LABEL, &cohort_label(target));
+    query = query.replace(POD_LABELS, &pod_labels(target));
     if query.contains("$VHOSTS") {
         let names: Vec<String> = hosts.iter().map(|host| sanitized(host)).collect();
         query = query.replace("$VHOSTS", &format!("({})_[0-9]+_", names.join("|")));
@@ -142,7 +152,7 @@ pub(super) fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> Stri
 pub(super) fn both(template: &Template, target: &MetricsTarget) -> Result<(String, String), QueryError> {
     let (mut traffic, mut latency) = (Vec::new(), Vec::new());
     for (place, by_arm, _) in places(template) {
-        let part = |counts, template| Part { counts, template, place };
+        let part = |counts, template| Part { counts, template, place, without_label: by_arm.control_without_label };
         traffic.push(part(super::REQUESTS, &*by_arm.requests));
         traffic.push(part(super::ERRORS, &*by_arm.errors));
         latency.push(part("latency", &*by_arm.latency));
@@ -162,14 +172,15 @@ fn places(template: &Template) -> impl Iterator<Item = (Option<Place>, &ByArm, &
 pub(super) fn failures(template: &Template, target: &MetricsTarget) -> Result<Option<String>, QueryError> {
     let mut parts = Vec::new();
     if template.by_name.is_some() {
-        parts.extend(of(None, &template.failures));
+        parts.extend(of(None, false, &template.failures));
     }
-    for (place, _, failures) in places(template) {
-        parts.extend(of(place, failures));
+    for (place, by_arm, failures) in places(template) {
+        parts.extend(of(place, by_arm.control_without_label, failures));
     }
     if parts.is_empty() { Ok(None) } else { by_arm(&parts, template.whole_service, target).map(Some) }
 }
 
-fn of(place: Option<Place>, failures: &Failures) -> impl Iterator<Item = Part<'_>> {
-    failures.counted().map(move |(kind, template)| Part { counts: super::mark_of(kind), template, place })
+fn of(place: Option<Place>, without_label: bool, failures: &Failures) -> impl Iterator<Item = Part<'_>> {
+    let part = move |(kind, template)| Part { counts: super::mark_of(kind), template, place, without_label };
+    failures.counted().map(part)
 }

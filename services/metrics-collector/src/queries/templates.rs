@@ -6,7 +6,9 @@
 //!   sent once for each arm, and what each brings is marked with a label, so a query may give any series. Placeholders:
 //!   `$SERIES`, the arm's name (required; letters, digits, `_`, `.`, `-`); `$HOSTS`, `$SERVICES` and `$NAMESPACES`, the
 //!   target's hosts, their first parts and their namespaces as regular expressions (so for `=~`). `COHORT_LABEL` in place of
-//!   a label's name is the pods' label that the target names, as Prometheus' `labelmap` writes it. For templates with
+//!   a label's name is the pods' label that the target names, as Prometheus' `labelmap` writes it; with
+//!   `control_without_label` the control's `$SERIES` is a regular expression (so for `=~`) for its name or no label at all.
+//!   `POD_LABELS=""` becomes the labels that the pods of both arms have, if the target names any. For templates with
 //!   `needs_clusters` also `$CLUSTERS`, the arm's clusters of Envoy as `<port>|<subset>|<host>`, and `$DESTINATIONS`, their
 //!   hosts, both as regular expressions; they may stand in place of `$SERIES`.
 //! - `by_name`: the arm is a part of the series' *name*, as Envoy has it for routes. Placeholders: `$VHOST`, the virtual
@@ -201,7 +203,7 @@ pub struct Layout {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ByArm {
-    /// The control may have no name; its series are then those without the label that `$SERIES` is compared with.
+    /// The control's series are also those without the label that `$SERIES` is compared with, and it may have no name.
     #[serde(default)]
     pub control_without_label: bool,
     /// Everything that was answered, failed or was denied.

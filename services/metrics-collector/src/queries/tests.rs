@@ -13,6 +13,7 @@ fn target(hosts: &[&str]) -> MetricsTarget {
         cohort_label: String::new(),
         canary_clusters: Vec::new(),
         control_clusters: Vec::new(),
+        pod_labels: BTreeMap::new(),
     }
 }
 
@@ -60,7 +61,8 @@ fn what_cannot_be_asked_is_refused_by_field() {
     assert!(matches!(Catalog::built_in().queries(&same), Err(QueryError::Target { field: "control_series", .. })));
     let shadow = MetricsTarget { mechanism: Mechanism::Shadow, ..target(&["a.b"]) };
     assert!(matches!(Catalog::built_in().queries(&shadow), Err(QueryError::Unsupported { .. })));
-    let outside = MetricsTarget { mechanism: Mechanism::Instance, ..target(&["shop.example.com"]) };
+    let (mechanism, cohort_label) = (Mechanism::Instance, "a.b/cohort".to_owned());
+    let outside = MetricsTarget { mechanism, cohort_label, ..target(&["shop.example.com"]) };
     assert!(matches!(
         Catalog::built_in().queries(&outside),
         Err(QueryError::Target { field: "hosts", problem }) if problem.contains("<service>.<namespace>.svc")
@@ -157,17 +159,43 @@ fn pods_are_told_apart_by_the_label_that_prometheus_makes_of_the_targets_key() {
     for (mesh, key, label) in [
         (Mesh::Istio, "meshward.io/cohort-0123abcdef", "meshward_io_cohort_0123abcdef"),
         (Mesh::Istio, "a.b/c.d_E-1", "a_b_c_d_E_1"),
-        (Mesh::Istio, "", "meshward_io_cohort"),
         (Mesh::Linkerd, "meshward.io/cohort-01234567", "meshward_io_cohort_01234567"),
     ] {
         let queries = catalog.queries(&target(mesh, key)).expect("pods without the label are the control");
         for query in queries.texts() {
-            for part in [format!(",{label}=\"canary\""), format!(",{label}=\"\"")] {
+            for part in [format!(",{label}=~\"canary\""), format!(",{label}=~\"\"")] {
                 assert!(query.contains(&part), "{mesh:?} {key}: {part} in {query}");
             }
             assert!(!query.contains("COHORT_LABEL"), "{query}");
         }
     }
+    let stable = MetricsTarget {
+        control_series: "stable".to_owned(),
+        pod_labels: [("app".to_owned(), "till".to_owned()), ("a.b/c".to_owned(), String::new())].into(),
+        ..target(Mesh::Istio, "x.y/cohort-0")
+    };
+    let queries = catalog.queries(&stable).expect("the control has a label, or none yet");
+    assert_eq!(queries.cohort_label.as_deref(), Some("x_y_cohort_0"));
+    let of_envoy = "namespace=~\"shop\",a_b_c=\"\",app=\"till\",x_y_cohort_0=~\"stable|\"}";
+    for (query, times) in queries.texts().into_iter().zip([2, 1, 3]) {
+        assert_eq!(query.matches(of_envoy).count(), times, "{query}");
+        assert!(!query.contains("POD_LABELS"), "{query}");
+    }
+    let everybody = MetricsTarget { pod_labels: BTreeMap::new(), ..stable.clone() };
+    let queries = catalog.queries(&everybody).expect("all pods of the namespace");
+    assert!(queries.traffic.contains("namespace=~\"shop\",POD_LABELS=\"\",x_y_cohort_0"), "{}", queries.traffic);
+    for (key, value) in [("", "a"), ("7/a", "b"), ("a", "\"}"), ("a", "b|c"), ("a", &*"b".repeat(64))] {
+        let labels = [(key.to_owned(), value.to_owned())].into();
+        let refused = catalog.queries(&MetricsTarget { pod_labels: labels, ..stable.clone() });
+        assert!(matches!(refused, Err(QueryError::Target { field: "pod_labels", .. })), "{key}={value}: {refused:?}");
+    }
+    let by_route = MetricsTarget { cohort_label: String::new(), ..stable.clone() };
+    let queries = catalog.queries(&by_route).expect("the callers' proxies have the routes");
+    assert!(
+        queries.cohort_label.is_none() && queries.traffic.contains("_route_(canary|stable)_"),
+        "{}",
+        queries.traffic
+    );
     let by_server = catalog.queries(&target(Mesh::Linkerd, ""));
     assert!(matches!(by_server, Err(QueryError::Target { field: "control_series", .. })), "{by_server:?}");
     let long = "a".repeat(318);

@@ -181,9 +181,7 @@ fn ledger(mesh: Mesh, mechanism: Mechanism, canary: &str, control: &str) -> gate
         hosts: vec!["ledger.bank.svc.cluster.local".to_owned()],
         canary_series: canary.to_owned(),
         control_series: control.to_owned(),
-        cohort_label: String::new(),
-        canary_clusters: Vec::new(),
-        control_clusters: Vec::new(),
+        ..Default::default()
     }
 }
 
@@ -242,7 +240,7 @@ async fn every_mesh_counts_requests_errors_and_denials_its_own_way() {
         ),
         (
             "Istio's pods, by a label of the operator's own labelmap",
-            labelled(Mesh::Istio, &["mapped"], ""),
+            labelled(Mesh::Istio, &["mapped"], "meshward.io/cohort"),
             (20 * 114, 20 * 5),
             (20 * 900, 0),
             None,

@@ -136,16 +136,16 @@ impl Place {
             (Mesh::Linkerd, Mechanism::Instance) => format!("{service}-{arm}"),
             _ => arm.to_owned(),
         };
+        let has_label = (self.mesh, self.mechanism) == (Mesh::Istio, Mechanism::Instance);
         gateway::MetricsTarget {
             mesh: self.mesh.into(),
             mechanism: self.mechanism.into(),
+            cohort_label: if has_label { "meshward.io/cohort".to_owned() } else { String::new() },
             cluster: String::new(),
             hosts: vec![format!("{service}.bank.svc.cluster.local")],
             canary_series: series(self.canary),
             control_series: series(self.control),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..Default::default()
         }
     }
 }

@@ -205,6 +205,7 @@ fn args(issuer: &TestIssuer, prometheus: &str, query_timeout: Duration) -> Args 
             queries: None,
             // The histories of these tests have a point at the end of each tick.
             scrape_interval: Duration::ZERO,
+            discovery_delay: Duration::ZERO,
             query_timeout,
         },
         query_cache: Duration::from_secs(1),
@@ -298,9 +299,7 @@ pub fn target(service: &str) -> gateway::MetricsTarget {
         hosts: vec![format!("{service}.shop.svc.cluster.local")],
         canary_series: "canary".to_owned(),
         control_series: "stable".to_owned(),
-        cohort_label: String::new(),
-        canary_clusters: Vec::new(),
-        control_clusters: Vec::new(),
+        ..Default::default()
     }
 }
 

@@ -52,9 +52,7 @@ fn deployment() -> Deployment {
                 hosts: vec![],
                 canary_series: "canary".into(),
                 control_series: "stable".into(),
-                cohort_label: String::new(),
-                canary_clusters: Vec::new(),
-                control_clusters: Vec::new(),
+                ..MetricsTarget::uncounted(Mesh::Istio, Mechanism::Request, "")
             },
         },
         state: State::Pending,

@@ -132,6 +132,7 @@ impl From<model::MetricsTarget> for gateway::MetricsTarget {
             cohort_label: target.cohort_label,
             canary_clusters: target.canary_clusters,
             control_clusters: target.control_clusters,
+            pod_labels: target.pod_labels.into_iter().collect(),
         }
     }
 }
@@ -155,6 +156,7 @@ impl TryFrom<gateway::MetricsTarget> for model::MetricsTarget {
             cohort_label: target.cohort_label,
             canary_clusters: target.canary_clusters,
             control_clusters: target.control_clusters,
+            pod_labels: target.pod_labels.into_iter().collect(),
         })
     }
 }

@@ -42,6 +42,7 @@ fn the_vocabulary_survives_the_wire() {
         cohort_label: "meshward.io/cohort-1".into(),
         canary_clusters: Vec::new(),
         control_clusters: Vec::new(),
+        pod_labels: [("app".to_owned(), "ledger".to_owned())].into(),
     };
     round_trip::<_, types::Target>(target());
     round_trip::<_, gateway::Baseline>(Baseline::of(None));

@@ -112,18 +112,8 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
         steps,
         not_covered: not_covered(change),
         alternatives: alternatives(),
-        metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Request,
-            cluster: question.target.cluster.clone(),
-            // Envoy counts what its RBAC filter allows and denies per listener, for both cohorts together.
-            hosts: Vec::new(),
-            canary_series: String::new(),
-            control_series: String::new(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
-        },
+        // Envoy counts what its RBAC filter allows and denies per listener, for both cohorts together.
+        metrics_target: MetricsTarget::uncounted(question.target.mesh, Mechanism::Request, &question.target.cluster),
     };
     Ok(Planned { facts, ..plan.into() })
 }
@@ -274,8 +264,10 @@ fn asks_for_the_id(rule: &Value) -> bool {
 /// What a plan must admit.
 fn not_covered(change: Change) -> Vec<String> {
     let sentences = [
-        "It cannot be judged: Envoy's RBAC counters are not split by cohort. Compare denials (status 403) in the access \
-         log, which has the request id.",
+        "It is not measured per cohort, so nothing judges it: Envoy counts what its filter denies for both versions \
+         together, and Istio asks for no counts by rule. Release it by SHADOW first, which counts what the new version \
+         would deny of all requests, or by INSTANCE, which is judged; or compare denials (status 403) in the access log, \
+         which has the request id.",
         "Callers in the mesh can choose their version: the proxies keep a request id that they send. A gateway makes \
          a new one.",
         "Requests on a connection that is open already are decided as before until the proxy has drained it: tens of \
@@ -290,7 +282,10 @@ fn not_covered(change: Change) -> Vec<String> {
 
 fn alternatives() -> Vec<Alternative> {
     let fixed = [
-        (Mechanism::Instance, "By pods: the way where a rule also decides TCP connections."),
+        (
+            Mechanism::Instance,
+            "By pods: the way where a rule also decides TCP connections, and the one that is judged.",
+        ),
         (Mechanism::Shadow, "A dry run (istio.io/dry-run) counts and decides nothing."),
         (Mechanism::Weight, "Is for destinations."),
         (Mechanism::Subset, "Is for DestinationRule."),

@@ -78,7 +78,8 @@ pub(super) fn needs(question: &Question<'_>, scope: Scope) -> Vec<Need> {
 pub(super) fn plan(question: &Question<'_>, scope: Scope) -> Result<Planned, Unsupported> {
     checks::check(question, scope)?;
     let shape = Shape::of(scope, question.baseline.object.as_ref(), question.canary);
-    let pods = Pods::of(question, &selected(scope, question.baseline.object.as_ref(), question.canary))?;
+    let labels = selected(scope, question.baseline.object.as_ref(), question.canary);
+    let pods = Pods::of(question, &labels)?;
     let key = cohort_key(question.target);
     let exposed = |weight| {
         let share = nominal_share(weight, pods.count());
@@ -97,6 +98,7 @@ pub(super) fn plan(question: &Question<'_>, scope: Scope) -> Result<Planned, Uns
             canary_series: CANARY.to_owned(),
             control_series: if has_stable_label(shape) { STABLE.to_owned() } else { String::new() },
             cohort_label: key,
+            pod_labels: labels,
             ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Instance, &question.target.cluster)
         },
     };
@@ -266,7 +268,8 @@ fn not_covered(shape: Shape) -> Vec<String> {
          has drained it: tens of milliseconds with Istio's own settings, seconds with others.",
         "A pod that is not Ready follows when it is: istiod does not look at its labels before.",
         "Canary and control are counted apart only if Prometheus takes over the labels of the pods: a labelmap of \
-         __meta_kubernetes_pod_label_(.+), as in Istio's sample configuration.",
+         __meta_kubernetes_pod_label_(.+), as in Istio's sample configuration. It knows a pod's new label some seconds \
+         after the proxy does; until then the requests of a new canary are counted among the control's.",
     ];
     if has_stable_label(shape) {
         sentences.push(

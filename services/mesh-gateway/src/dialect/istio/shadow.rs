@@ -57,16 +57,10 @@ pub(super) fn plan(question: &Question<'_>) -> Result<Planned, Unsupported> {
         not_covered: not_covered(action),
         alternatives: alternatives(),
         metrics_target: MetricsTarget {
-            mesh: question.target.mesh,
-            mechanism: Mechanism::Shadow,
-            cluster: question.target.cluster.clone(),
-            hosts: Vec::new(),
             // Values of the label authz_dry_run_result.
             canary_series: "denied".to_owned(),
             control_series: "allowed".to_owned(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(question.target.mesh, Mechanism::Shadow, &question.target.cluster)
         },
     };
     Ok(Planned { facts, ..plan.into() })

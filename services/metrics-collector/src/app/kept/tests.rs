@@ -29,9 +29,7 @@ fn given(id: &str, deployment: &str, step: i32, second: i64) -> Explanation {
             hosts: vec!["a.b".to_owned()],
             canary_series: "canary".to_owned(),
             control_series: "stable".to_owned(),
-            cohort_label: String::new(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(Mesh::Istio, Mechanism::Request, "")
         },
         deployment_id: deployment.to_owned(),
         step,

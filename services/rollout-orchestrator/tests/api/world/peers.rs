@@ -164,8 +164,7 @@ pub fn plan() -> ExposurePlan {
             canary_series: "canary".into(),
             control_series: "control".into(),
             cohort_label: "meshward.io/cohort-1".into(),
-            canary_clusters: Vec::new(),
-            control_clusters: Vec::new(),
+            ..MetricsTarget::uncounted(MeshKind::Istio, Mechanism::Request, "")
         },
     }
 }

@@ -181,6 +181,7 @@ fn a_plan_names_the_pods_that_there_are() {
     assert_eq!((plan.steps[0].writes.len(), plan.steps[0].cohorts.len()), (2, 2));
     assert_eq!(plan.steps[0].cohorts[1].selector, "app=ledger");
     assert_eq!(plan.metrics_target.hosts, ["ledger.shop.svc.cluster.local"]);
+    assert_eq!(plan.metrics_target.pod_labels, BTreeMap::from([("app".to_owned(), "ledger".to_owned())]));
     assert_eq!(plan.metrics_target.cohort_label, plan.steps[0].cohorts[1].label_key, "where the pods are counted");
     assert!(plan.not_covered.iter().any(|sentence| sentence.contains("MutatingAdmissionPolicy")));
 }

@@ -46,8 +46,8 @@ pub(super) fn plan(pair: &Pair<'_>) -> Result<Planned, Unsupported> {
         steps: planned(pair.question, (&[], &facts), &wording, super::render)?,
         not_covered,
         alternatives: alternatives(pair, mechanism),
-        // The routes of both versions are counted apart, as they are by request ids.
-        metrics_target: metrics_target(pair.question, Mechanism::Request, CANARY_SERIES, STABLE_SERIES),
+        // The callers' proxies count the routes of both versions apart; a share of callers is none of requests.
+        metrics_target: metrics_target(pair.question, mechanism, CANARY_SERIES, STABLE_SERIES),
     };
     Ok(Planned { facts, ..plan.into() })
 }

@@ -158,6 +158,12 @@ fn each_calling_pod_has_the_routes_of_one_version_only() {
     let canary =
         spec(json!([{"match": [{"uri": {"prefix": "/c"}, "sourceLabels": {"app": "x"}}], "route": [to("c")]}]));
     let plan = Whom::pods(4).ask(&stable, &canary).unwrap();
+    let counted = &plan.metrics_target;
+    assert_eq!(
+        (counted.mechanism, &*counted.cohort_label),
+        (Mechanism::Instance, ""),
+        "by routes, no share of requests"
+    );
     let key = crate::dialect::steps::cohort_key(&target());
     assert_eq!(
         plan.steps[0].writes[0].object["spec"],
