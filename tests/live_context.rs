@@ -3,6 +3,8 @@
 
 #[path = "../services/validator/tests/api/every.rs"]
 mod every;
+#[path = "observed.rs"]
+mod observed;
 #[path = "world.rs"]
 mod world;
 

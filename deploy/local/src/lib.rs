@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`stack`] | etcd, kube-apiserver, istiod, Envoys and Prometheus as our own children |
 //! | [`process`], [`ports`], [`tools`] | how a child is started and surely ended; free ports; where the programs are |
+//! | [`recorded`] | Prometheus with a history that was written for it |
 //! | [`upstream`], [`load`] | servers to route to, and the requests that are measured |
 //! | [`otlp`] | receives the services' traces and prints them |
 //! | [`demo`] | the main job, end to end, with a report that says whether all of it held |
@@ -14,6 +15,7 @@ pub mod load;
 pub mod otlp;
 pub mod ports;
 pub mod process;
+pub mod recorded;
 pub mod stack;
 pub mod tools;
 pub mod upstream;
