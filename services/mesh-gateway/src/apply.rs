@@ -26,10 +26,11 @@
 //! is proven live is still the objects: who of the proxies shows them follows from the labels. It is the fence for
 //! helpers, too, which are not there before and not after ([`check_target`]).
 //!
-//! Known gap: after the *absence* of an object was restored nothing is left to carry a generation, so a late writer
-//! that creates it again cannot be told from the first one.
+//! After the *absence* of an object was put back nothing is left to carry a generation: a record of such deployments
+//! holds back who comes late ([`ended`]).
 
 mod decide;
+pub mod ended;
 mod fence;
 mod known;
 mod marks;
@@ -108,6 +109,9 @@ impl<'a> Case<'a> {
 pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
     let intent = as_stored(intent);
     let phases = dialect::of(intent.target.mesh).render(&intent)?;
+    if ended::is_needed(&intent) {
+        ended::check(cluster, &intent).await?;
+    }
     walk(cluster, &intent, &phases, &parts::there(&intent, &phases), phase).await
 }
 
@@ -118,7 +122,10 @@ pub async fn expose(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) 
 pub async fn restore(cluster: &dyn Cluster, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
     let intent = as_stored(intent);
     let phases = dialect::of(intent.target.mesh).undo(&intent)?;
-    walk(cluster, &intent, &phases, &parts::back(&intent, &phases), phase).await
+    let recorded = if ended::is_needed(&intent) { ended::record(cluster, &intent).await? } else { 0 };
+    let mut outcome = walk(cluster, &intent, &phases, &parts::back(&intent, &phases), phase).await?;
+    outcome.writes += recorded;
+    Ok(outcome)
 }
 
 /// The intent with its version in the form in which it is stored and read again.
@@ -227,10 +234,15 @@ async fn settle(
         if action == Action::Nothing {
             return Ok(applied(target, live.as_ref()));
         }
+        let is_made_anew = matches!(action, Action::Create(_)) && ended::is_needed(intent);
         let written = act(cluster, target, action).await;
         is_answer_to_write = written.is_ok();
         match written {
             Ok(now) => {
+                if let Some(made) = now.as_ref().filter(|_| is_made_anew) {
+                    let is_it = |live: &Value| object::uid(live) == object::uid(made);
+                    ended::check_made(cluster, intent, target, is_it).await?;
+                }
                 *writes += 1;
                 live = now;
                 let version = live.as_ref().map(object::resource_version);

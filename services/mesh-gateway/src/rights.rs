@@ -8,6 +8,7 @@
 //! | secrets, service accounts, gateways and their classes | listed for the validator, which judges a policy among what it refers to; of secrets the metadata alone |
 //! | custom resource definitions | those of the meshes' kinds, by which the validator checks what is meant for the cluster |
 //! | config maps, bindings of admission policies | the installed policy (`admission.yaml`) is told which new pods to label; without this right, or without the policy, the gateway's own watch does so |
+//! | config maps | the deployments are recorded that were to make an object and were taken back ([`ended`](crate::apply::ended)); without this right nothing holds back a late write of theirs |
 //!
 //! A cluster without one of the meshes takes its rules all the same: a right to what is not served is none. Clusters that are named by
 //! Secrets need a Role for these in the Secrets' namespace besides: get, list and watch.
@@ -42,7 +43,7 @@ const OF_SECRETS: &str = "The metadata is all that is asked for, but Kubernetes 
                           the validator then says that it lacks the secrets.";
 /// Group, resource, verbs and note of what is no policy.
 const OTHERS: [(&str, &str, &[&str], &str); 11] = [
-    ("", "configmaps", &["get", "create", "delete"], ""),
+    ("", "configmaps", &["get", "create", "patch", "delete"], ""),
     ("", "namespaces", READ, ""),
     ("", "nodes", READ, ""),
     ("", "pods", &["get", "list", "watch", "create", "patch"], ""),

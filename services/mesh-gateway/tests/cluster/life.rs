@@ -7,21 +7,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use async_trait::async_trait;
 use futures::future::try_join_all;
 use meshward_chassis::clock::SystemClock;
 use meshward_mesh_gateway::{
     app::Gateway,
-    apply::Outcome,
-    cluster::ClusterError,
+    apply::{Outcome, ended},
+    cluster::{Cluster, ClusterError},
     clusters::{Clusters, Member},
     dialect::MOST_WRITES,
     error::Error,
     object,
-    proof::{Expected, Look, Plane},
 };
 use meshward_model::{Baseline, ExposureIntent, Mechanism, Mesh, PlannedStep, Weight};
 use serde_json::{Value, json};
@@ -30,20 +31,12 @@ use super::{
     alone::eventually,
     contract::{Backend, target_of},
     losing::Losing,
+    newcomers::Silent,
     ways::{CALLER, CALLERS, NAMESPACE, Way, caller, namespace, pod, ways},
 };
 
 const PODS: usize = 4;
-/// Nobody is asked for a proof here.
-struct Unasked;
-
-#[async_trait]
-impl Plane for Unasked {
-    async fn look(&self, _: &Expected) -> Result<Look, String> {
-        Err("not asked".to_owned())
-    }
-}
-
+static LIVES: AtomicUsize = AtomicUsize::new(0);
 /// Writes to objects, phase by phase.
 type Writes = Vec<u32>;
 /// The same of each step.
@@ -54,6 +47,7 @@ type Everything = BTreeMap<String, Value>;
 
 /// One deployment on one cluster.
 struct Life<'a> {
+    id: String,
     backend: &'a dyn Backend,
     losing: Arc<Losing>,
     gateway: Gateway,
@@ -61,6 +55,12 @@ struct Life<'a> {
     before: Everything,
     baseline: Baseline,
     planned: Vec<PlannedStep>,
+}
+
+fn gateway(cluster: Arc<dyn Cluster>) -> Gateway {
+    let clusters = Clusters::new("");
+    clusters.put(Member::new("", cluster, Arc::new(Silent)));
+    Gateway::new(Arc::new(clusters), Arc::new(SystemClock))
 }
 
 /// The direction of a walk.
@@ -78,12 +78,11 @@ impl<'a> Life<'a> {
             backend.apply_as("kubectl", object).await;
         }
         let losing = Arc::new(Losing::new(backend.cluster(), lost));
-        let clusters = Clusters::new("");
-        clusters.put(Member::new("", Arc::clone(&losing) as _, Arc::new(Unasked)));
-        let gateway = Gateway::new(Arc::new(clusters), Arc::new(SystemClock));
+        let gateway = gateway(Arc::clone(&losing) as _);
         let before = everything(backend, way).await;
         let baseline = Baseline::of(None);
-        let mut life = Self { backend, losing, gateway, way, before, baseline, planned: Vec::new() };
+        let id = format!("life-{}", LIVES.fetch_add(1, Ordering::Relaxed));
+        let mut life = Self { id, backend, losing, gateway, way, before, baseline, planned: Vec::new() };
         let weights = if way.mechanism == Mechanism::None { &[10_000][..] } else { &[1000, 5000, 10_000] };
         (life.planned, life.baseline) = life.plan(weights).await;
         life
@@ -99,7 +98,7 @@ impl<'a> Life<'a> {
 
     fn at(&self, generation: u64, bp: i64) -> ExposureIntent {
         ExposureIntent {
-            deployment_id: "life".to_owned(),
+            deployment_id: self.id.clone(),
             generation,
             target: self.way.target.clone(),
             baseline: self.baseline.clone(),
@@ -239,6 +238,7 @@ fn assert_same(now: &Everything, then: &Everything, what: &str) {
     }
 }
 
+/// But for the record of deployments that are over, which stays.
 async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
     let (mut all, cluster, kinds) = (Everything::new(), backend.by_others(), way.kinds());
     let lists = kinds.iter().map(|(api_version, kind)| cluster.list(api_version, kind, None));
@@ -249,6 +249,9 @@ async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
             object["apiVersion"] = api_version.as_str().into();
             object["kind"] = kind.as_str().into();
             let target = target_of(&object);
+            if target.name == ended::NAME {
+                continue;
+            }
             all.insert(key_of(kind, &target.namespace, &target.name), object);
         }
     }
@@ -369,12 +372,10 @@ fn is_nowhere(way: &Way, bp: i64) -> bool {
     way.before.is_null() && bp == 0
 }
 
-/// A deployment that is over stays so; not if nothing is left that says so (the known gap of the engine).
+/// A deployment that is over stays so.
 async fn after_the_end(life: &Life<'_>, late: &[ExposureIntent]) {
-    if !life.way.before.is_null() {
-        for late in late {
-            life.is_stale(late).await;
-        }
+    for late in late {
+        life.is_stale(late).await;
     }
 }
 
@@ -425,7 +426,8 @@ async fn changed_by_others(backend: &dyn Backend, way: &Way) {
     life.walk(Walk::On, &first).await.expect("a step");
     let other = ExposureIntent { deployment_id: "other".to_owned(), generation: 9, ..first.clone() };
     let busy = life.walk(Walk::On, &other).await;
-    assert!(matches!(&busy, Err(Error::Busy { deployment, .. }) if deployment == "life"), "{}: {busy:?}", way.name);
+    let is_named = matches!(&busy, Err(Error::Busy { deployment, .. }) if *deployment == life.id);
+    assert!(is_named, "{}: {busy:?}", way.name);
     if way.before.is_null() {
         return;
     }
@@ -476,5 +478,18 @@ async fn from_nothing(backend: &dyn Backend, way: &Way) {
         life.is_promoted().await;
         life.done(Walk::Back, &life.at(2, 0)).await;
         life.is_over("from nothing", false).await;
+        after_the_end(&life, &[life.at(1, 10_000), life.at(3, 10_000)]).await;
     }
+    made_too_late(backend, way).await;
+}
+
+/// A first write that is on its way while another replica puts the absence back: it is taken back.
+async fn made_too_late(backend: &dyn Backend, way: &Way) {
+    let life = Life::begin(backend, way, usize::MAX).await;
+    let (other, end) = (gateway(backend.cluster()), life.at(2, 0));
+    let end = async move { other.restore(&end, u32::MAX).await.map(drop).expect("the absence is put back") };
+    *life.losing.meanwhile.lock().expect("nobody panicked") = Some(Box::pin(end));
+    let answer = life.walk(Walk::On, &life.at(1, 10_000)).await;
+    assert!(matches!(answer, Err(Error::Stale { .. })), "{}: {answer:?}", way.name);
+    life.is_over("made too late", false).await;
 }

@@ -1,12 +1,12 @@
 //! A cluster on a bad line.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::BoxFuture, stream};
 use meshward_mesh_gateway::cluster::{Changes, Cluster, ClusterError, Mode, Selected, Selection, Written};
 use meshward_model::Target;
 use serde_json::Value;
@@ -20,11 +20,14 @@ pub struct Losing {
     pub is_deaf: bool,
     /// How often pods were listed.
     pub pods_listed: AtomicUsize,
+    /// What happens right before the first object is made.
+    pub meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl Losing {
     pub fn new(cluster: Arc<dyn Cluster>, lost: usize) -> Self {
-        Self { cluster, writes: AtomicUsize::new(0), lost, is_deaf: false, pods_listed: AtomicUsize::new(0) }
+        let (writes, pods_listed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { cluster, writes, lost, is_deaf: false, pods_listed, meanwhile: Mutex::default() }
     }
 
     fn after<T>(&self, answer: Result<T, ClusterError>) -> Result<T, ClusterError> {
@@ -53,6 +56,10 @@ impl Cluster for Losing {
         self.cluster.watch(selection, after).await
     }
     async fn create(&self, target: &Target, object: &Value) -> Result<Value, ClusterError> {
+        let meanwhile = self.meanwhile.lock().expect("nobody panicked").take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile.await;
+        }
         self.after(self.cluster.create(target, object).await)
     }
     async fn apply(&self, target: &Target, object: &Value, mode: Mode) -> Result<Written, ClusterError> {
