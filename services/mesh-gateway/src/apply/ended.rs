@@ -43,7 +43,7 @@ pub(super) async fn record(cluster: &dyn Cluster, intent: &ExposureIntent) -> Re
         };
         let known = live.as_ref().map(lines).unwrap_or_default();
         let first = (known.len() + 1).saturating_sub(MOST);
-        let text = [&known[first..], &[&*intent.deployment_id]].concat().join("\n");
+        let text = [&known[first..], &[&*line(intent)]].concat().join("\n");
         let written = match &live {
             None => cluster.create(&target, &new(&target, &text)).await,
             Some(live) => cluster.patch(&target, &changed(live, &text)).await,
@@ -129,5 +129,11 @@ fn lines(live: &Value) -> Vec<&str> {
 }
 
 fn has(live: &Value, intent: &ExposureIntent) -> bool {
-    lines(live).contains(&&*intent.deployment_id)
+    lines(live).contains(&&*line(intent))
+}
+
+/// The deployment, and for whoever reads it the object.
+fn line(intent: &ExposureIntent) -> String {
+    let Target { kind, name, .. } = &intent.target;
+    format!("{} {kind}/{name}", intent.deployment_id)
 }

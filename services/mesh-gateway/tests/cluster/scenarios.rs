@@ -266,7 +266,7 @@ pub async fn an_absence_is_restored(world: &World) {
 
     let undo = intent(&canary, &plan, &baseline, 2, 0);
     let restored = gateway.restore(&undo).await.expect("it is removed");
-    assert!(restored.writes == 1 && restored.objects[0].absent);
+    assert!(restored.writes == 2 && restored.objects[0].absent, "it is recorded and deleted: {restored:?}");
     let proof = gateway.verify(&undo, &restored.objects).await;
     println!("removed: {}", proof.message);
     assert_eq!((proof.state(), proof.concerned), (State::Live, 1));
