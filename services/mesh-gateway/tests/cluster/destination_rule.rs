@@ -318,9 +318,11 @@ pub async fn a_rule_that_is_new_and_then_goes(world: &World, services: &Services
     assert_eq!((world.live_object(&canary).await, world.live(HELPER).await), (None, None));
     check_limits(world, services, "back to none", false, false).await;
 
-    let (_, proof) = world.gateway.expose("a first rule again at 5000", &at(3, 5000)).await;
+    // That one is over.
+    let at = |generation, weight| pb::ExposureIntent { deployment_id: "d2".to_owned(), ..at(generation, weight) };
+    let (_, proof) = world.gateway.expose("a first rule again at 5000", &at(1, 5000)).await;
     assert_eq!(proof.state(), State::Live, "{proof:?}");
-    let (_, proof) = world.gateway.expose("a first rule at 10000", &at(4, 10_000)).await;
+    let (_, proof) = world.gateway.expose("a first rule at 10000", &at(2, 10_000)).await;
     assert_eq!(proof.state(), State::Live, "{proof:?}");
     check_limits(world, services, "a first rule at 10000", true, true).await;
 
