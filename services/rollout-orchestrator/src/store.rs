@@ -66,7 +66,8 @@ pub trait Store: Send + Sync + 'static {
     async fn claim(&self, lease: &Lease<'_>, now: Timestamp) -> Result<Option<Deployment>, StoreError>;
 
     /// Replaces a deployment and appends events, if its revision is still `deployment.revision`; gives the claim back. The new revision is
-    /// one more. [`StoreError::Conflict`] = somebody else was first: read again and decide again.
+    /// one more. [`StoreError::Conflict`] = somebody else was first: read again and decide again. That one gave the claim back, too; who has
+    /// one since then is at work, perhaps under the same name.
     async fn commit(
         &self,
         deployment: &Deployment,
@@ -76,9 +77,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes an active deployment due now. A tick that is under way does not undo it: what it saw may be older than the word.
     async fn wake(&self, id: &str, now: Timestamp) -> Result<(), StoreError>;
-
-    /// Gives a claim back without a change.
-    async fn release(&self, id: &str, owner: &str) -> Result<(), StoreError>;
 
     /// Forgets the claims of a worker: it has just been started again.
     async fn release_all(&self, owner: &str) -> Result<(), StoreError>;

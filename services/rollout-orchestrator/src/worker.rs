@@ -181,9 +181,9 @@ impl Worker {
                 self.listeners.follow(&self.ports, &next);
                 self.ports.changes.tell();
             }
+            // A person's command, say. It has given this tick's claim back; the tick that follows it may be under way.
             Err(StoreError::Conflict) => {
                 tracing::debug!(deployment = next.id, "somebody else was first; the next tick decides anew");
-                let _ = self.ports.store.release(&next.id, &self.owner).await;
             }
             Err(error) => {
                 tracing::warn!(deployment = next.id, error = chain(&error), "the tick is lost; it is repeated");

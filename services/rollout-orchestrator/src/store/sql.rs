@@ -200,16 +200,6 @@ impl Store for SqlStore {
         Ok(tx.commit().await?)
     }
 
-    async fn release(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        let mut tx = self.database.begin().await?;
-        sqlx::query("UPDATE deployments SET lease_owner = '', lease_ms = 0 WHERE id = $1 AND lease_owner = $2")
-            .bind(id)
-            .bind(owner)
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx.commit().await?)
-    }
-
     async fn release_all(&self, owner: &str) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;
         sqlx::query("UPDATE deployments SET lease_owner = '', lease_ms = 0 WHERE lease_owner = $1")

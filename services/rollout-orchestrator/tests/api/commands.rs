@@ -1,5 +1,8 @@
 //! What people may do to a deployment.
 
+use std::pin::{Pin, pin};
+
+use jiff::SignedDuration;
 use meshward_chassis::{auth::Role, testing::Grant};
 use meshward_model::PropagationState;
 use meshward_proto::rollout::v1::*;
@@ -9,7 +12,7 @@ use tonic::{Code, Status};
 
 use crate::{
     support::{Service, reason, request, strategy},
-    world::Fault,
+    world::{Call, Fault, Interrupt},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,6 +118,40 @@ async fn a_gate_waits_and_a_pause_holds() {
     assert_eq!(by_alice, ["deployment.created", "step.exposing", "deployment.paused", "step.exposing"]);
 }
 
+/// Two ticks of one step prove each other's writes wrong: what the one has written for a later phase the other takes for a stranger's.
+#[tokio::test]
+async fn a_tick_that_a_command_has_overtaken_leaves_the_next_one_its_claim() {
+    let service = Service::new().await;
+    let id = with_gate(&service).await;
+    service.until(&id, DeploymentState::Waiting).await;
+    // The first tick hangs while it asks the judge, the one after the command while it writes.
+    let mut hanging = vec![Call::Apply, Call::Analyze];
+    service.world.state().faults = Box::new(move |call| {
+        let hangs = hanging.pop_if(|next| *next == call).is_some();
+        if hangs { Fault::StallBefore } else { Fault::None }
+    });
+    service.clock.advance(SignedDuration::from_secs(5));
+    let mut overtaken = pin!(service.worker.round());
+    hang(&service, overtaken.as_mut()).await;
+    Promote.send(&service, &alice(), &id, "").await.expect("allowed");
+    let mut next = pin!(service.worker.round());
+    hang(&service, next.as_mut()).await;
+    service.world.go_on();
+    assert_eq!(overtaken.await, 1);
+    assert_eq!(service.worker.round().await, 0, "the second tick is under way");
+    service.world.go_on();
+    assert_eq!(next.await, 1);
+    assert_eq!(service.get(&id).await.state(), DeploymentState::Baking);
+}
+
+/// Works until a call hangs.
+async fn hang(service: &Service, round: Pin<&mut impl Future<Output = usize>>) {
+    tokio::select! {
+        done = round => panic!("nothing hangs, {done} are done"),
+        interrupt = service.world.interrupted() => assert_eq!(interrupt, Interrupt::Stall),
+    }
+}
+
 /// Brings a fresh deployment into each state and tries every command there.
 #[tokio::test]
 async fn every_state_knows_its_commands() {
@@ -184,8 +221,7 @@ async fn what_is_live_for_all_and_being_told_is_not_taken_back() {
     let service = Service::new().await;
     let id = service.create().await.id;
     service.until(&id, DeploymentState::Promoting).await;
-    service.world.state().faults =
-        Box::new(|call| if call == crate::world::Call::Record { Fault::ReplyLost } else { Fault::None });
+    service.world.state().faults = Box::new(|call| if call == Call::Record { Fault::ReplyLost } else { Fault::None });
     service.tick(1).await;
     service.tick(1).await;
     assert_eq!(service.world.state().outcomes, [(id.clone(), Outcome::Promoted)]);

@@ -84,10 +84,6 @@ impl Store for FlakyStore {
         self.store.wake(id, now).await
     }
 
-    async fn release(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        self.store.release(id, owner).await
-    }
-
     async fn release_all(&self, owner: &str) -> Result<(), StoreError> {
         self.store.release_all(owner).await
     }
