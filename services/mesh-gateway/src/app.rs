@@ -272,7 +272,7 @@ impl Gateway {
     }
 
     /// The live object if it is still what was written: the same spec by Kubernetes' own count, and of its metadata what
-    /// the mesh reads; or the answer that it is not.
+    /// the mesh reads; or the answer that it is not: somebody else's change, or the next phase of the same intent.
     async fn undrifted(
         &self,
         cluster: &dyn Cluster,
@@ -284,25 +284,30 @@ impl Gateway {
             .get(&applied.target)
             .await
             .map_err(|error| Box::new(proof::unknown(&error.to_string(), start.elapsed(), self.clock.now())))?;
+        let answer = |state, message| proof::answer(state, message, start.elapsed(), self.clock.now());
         let drifted = |manager: String, what: &str| {
             let message = format!("{} was {what} by {manager:?}", applied.target);
-            let answer = proof::answer(PropagationState::Drifted, message, start.elapsed(), self.clock.now());
-            Box::new(PropagationProof { drift_manager: manager, ..answer })
+            Box::new(PropagationProof { drift_manager: manager, ..answer(PropagationState::Drifted, message) })
         };
         let by = |object: &Value| object::other_manager(object, intent.before(&applied.target));
+        let is_as_written = |object: &Value| {
+            object::resource_version(object) == applied.resource_version
+                || object::generation(object) == applied.object_generation
+        };
         match &live {
             None if applied.absent => Ok(live),
-            None => Err(drifted("somebody".to_owned(), "deleted")),
-            Some(object) if applied.absent => Err(drifted(by(object), "made again")),
-            Some(object)
-                if object::resource_version(object) == applied.resource_version
-                    || object::generation(object) == applied.object_generation =>
-            {
+            Some(object) if !applied.absent && is_as_written(object) => {
                 match apply::strayed(intent, &applied.target, object) {
                     None => Ok(live),
                     Some(stray) => Err(drifted(stray.manager, &format!("changed ({})", stray.what))),
                 }
             }
+            now if apply::has_gone_on(intent, &applied.target, now.as_ref()) => {
+                let message = format!("{} stands as a later phase of the deployment leaves it", applied.target);
+                Err(Box::new(answer(PropagationState::Pending, message)))
+            }
+            None => Err(drifted("somebody".to_owned(), "deleted")),
+            Some(object) if applied.absent => Err(drifted(by(object), "made again")),
             Some(object) => Err(drifted(by(object), "changed")),
         }
     }

@@ -273,6 +273,17 @@ fn mentions<'a>(later: &'a [Phase], target: &'a Target) -> impl Iterator<Item = 
     objects.flatten().filter(move |desired| desired.target.key() == target.key())
 }
 
+/// Whether an object stands as the last phase of the intent that has to do with it leaves it. Then nobody else has changed
+/// it since an earlier phase: another call of the same deployment was faster, after a lease that expired, say.
+#[must_use]
+pub fn has_gone_on(intent: &ExposureIntent, target: &Target, live: Option<&Value>) -> bool {
+    let Ok(phases) = dialect::of(intent.target.mesh).render(intent) else { return false };
+    // What stands where a helper was to go is somebody's.
+    let is_its_end = |last: &Desired| live.is_none() || last.wanted != Wanted::Gone;
+    let last = mentions(&phases, target).last().filter(|last| is_its_end(last));
+    last.is_some_and(|last| decide::is_reached(live, &Case::of(intent, target), last))
+}
+
 fn changed_on_the_way(target: &Target) -> Error {
     let why = "the cluster stored something else than was sent: a mutating webhook or a default of the schema";
     ClusterError::Admission(format!("{target}: {why}")).into()

@@ -44,6 +44,8 @@ mod life;
 mod losing;
 #[path = "cluster/newcomers.rs"]
 mod newcomers;
+#[path = "cluster/overtaken.rs"]
+mod overtaken;
 #[path = "cluster/rights.rs"]
 mod rights;
 #[path = "cluster/scenarios.rs"]
@@ -213,4 +215,5 @@ async fn clusters_in_memory_keep_to_the_contract() {
     timed(between::every_pod_that_is_older_than_the_narrowing_is_labelled(&memory)).await;
     timed(contract::every_cluster_keeps_to_it(&memory)).await;
     timed(life::every_adapter_keeps_to_it(&memory, usize::MAX)).await;
+    timed(overtaken::who_is_behind_is_told_of_strangers_only(&memory)).await;
 }

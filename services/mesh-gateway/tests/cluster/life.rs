@@ -42,15 +42,15 @@ type Writes = Vec<u32>;
 /// The same of each step.
 type Steps = Vec<(&'static str, Writes)>;
 
-/// All objects of some kinds, by kind and name.
+/// All objects of some kinds, each by [`meshward_model::Target::key`].
 type Everything = BTreeMap<String, Value>;
 
 /// One deployment on one cluster.
-struct Life<'a> {
+pub struct Life<'a> {
     id: String,
     backend: &'a dyn Backend,
     losing: Arc<Losing>,
-    gateway: Gateway,
+    pub gateway: Gateway,
     way: &'a Way,
     before: Everything,
     baseline: Baseline,
@@ -65,14 +65,14 @@ fn gateway(cluster: Arc<dyn Cluster>) -> Gateway {
 
 /// The direction of a walk.
 #[derive(Clone, Copy)]
-enum Walk {
+pub enum Walk {
     On,
     Back,
 }
 
 impl<'a> Life<'a> {
     /// What stands there before, and the plan.
-    async fn begin(backend: &'a dyn Backend, way: &'a Way, lost: usize) -> Self {
+    pub async fn begin(backend: &'a dyn Backend, way: &'a Way, lost: usize) -> Self {
         clear(backend, way).await;
         for object in way.around.iter().chain([&way.before]).filter(|object| !object.is_null()) {
             backend.apply_as("kubectl", object).await;
@@ -96,7 +96,7 @@ impl<'a> Life<'a> {
         (plan.steps, baseline)
     }
 
-    fn at(&self, generation: u64, bp: i64) -> ExposureIntent {
+    pub fn at(&self, generation: u64, bp: i64) -> ExposureIntent {
         ExposureIntent {
             deployment_id: self.id.clone(),
             generation,
@@ -112,7 +112,7 @@ impl<'a> Life<'a> {
         self.backend.cluster().get(&self.way.target).await.expect("it can be read")
     }
 
-    async fn ask(&self, walk: Walk, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
+    pub async fn ask(&self, walk: Walk, intent: &ExposureIntent, phase: u32) -> Result<Outcome, Error> {
         match walk {
             Walk::On => self.gateway.expose(intent, phase).await,
             Walk::Back => self.gateway.restore(intent, phase).await,
@@ -191,7 +191,7 @@ impl<'a> Life<'a> {
 
     /// The target is the approved version, and everything else is as it was.
     async fn is_promoted(&self) {
-        let key = key_of(&self.way.target.kind, &self.way.target.namespace, &self.way.target.name);
+        let key = self.way.target.key();
         let what = format!("{} by {:?}, promoted", self.way.name, self.way.mechanism);
         let split = |mut all: Everything| (all.remove(&key), without(all, &["resourceVersion", "generation"]));
         let (live, others) = split(everything(self.backend, self.way).await);
@@ -216,10 +216,6 @@ fn is_as_planned(step: &PlannedStep, writes: &Writes, is_counted: bool) -> Resul
         return Ok(());
     }
     Err(format!("{writes:?} writes phase by phase, and at most {most:?} are planned"))
-}
-
-fn key_of(kind: &str, namespace: &str, name: &str) -> String {
-    format!("{kind} {namespace}/{name}")
 }
 
 fn without(mut all: Everything, fields: &[&str]) -> Everything {
@@ -252,14 +248,14 @@ async fn everything(backend: &dyn Backend, way: &Way) -> Everything {
             if target.name == ended::NAME {
                 continue;
             }
-            all.insert(key_of(kind, &target.namespace, &target.name), object);
+            all.insert(target.key(), object);
         }
     }
     all
 }
 
 /// Nothing but the pods is there, and these are as nobody has labelled them.
-async fn clear(backend: &dyn Backend, way: &Way) {
+pub async fn clear(backend: &dyn Backend, way: &Way) {
     let cluster = backend.by_others();
     for object in everything(backend, way).await.into_values() {
         let target = target_of(&object);
