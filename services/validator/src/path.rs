@@ -2,11 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
+use smol_str::SmolStr;
+
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Into a field of a mapping.
-    Field(Arc<str>),
+    Field(SmolStr),
     /// Into an item of a list.
     Index(usize),
 }
@@ -76,7 +78,7 @@ impl Path {
     #[must_use]
     pub fn find_in<'v>(&self, object: &'v serde_json::Value) -> Option<&'v serde_json::Value> {
         self.steps().iter().try_fold(object, |value, step| match step {
-            Step::Field(name) => value.get(name.as_ref()),
+            Step::Field(name) => value.get(name.as_str()),
             Step::Index(index) => value.get(*index),
         })
     }

@@ -1,14 +1,14 @@
 //! From the parser's events to documents.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     rc::Rc,
-    sync::Arc,
 };
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag, options};
 use meshward_model::SourceRange;
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::{
     Document, MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES,
@@ -32,7 +32,7 @@ struct Open {
 
 enum Kind {
     List(Vec<Rc<Node>>),
-    Mapping { fields: Vec<(Key, Rc<Node>)>, first: BTreeMap<Arc<str>, SourceRange>, pending: Pending },
+    Mapping { fields: Vec<(Key, Rc<Node>)>, pending: Pending },
 }
 
 /// Which half of a field a mapping waits for.
@@ -67,6 +67,7 @@ pub(super) fn documents(text: &str, findings: &mut Findings) -> Vec<Document> {
             break;
         }
     }
+    composer.left_open();
     composer.documents
 }
 
@@ -105,7 +106,7 @@ impl<'f> Composer<'f> {
                 self.begin(Kind::List(Vec::new()), anchor, tag.as_deref(), "seq", at)
             }
             Event::MappingStart(_, anchor, tag) => {
-                let kind = Kind::Mapping { fields: Vec::new(), first: BTreeMap::new(), pending: Pending::Key };
+                let kind = Kind::Mapping { fields: Vec::new(), pending: Pending::Key };
                 self.begin(kind, anchor, tag.as_deref(), "map", at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(at),
@@ -161,6 +162,9 @@ impl<'f> Composer<'f> {
                 return self.stop(rule::BAD_TAG, at, message, "leave the tag out");
             }
         };
+        if anchor == 0 && self.awaits_key() {
+            return self.key(Some(&value), text, at);
+        }
         let bytes = if value.is_string() { text.len() } else { 0 };
         let node = Rc::new(Node { at, content: Content::Scalar(value), nodes: 1, bytes, height: 0 });
         self.remember(anchor, &node);
@@ -243,8 +247,9 @@ impl<'f> Composer<'f> {
                 let last = items.last().map(|item| item.at);
                 (Content::Items(items), last)
             }
-            Kind::Mapping { fields, .. } => {
+            Kind::Mapping { mut fields, .. } => {
                 let last = fields.last().map(|(_, value)| value.at);
+                self.sort(&mut fields);
                 (Content::Fields(fields), last)
             }
         };
@@ -255,6 +260,30 @@ impl<'f> Composer<'f> {
         self.unfinished.remove(&open.anchor);
         self.remember(open.anchor, &node);
         self.put(node, "", at)
+    }
+
+    /// Puts the fields of a mapping in the order of their keys, of one key in the order of the text, and tells of keys that are
+    /// written twice.
+    fn sort(&mut self, fields: &mut [(Key, Rc<Node>)]) {
+        fields.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+        for same in fields.chunk_by(|(one, _), (other, _)| one.name == other.name).filter(|same| same.len() > 1) {
+            let mut written = same.iter().map(|(key, _)| key).filter(|key| !key.merged);
+            let Some(first) = written.next() else { continue };
+            for again in written {
+                let place = format!("line {}, column {}", first.at.line, first.at.column);
+                let message = format!("the key {} occurs twice; the first is at {place}", quote(&again.name));
+                self.findings.at(rule::DUPLICATE_KEY, again.at, message, "keep one of the two");
+            }
+        }
+    }
+
+    /// Tells of keys that are written twice in what an error of syntax has left open.
+    fn left_open(&mut self) {
+        for open in std::mem::take(&mut self.open) {
+            if let Kind::Mapping { mut fields, .. } = open.kind {
+                self.sort(&mut fields);
+            }
+        }
     }
 
     fn remember(&mut self, anchor: usize, node: &Rc<Node>) {
@@ -288,7 +317,13 @@ impl<'f> Composer<'f> {
         let Some(open) = self.open.last_mut() else { return self.finish(node) };
         let Kind::Mapping { fields, pending, .. } = &mut open.kind else { return self.add_item(node, at) };
         match std::mem::replace(pending, Pending::Key) {
-            Pending::Key => self.key(&node, text, at),
+            Pending::Key => {
+                let value = match &node.content {
+                    Content::Scalar(value) => Some(value),
+                    _ => None,
+                };
+                self.key(value, text, at)
+            }
             Pending::Nothing => Ok(()),
             Pending::Merge(key) => self.merge(&node, key),
             Pending::Value(key) => {
@@ -331,37 +366,24 @@ impl<'f> Composer<'f> {
         Ok(())
     }
 
-    fn key(&mut self, node: &Node, text: &str, at: SourceRange) -> Result<(), Stop> {
-        let name = match &node.content {
-            Content::Scalar(Value::Null) => None,
-            Content::Scalar(value) => Some(scalar_text(value)),
-            _ => None,
-        };
-        let Some(name) = name else {
-            let message = "a key must be a text, and this one is null, a list or a mapping".to_owned();
-            self.findings.at(rule::KEY_NOT_TEXT, at, message, "put the key in quotes");
-            self.set_pending(Pending::Nothing);
-            return Ok(());
+    fn key(&mut self, value: Option<&Value>, text: &str, at: SourceRange) -> Result<(), Stop> {
+        let name: SmolStr = match value {
+            Some(Value::String(name)) => name.as_str().into(),
+            Some(value) if !value.is_null() => value.to_string().into(),
+            _ => {
+                let message = "a key must be a text, and this one is null, a list or a mapping".to_owned();
+                self.findings.at(rule::KEY_NOT_TEXT, at, message, "put the key in quotes");
+                self.set_pending(Pending::Nothing);
+                return Ok(());
+            }
         };
         if name != text && !text.is_empty() {
             let message =
                 format!("the key {} without quotes is read as {} by Kubernetes tools", cut(text), quote(&name));
             self.findings.at(rule::KEY_CONVERTED, at, message, "put the key in quotes");
         }
-        self.named_key(name.into(), at);
+        self.set_pending(Pending::Value(Key { name, at, merged: false }));
         Ok(())
-    }
-
-    fn named_key(&mut self, name: Arc<str>, at: SourceRange) {
-        let Some(Open { kind: Kind::Mapping { first, pending, .. }, .. }) = self.open.last_mut() else { return };
-        *pending = Pending::Value(Key { name: Arc::clone(&name), at });
-        if let Some(before) = first.get(&name).copied() {
-            let place = format!("line {}, column {}", before.line, before.column);
-            let message = format!("the key {} occurs twice; the first is at {place}", quote(&name));
-            self.findings.at(rule::DUPLICATE_KEY, at, message, "keep one of the two");
-        } else {
-            first.insert(name, at);
-        }
     }
 
     fn set_pending(&mut self, value: Pending) {
@@ -386,7 +408,8 @@ impl<'f> Composer<'f> {
             };
             if let Some(Open { kind: Kind::Mapping { fields, .. }, height, .. }) = self.open.last_mut() {
                 *height = (*height).max(source.height);
-                fields.extend(merged.iter().cloned());
+                let merged = merged.iter().map(|(key, node)| (Key { merged: true, ..key.clone() }, Rc::clone(node)));
+                fields.extend(merged);
             }
             self.charge((source.nodes, source.bytes), at)?;
         }

@@ -1,9 +1,10 @@
 //! Values as they are collected, before aliases are expanded.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use meshward_model::SourceRange;
 use serde_json::{Map, Value};
+use smol_str::SmolStr;
 
 use super::place::{Inside, Named, Places};
 
@@ -25,14 +26,17 @@ pub(super) struct Node {
 pub(super) enum Content {
     Scalar(Value),
     Items(Vec<Rc<Node>>),
+    /// In the order of their keys; of one key, the last one counts.
     Fields(Vec<(Key, Rc<Node>)>),
 }
 
 /// A key and where it stands.
 #[derive(Clone)]
 pub(super) struct Key {
-    pub(super) name: Arc<str>,
+    pub(super) name: SmolStr,
     pub(super) at: SourceRange,
+    /// It came with `<<`.
+    pub(super) merged: bool,
 }
 
 /// A text in a list that ends with a colon, as in `[fd00::]`, which the parser takes for a mapping without braces, of one key
@@ -65,13 +69,14 @@ pub(super) fn expand(node: Rc<Node>) -> (Value, Places) {
             (Value::Array(values), Inside::Items(places))
         }
         Content::Fields(fields) => {
-            let mut object = Map::new();
             let mut places = Vec::with_capacity(fields.len());
-            for (Key { name, at }, node) in fields {
+            let field = |(Key { name, at, .. }, node)| {
                 let (value, inner) = expand(node);
-                object.insert(name.to_string(), value);
+                let text = name.to_string();
                 places.push(Named { name, key: at, value: inner });
-            }
+                (text, value)
+            };
+            let object: Map<String, Value> = fields.into_iter().map(field).collect();
             (Value::Object(object), Inside::fields(places))
         }
     };

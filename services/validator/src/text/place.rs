@@ -1,8 +1,7 @@
 //! Where the values of a document stand in its text.
 
-use std::sync::Arc;
-
 use meshward_model::SourceRange;
+use smol_str::SmolStr;
 
 use crate::path::{Path, Step};
 
@@ -27,23 +26,27 @@ pub(super) enum Inside {
 /// A field: its key, where the key stands, and the value's places.
 #[derive(Debug, Clone)]
 pub(super) struct Named {
-    pub(super) name: Arc<str>,
+    pub(super) name: SmolStr,
     pub(super) key: SourceRange,
     pub(super) value: Places,
 }
 
 impl Inside {
-    /// Of the fields of a mapping in the order of the text; the last one of a name counts.
+    /// Of the fields of a mapping in the order of their keys; the last one of a key counts.
     pub(super) fn fields(mut fields: Vec<Named>) -> Self {
-        fields.reverse();
-        fields.sort_by(|one, other| one.name.cmp(&other.name));
-        fields.dedup_by(|later, first| later.name == first.name);
+        fields.dedup_by(|later, kept| {
+            let is_same = later.name == kept.name;
+            if is_same {
+                std::mem::swap(later, kept);
+            }
+            is_same
+        });
         Self::Fields(fields)
     }
 }
 
 fn named<'f>(fields: &'f [Named], name: &str) -> Option<&'f Named> {
-    let at = fields.binary_search_by(|field| field.name.as_ref().cmp(name)).ok()?;
+    let at = fields.binary_search_by(|field| field.name.as_str().cmp(name)).ok()?;
     fields.get(at)
 }
 

@@ -107,6 +107,14 @@ fn what_is_wrong_is_found_where_it_stands() {
 fn the_second_of_two_keys_names_the_first() {
     let message = first_error("a:\n  b: 1\n  b: 2").3;
     assert_eq!(message, "the key \"b\" occurs twice; the first is at line 2, column 3");
+    // Each later one is told, merged ones are none, and what an error of syntax leaves open is looked at too.
+    let twice = |text: &str| -> Vec<(u32, u32)> {
+        let findings = read(text).1.into_iter().filter(|finding| finding.id == "MW1010");
+        findings.filter_map(|finding| finding.at).map(|at| (at.line, at.column)).collect()
+    };
+    assert_eq!(twice("b: 1\na: 1\nb: 2\nb: 3"), [(3, 1), (4, 1)]);
+    assert_eq!(twice("b: &x {k: 1}\na: {<<: *x, k: 2, <<: *x, k: 3}"), [(2, 27)]);
+    assert_eq!(twice("a:\n  b: 1\n  b: 2\n  c: [\n"), [(3, 3)]);
 }
 
 #[test]
