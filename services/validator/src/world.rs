@@ -8,16 +8,14 @@
 //! Nothing here does I/O or knows a clock: what time it is, is said to the world like everything else, and asked like it.
 
 pub mod host;
+mod index;
 mod keys;
 mod kind;
 mod set;
 mod view;
 mod workload;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::civil::DateTime;
 use meshward_model::{ObjectRef, Related};
@@ -25,6 +23,8 @@ use serde_json::Value;
 
 use crate::{path::Path, rules::field::Field, text::Places};
 
+pub use index::Asked;
+use index::Index;
 pub use keys::Key;
 pub(crate) use keys::destinations;
 pub use kind::Kind;
@@ -107,15 +107,25 @@ impl Entry {
     }
 }
 
-/// What a kind, a namespace and a name are to the world: there is one object of it at a time.
-type Identity = (Kind, String, String);
+/// An object with the questions that it answers. To find them is most of the work of putting it in, and needs no world.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    entry: Entry,
+    /// The first names it.
+    keys: Vec<Key>,
+}
 
-/// All objects, by every question that rules ask.
+impl From<Entry> for Keyed {
+    fn from(entry: Entry) -> Self {
+        Self { keys: keys::of(&entry), entry }
+    }
+}
+
+/// All objects, by every question that rules ask. There is one object of a kind, a namespace and a name at a time.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     entries: BTreeMap<Id, Entry>,
-    identities: HashMap<Identity, Id>,
-    index: HashMap<Key, BTreeSet<Id>>,
+    index: Index,
     next: usize,
     complete: bool,
     /// Kinds of which objects are taken out in thought: that none is left does not mean that none was given.
@@ -157,34 +167,27 @@ impl World {
     /// Where the object of that identity is.
     #[must_use]
     pub fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<Id> {
-        self.identities.get(&(kind, namespace.to_owned(), name.to_owned())).copied()
+        self.ids(&Key::Named(kind, namespace.to_owned(), name.to_owned())).first().copied()
     }
 
     /// Puts an object in, in the place of the one of the same identity, which is returned. `touched` gets the keys whose
     /// answers change.
-    pub(crate) fn put(&mut self, entry: Entry, touched: &mut Vec<Key>) -> (Id, Option<Entry>) {
-        let old = self.remove(entry.kind, &entry.head.namespace, &entry.head.name, touched);
-        let id = match &old {
-            Some((id, _)) => *id,
-            None => {
-                self.next += 1;
-                Id(self.next)
+    pub(crate) fn put(&mut self, object: Keyed, touched: &mut Vec<Key>) -> (Id, Option<Entry>) {
+        let Keyed { entry, keys } = object;
+        let place = keys.first().and_then(|named| self.ids(named).first().copied());
+        let old = place.and_then(|id| self.take(id, touched));
+        let id = place.unwrap_or_else(|| {
+            self.next += 1;
+            Id(self.next)
+        });
+        for key in &keys {
+            if self.index.insert(key, id) && matches!(key, Key::All(_)) {
+                touched.push(Key::Presence(entry.kind));
             }
-        };
-        for key in keys::of(&entry) {
-            if let Some(ids) = self.index.get_mut(&key) {
-                ids.insert(id);
-            } else {
-                self.index.insert(key.clone(), BTreeSet::from([id]));
-                if matches!(key, Key::All(_)) {
-                    touched.push(Key::Presence(entry.kind));
-                }
-            }
-            touched.push(key);
         }
-        self.identities.insert((entry.kind, entry.head.namespace.clone(), entry.head.name.clone()), id);
+        touched.extend(keys);
         self.entries.insert(id, entry);
-        (id, old.map(|(_, entry)| entry))
+        (id, old)
     }
 
     /// Takes an object out.
@@ -195,29 +198,28 @@ impl World {
         name: &str,
         touched: &mut Vec<Key>,
     ) -> Option<(Id, Entry)> {
-        let id = self.identities.remove(&(kind, namespace.to_owned(), name.to_owned()))?;
+        let id = self.find(kind, namespace, name)?;
+        Some((id, self.take(id, touched)?))
+    }
+
+    fn take(&mut self, id: Id, touched: &mut Vec<Key>) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
-        for key in keys::of(&entry) {
-            if let Some(ids) = self.index.get_mut(&key) {
-                ids.remove(&id);
-                if ids.is_empty() {
-                    self.index.remove(&key);
-                    if matches!(key, Key::All(_)) {
-                        touched.push(Key::Presence(kind));
-                    }
-                }
+        let keys = keys::of(&entry);
+        for key in &keys {
+            if self.index.remove(key, id) && matches!(key, Key::All(_)) {
+                touched.push(Key::Presence(entry.kind));
             }
-            touched.push(key);
         }
-        Some((id, entry))
+        touched.extend(keys);
+        Some(entry)
     }
 
     /// Whether objects of a kind were given, so that one which is not among them may be missing.
     fn is_given(&self, kind: Kind) -> bool {
-        self.index.contains_key(&Key::All(kind)) || self.thinned.contains(&kind)
+        !self.ids(&Key::All(kind)).is_empty() || self.thinned.contains(&kind)
     }
 
-    fn ids(&self, key: &Key) -> Option<&BTreeSet<Id>> {
+    fn ids(&self, key: &Key) -> &[Id] {
         self.index.get(key)
     }
 }

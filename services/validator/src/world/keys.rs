@@ -33,11 +33,11 @@ pub(crate) fn object(kind: Kind, namespace: &str, name: &str) -> String {
     format!("{}/{namespace}/{name}", kind.name())
 }
 
-/// Under which keys an object is found.
+/// Under which keys an object is found; the first is the one that names it.
 pub(super) fn of(entry: &Entry) -> Vec<Key> {
     let (kind, namespace) = (entry.kind, entry.head.namespace.clone());
-    let mut keys =
-        vec![Key::All(kind), Key::In(kind, namespace.clone()), Key::Named(kind, namespace, entry.head.name.clone())];
+    let named = Key::Named(kind, namespace.clone(), entry.head.name.clone());
+    let mut keys = vec![named, Key::All(kind), Key::In(kind, namespace)];
     let bucket = |name: String| if name.starts_with('*') { "*".to_owned() } else { name };
     keys.extend(hosts(entry).into_iter().map(|name| Key::Host(kind, bucket(name))));
     keys.extend(references(entry).into_iter().map(|to| Key::Refers(kind, to)));

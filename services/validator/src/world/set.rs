@@ -1,7 +1,7 @@
 //! A world that is kept judged while it changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ use jiff::{
     civil::{DateTime, DateTimeRound},
 };
 
-use super::{Entry, Id, Key, Kind, View, World};
+use super::{Asked, Entry, Id, Index, Key, Keyed, Kind, View, World};
 use crate::{parallel, report::Hit, rules::cross};
 
 /// Objects that one thread judges at a time; so few are judged faster than a thread is started.
@@ -25,7 +25,7 @@ pub struct Judgement {
     pub hits: Vec<Hit>,
     /// Which could not run.
     pub skipped: BTreeSet<String>,
-    asked: HashSet<Key>,
+    asked: Asked,
 }
 
 /// A world and what the rules say of each of its objects. After a change only those are judged again whose rules had asked
@@ -34,7 +34,10 @@ pub struct Judgement {
 pub struct Set {
     world: World,
     judgements: HashMap<Id, Judgement>,
-    readers: HashMap<Key, HashSet<Id>>,
+    /// Who asked for what.
+    readers: Index,
+    /// Whose questions are not among these yet: nobody needs them before something changes.
+    unread: Vec<Id>,
     dirty: BTreeSet<Id>,
 }
 
@@ -72,9 +75,9 @@ impl Set {
     }
 
     /// Puts an object in, in the place of the one of the same kind, namespace and name, which is returned.
-    pub fn put(&mut self, entry: Entry) -> (Id, Option<Entry>) {
+    pub fn put(&mut self, object: impl Into<Keyed>) -> (Id, Option<Entry>) {
         let mut touched = Vec::new();
-        let (id, old) = self.world.put(entry, &mut touched);
+        let (id, old) = self.world.put(object.into(), &mut touched);
         self.dirty.insert(id);
         self.touch(&touched);
         (id, old)
@@ -92,7 +95,7 @@ impl Set {
     }
 
     /// Puts objects in.
-    pub fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+    pub fn extend(&mut self, entries: impl IntoIterator<Item = impl Into<Keyed>>) {
         entries.into_iter().for_each(|entry| drop(self.put(entry)));
     }
 
@@ -117,19 +120,24 @@ impl Set {
     }
 
     fn touch(&mut self, touched: &[Key]) {
-        let readers = touched.iter().filter_map(|key| self.readers.get(key));
-        self.dirty.extend(readers.flatten().copied());
+        self.read();
+        self.dirty.extend(touched.iter().flat_map(|key| self.readers.get(key)));
+    }
+
+    /// Notes who asked for what since the last change.
+    fn read(&mut self) {
+        for id in std::mem::take(&mut self.unread) {
+            let asked = self.judgements.get(&id).into_iter().flat_map(|judgement| &judgement.asked);
+            for key in asked {
+                self.readers.insert(key, id);
+            }
+        }
     }
 
     fn forget(&mut self, id: Id) -> Option<Judgement> {
         let old = self.judgements.remove(&id)?;
         for key in &old.asked {
-            if let Some(readers) = self.readers.get_mut(key) {
-                readers.remove(&id);
-                if readers.is_empty() {
-                    self.readers.remove(key);
-                }
-            }
+            self.readers.remove(key, id);
         }
         Some(old)
     }
@@ -152,13 +160,7 @@ impl Set {
     }
 
     fn remember(&mut self, id: Id, judgement: Judgement) {
-        for key in &judgement.asked {
-            if let Some(readers) = self.readers.get_mut(key) {
-                readers.insert(id);
-            } else {
-                self.readers.insert(key.clone(), HashSet::from([id]));
-            }
-        }
+        self.unread.push(id);
         self.judgements.insert(id, judgement);
     }
 

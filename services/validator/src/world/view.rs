@@ -1,14 +1,11 @@
 //! How rules look at the world.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashSet},
-};
+use std::{cell::RefCell, collections::BTreeSet};
 
 use jiff::civil::DateTime;
 use meshward_model::Confidence;
 
-use super::{Entry, Id, Key, Kind, Labels, SELECTOR, Workload, World, has_all, host, keys};
+use super::{Asked, Entry, Id, Key, Kind, Labels, SELECTOR, Workload, World, has_all, host, keys};
 use crate::rules::field::Field;
 
 /// The namespace of policies for the whole mesh where no MeshConfig says another.
@@ -18,7 +15,7 @@ const ROOT_NAMESPACE: &str = "istio-system";
 #[derive(Debug)]
 pub struct View<'w> {
     world: &'w World,
-    asked: RefCell<HashSet<Key>>,
+    asked: RefCell<Asked>,
     skipped: RefCell<BTreeSet<String>>,
 }
 
@@ -31,13 +28,13 @@ impl<'w> View<'w> {
 
     /// What was asked, and which rules could not run, with the reason.
     #[must_use]
-    pub fn into_parts(self) -> (HashSet<Key>, BTreeSet<String>) {
+    pub fn into_parts(self) -> (Asked, BTreeSet<String>) {
         (self.asked.into_inner(), self.skipped.into_inner())
     }
 
     fn ask(&self, key: Key) -> Vec<&'w Entry> {
         let entry = |id: &Id| self.world.get(*id);
-        let found = self.world.ids(&key).into_iter().flatten().filter_map(entry).collect();
+        let found = self.world.ids(&key).iter().filter_map(entry).collect();
         self.asked.borrow_mut().insert(key);
         found
     }
@@ -156,7 +153,7 @@ impl<'w> View<'w> {
     #[must_use]
     pub fn labelled(&self, kind: Kind, namespace: &str, wanted: &Labels<'_>) -> Vec<&'w Entry> {
         let key = |(name, value): (&&str, &&str)| Key::Labelled(kind, namespace.to_owned(), keys::label(name, value));
-        let rarest = wanted.iter().map(key).min_by_key(|key| self.world.ids(key).map_or(0, BTreeSet::len));
+        let rarest = wanted.iter().map(key).min_by_key(|key| self.world.ids(key).len());
         rarest.map_or_else(|| self.all_in(kind, namespace), |key| self.ask(key))
     }
 
@@ -168,7 +165,7 @@ impl<'w> View<'w> {
         let labels: BTreeSet<String> = labels.chain([String::new()]).collect();
         let asked: Vec<Key> =
             labels.into_iter().map(|label| Key::Labelled(kind, namespace.to_owned(), label)).collect();
-        let ids: BTreeSet<Id> = asked.iter().filter_map(|key| self.world.ids(key)).flatten().copied().collect();
+        let ids: BTreeSet<Id> = asked.iter().flat_map(|key| self.world.ids(key)).copied().collect();
         self.asked.borrow_mut().extend(asked);
         let found = ids.iter().filter_map(|id| self.world.get(*id));
         found.filter(|entry| to.iter().any(|of| has_all(entry, SELECTOR, of))).collect()
