@@ -92,15 +92,17 @@ pub fn validate(text: &[u8], cluster: &str, catalogue: &Catalogue) -> Report {
 pub(crate) fn head(object: &Value) -> ObjectRef {
     // Cut, because it is repeated with every finding. No name of Kubernetes is longer.
     const LONGEST: usize = 253;
-    let text = |pointer: &str| {
-        let text = object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        text.chars().take(LONGEST + 1).collect()
+    let text = |within: &Value, field: &str| {
+        let text = within.get(field).and_then(Value::as_str).unwrap_or_default();
+        let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(end, _)| end);
+        text[..end].to_owned()
     };
+    let metadata = object.get("metadata").unwrap_or(&Value::Null);
     ObjectRef {
-        api_version: text("/apiVersion"),
-        kind: text("/kind"),
-        namespace: text("/metadata/namespace"),
-        name: text("/metadata/name"),
+        api_version: text(object, "apiVersion"),
+        kind: text(object, "kind"),
+        namespace: text(metadata, "namespace"),
+        name: text(metadata, "name"),
     }
 }
 
@@ -170,12 +172,11 @@ fn identity(object: &Value, head: &ObjectRef) -> Vec<Hit> {
     let root = Path::root();
     let metadata = root.field("metadata");
     let mut hits = Vec::new();
-    for (value, path) in [
-        (&head.api_version, root.field("apiVersion")),
-        (&head.kind, root.field("kind")),
-        (&head.name, metadata.field("name")),
-    ] {
+    for (value, within, name) in
+        [(&head.api_version, &root, "apiVersion"), (&head.kind, &root, "kind"), (&head.name, &metadata, "name")]
+    {
         if value.is_empty() {
+            let path = within.field(name);
             hits.push(Hit::new(rule::HEAD, &path, format!("{path} is missing or no text")));
         }
     }

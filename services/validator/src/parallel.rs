@@ -5,10 +5,7 @@
 
 use std::{
     num::NonZero,
-    sync::{
-        LazyLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{LazyLock, Mutex, PoisonError},
     thread,
 };
 
@@ -18,24 +15,27 @@ const MOST: usize = 4;
 static PROCESSORS: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
 
 /// What `work` makes of each item, in their order. Each thread takes the next item as soon as it is done with one.
-pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(crate) fn map<I, T, R>(items: I, work: impl Fn(T) -> R + Sync) -> Vec<R>
+where
+    I: IntoIterator<Item = T, IntoIter: ExactSizeIterator + Send>,
+    R: Send,
+{
     spread(items, (*PROCESSORS).min(MOST), work)
 }
 
-fn spread<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+fn spread<I, T, R>(items: I, threads: usize, work: impl Fn(T) -> R + Sync) -> Vec<R>
+where
+    I: IntoIterator<Item = T, IntoIter: ExactSizeIterator + Send>,
+    R: Send,
+{
+    let items = items.into_iter();
     let threads = threads.min(items.len());
     if threads < 2 {
-        return items.iter().map(work).collect();
+        return items.map(work).collect();
     }
-    let next = AtomicUsize::new(0);
-    let take = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else { return done };
-            done.push((index, work(item)));
-        }
-    };
+    let waiting = Mutex::new(items.enumerate());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let take = || std::iter::from_fn(&next).map(|(index, item)| (index, work(item))).collect::<Vec<_>>();
     let mut done = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
         let mut done = take();
@@ -71,7 +71,7 @@ mod tests {
     fn items_are_worked_on_at_the_same_time() {
         // No item is done before another one has begun.
         let both = Barrier::new(2);
-        let threads = spread(&[1, 2], 2, |_| {
+        let threads = spread([1, 2], 2, |_| {
             both.wait();
             thread::current().id()
         });
@@ -81,6 +81,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "item 3")]
     fn a_panic_is_the_callers() {
-        spread(&[1, 2, 3], 2, |item| assert!(*item < 3, "item {item}"));
+        spread([1, 2, 3], 2, |item| assert!(item < 3, "item {item}"));
     }
 }

@@ -10,9 +10,9 @@ use crate::{
     parallel,
     report::{Findings, Report, is_valid},
     rules::catalogue as rule,
-    schema::Catalogue,
-    text,
-    world::{Entry, Kind, Set},
+    schema::{Catalogue, Lookup},
+    text::{self, Document},
+    world::{Entry, Keyed, Kind, Set},
 };
 
 /// Most findings of one severity in the answer to a batch.
@@ -149,42 +149,60 @@ impl BatchReport {
 /// (Services, Pods…) are there to be referred to.
 #[must_use]
 pub fn batch(texts: &[Input<'_>], complete: bool, now: DateTime, catalogue: &Catalogue) -> (BatchReport, Warm) {
+    let read = parallel::map(texts, Read::of);
+    let objects = read.iter().flat_map(|text| &text.objects);
+    let kinds: BTreeSet<(&str, &str)> =
+        objects.map(|(head, _)| (head.api_version.as_str(), head.kind.as_str())).collect();
+    // Threads that judge objects of the same kinds would wait for one another's definitions.
+    parallel::map(Vec::from_iter(kinds), |(api_version, kind)| {
+        if let Lookup::Schema(schema) = catalogue.find(api_version, kind) {
+            schema.prepare();
+        }
+    });
     let mut batch = Batch::new(complete, now);
-    for part in parallel::map(texts, |input| Part::of(input, catalogue)) {
+    for part in parallel::map(read, |text| text.judge(catalogue)) {
         batch.put(part);
     }
     batch.finish()
 }
 
-/// What one text of a batch says, and what is wrong with each of its objects alone.
+/// What one text of a batch says.
+struct Read {
+    objects: Vec<(ObjectRef, Document)>,
+    findings: Findings,
+    source: Arc<str>,
+}
+
+impl Read {
+    fn of(input: &Input<'_>) -> Self {
+        let mut findings = Findings::at_most(MAX_BATCH_FINDINGS);
+        let documents = text::load(input.text, &mut findings).into_iter().flat_map(cross::list_items);
+        let objects = documents.map(|document| (head(&document.value), document)).collect();
+        Self { objects, findings, source: input.source.into() }
+    }
+
+    fn judge(self, catalogue: &Catalogue) -> Part {
+        let Self { objects, mut findings, source } = self;
+        let mut skipped: BTreeSet<String> =
+            catalogue.is_empty().then(|| super::NO_CATALOGUE.to_owned()).into_iter().collect();
+        for (head, document) in &objects {
+            if Kind::of(head).is_none_or(Kind::is_policy) {
+                skipped.extend(judge_alone(document, head, &source, catalogue, &mut findings));
+            }
+        }
+        findings.name_from(0, &source);
+        let read = objects.len();
+        let entries = objects.into_iter().filter_map(|(head, document)| cross::entry_of(head, document, &source));
+        Part { entries: entries.map(Keyed::from).collect(), objects: read, findings, skipped }
+    }
+}
+
+/// What is wrong with each object of a text alone.
 struct Part {
-    entries: Vec<Entry>,
+    entries: Vec<Keyed>,
     objects: usize,
     findings: Findings,
     skipped: BTreeSet<String>,
-}
-
-impl Part {
-    fn of(input: &Input<'_>, catalogue: &Catalogue) -> Self {
-        let findings = Findings::at_most(MAX_BATCH_FINDINGS);
-        let mut part = Self { entries: Vec::new(), objects: 0, findings, skipped: BTreeSet::new() };
-        part.skipped.extend(catalogue.is_empty().then(|| super::NO_CATALOGUE.to_owned()));
-        let source: Arc<str> = input.source.into();
-        for document in text::load(input.text, &mut part.findings) {
-            for (value, places) in cross::list_items(document.value, document.places) {
-                part.objects += 1;
-                let document = text::Document { value, places };
-                let head = head(&document.value);
-                if Kind::of(&head).is_none_or(Kind::is_policy) {
-                    let skipped = judge_alone(&document, &head, input.source, catalogue, &mut part.findings);
-                    part.skipped.extend(skipped);
-                }
-                part.entries.extend(cross::entry_of(head, document, &source));
-            }
-        }
-        part.findings.name_from(0, input.source);
-        part
-    }
 }
 
 /// A batch to which texts are added one by one.
@@ -209,7 +227,7 @@ impl Batch {
 
     /// Judges the objects of a text alone, and keeps them for [`Batch::finish`].
     pub fn add(&mut self, input: &Input<'_>, catalogue: &Catalogue) {
-        self.put(Part::of(input, catalogue));
+        self.put(Read::of(input).judge(catalogue));
     }
 
     fn put(&mut self, part: Part) {

@@ -14,7 +14,7 @@ use crate::{
     path::Path,
     report::{Findings, Hit, Report},
     rules::catalogue as rule,
-    text::{self, Document, Places},
+    text::{self, Document},
     world::{Entry, Kind, Set},
 };
 
@@ -48,18 +48,22 @@ pub(crate) fn context(input: &Input<'_>, findings: &mut Findings) -> Vec<Entry> 
         findings.at(rule::CONTEXT_UNREADABLE, at.unwrap_or_default(), message, "");
         findings.name_from(before, input.source);
     }
-    let objects = documents.into_iter().flat_map(|document| list_items(document.value, document.places));
-    objects.filter_map(|(value, places)| entry_of(head(&value), Document { value, places }, &source)).collect()
+    let objects = documents.into_iter().flat_map(list_items);
+    objects.filter_map(|document| entry_of(head(&document.value), document, &source)).collect()
 }
 
 /// The objects of a `kind: List`, or the object itself.
-pub(crate) fn list_items(value: Value, places: Places) -> Vec<(Value, Places)> {
+pub(crate) fn list_items(document: Document) -> Vec<Document> {
+    let Document { value, places } = &document;
     let is_list = value.get("kind").is_some_and(|kind| kind == "List");
     let Some(items) = value.get("items").and_then(Value::as_array).filter(|_| is_list) else {
-        return vec![(value, places)];
+        return vec![document];
     };
     let path = Path::root().field("items");
-    let at = |(index, item): (usize, &Value)| (item.clone(), places.inside(&path.index(index)).unwrap_or_default());
+    let at = |(index, item): (usize, &Value)| {
+        let places = places.inside(&path.index(index)).unwrap_or_default();
+        Document { value: item.clone(), places }
+    };
     items.iter().enumerate().map(at).collect()
 }
 

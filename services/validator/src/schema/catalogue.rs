@@ -256,13 +256,23 @@ impl Catalogue {
 }
 
 impl Schema<'_> {
+    /// Compiles the definition if nobody has done so, which [`Schema::check`] would do, too. Whoever knows what is going to be
+    /// asked has several compiled at a time.
+    pub fn prepare(&self) {
+        let _ = self.compiled();
+    }
+
+    fn compiled(&self) -> Result<&Compiled, &str> {
+        let compile = || self.0.source.openapi().map_err(Clone::clone).and_then(compile);
+        self.0.compiled.get_or_init(compile).as_ref().map_err(String::as_str)
+    }
+
     /// What the definition says of an object.
     ///
     /// # Errors
     /// A sentence, if the definition itself cannot be compiled.
     pub fn check(&self, object: &Value) -> Result<Checked, &str> {
-        let compile = || self.0.source.openapi().map_err(Clone::clone).and_then(compile);
-        let compiled = self.0.compiled.get_or_init(compile).as_ref().map_err(String::as_str)?;
+        let compiled = self.compiled()?;
         let object = compiled.rules.filled(object);
         let mut hits = explain::hits(compiled, &object);
         if let Some(hit) = hits.iter().find(|hit| blocks(hit)) {

@@ -12,7 +12,8 @@ mod value;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -64,8 +65,20 @@ struct Rule {
     /// Where to point, if not at the node itself.
     field: Option<Path>,
     /// Or why it cannot be used.
-    program: Result<Program, String>,
-    message_program: Option<Program>,
+    program: Compiled,
+    message_program: Option<Arc<Program>>,
+}
+
+type Compiled = Result<Arc<Program>, String>;
+
+/// What is compiled of a definition already: it repeats its rules wherever it repeats a field, some of them dozens of times.
+#[derive(Default)]
+struct Programs<'t>(HashMap<&'t str, Compiled>);
+
+impl<'t> Programs<'t> {
+    fn of(&mut self, text: &'t str) -> Compiled {
+        self.0.entry(text).or_insert_with(|| Program::compile(text).map(Arc::new)).clone()
+    }
 }
 
 /// What the rules say of an object.
@@ -79,7 +92,7 @@ pub(super) struct Outcome {
 impl Node {
     /// The tree of a whole object's schema.
     pub(super) fn root(openapi: &Value) -> Self {
-        Self::of(openapi).identified()
+        Self::of(openapi, &mut Programs::default()).identified()
     }
 
     /// The same with what rules may ask of every object, whether its schema says so or not.
@@ -94,14 +107,15 @@ impl Node {
         self
     }
 
-    fn of(openapi: &Value) -> Self {
-        let children = |key: &str| openapi.get(key).and_then(Value::as_object).into_iter().flatten();
+    fn of<'t>(openapi: &'t Value, programs: &mut Programs<'t>) -> Self {
+        let properties = openapi.get("properties").and_then(Value::as_object).into_iter().flatten();
         let fields: BTreeMap<_, _> =
-            children("properties").map(|(name, field)| (name.clone(), Self::of(field))).collect();
+            properties.map(|(name, field)| (name.clone(), Self::of(field, programs))).collect();
         let values = openapi.get("additionalProperties").filter(|values| **values != Value::Bool(false));
-        let (values, items) = (values.map(Self::boxed), openapi.get("items").map(Self::boxed));
+        let values = values.map(|values| Box::new(Self::of(values, programs)));
+        let items = openapi.get("items").map(|items| Box::new(Self::of(items, programs)));
         let rules = openapi.get("x-kubernetes-validations").and_then(Value::as_array);
-        let rules: Vec<_> = rules.into_iter().flatten().map(Rule::of).collect();
+        let rules: Vec<_> = rules.into_iter().flatten().map(|raw| Rule::of(raw, programs)).collect();
         let default = openapi.get("default").cloned();
         let below = || fields.values().chain(values.as_deref()).chain(items.as_deref());
         let has_rules = !rules.is_empty() || below().any(|node| node.has_rules);
@@ -110,10 +124,6 @@ impl Node {
         let node = Self { rules, fields, values, items, shape, default, has_rules, has_defaults };
         let is_object = openapi.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true));
         if is_object { node.identified() } else { node }
-    }
-
-    fn boxed(openapi: &Value) -> Box<Self> {
-        Box::new(Self::of(openapi))
     }
 
     fn field(&self, name: &str) -> Option<&Self> {
@@ -175,7 +185,7 @@ impl Shape {
 }
 
 impl Rule {
-    fn of(raw: &Value) -> Self {
+    fn of<'t>(raw: &'t Value, programs: &mut Programs<'t>) -> Self {
         let text = |key: &str| raw.get(key).and_then(Value::as_str);
         let source = text("rule").unwrap_or_default();
         let field = text("fieldPath").and_then(|path| Path::parse(path.strip_prefix('.').unwrap_or(path)));
@@ -183,8 +193,8 @@ impl Rule {
             text: source.to_owned(),
             message: text("message").map(str::to_owned),
             field,
-            program: Program::compile(source),
-            message_program: text("messageExpression").and_then(|source| Program::compile(source).ok()),
+            program: programs.of(source),
+            message_program: text("messageExpression").and_then(|source| programs.of(source).ok()),
         }
     }
 
