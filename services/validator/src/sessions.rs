@@ -51,7 +51,8 @@ impl Sessions {
     }
 
     /// Keeps a set; returns its name.
-    pub fn keep(&self, owner: &str, sent: Sent<'_>, warm: Warm) -> String {
+    pub fn keep(&self, owner: &str, sent: Sent<'_>, mut warm: Warm) -> String {
+        warm.ready();
         let Sent { texts, complete, cluster } = sent;
         let digest = Digest::of(&json!([texts, complete, cluster])).to_string();
         let name = (owner.to_owned(), digest.clone());

@@ -20,8 +20,10 @@ impl Digest {
     /// Digest of an object: over its canonical JSON, so that neither key order nor layout matters.
     #[must_use]
     pub fn of(object: &Value) -> Self {
+        let digits =
+            |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
         let hash = Sha256::digest(canonical_json(object));
-        Self(hash.iter().fold(String::from("sha256:"), |text, byte| format!("{text}{byte:02x}")))
+        Self("sha256:".chars().chain(hash.iter().flat_map(digits)).collect())
     }
 
     /// The text form.

@@ -1,6 +1,9 @@
 //! Thousands of objects at once, and sets of them that are kept warm.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jiff::civil::DateTime;
 use meshward_model::{Finding, ObjectRef};
@@ -47,7 +50,13 @@ impl Warm {
         warm.set.settle();
         warm.later = known.later(&warm.set, &said);
         warm.findings = findings.into_sorted();
+        warm.ready();
         warm
+    }
+
+    /// Does what the first change would have to do.
+    pub fn ready(&mut self) {
+        [&mut self.set].into_iter().chain(&mut self.later).for_each(Set::ready);
     }
 
     /// Says what time it is, in UTC.
@@ -149,15 +158,21 @@ impl BatchReport {
 /// (Services, Pods…) are there to be referred to.
 #[must_use]
 pub fn batch(texts: &[Input<'_>], complete: bool, now: DateTime, catalogue: &Catalogue) -> (BatchReport, Warm) {
-    let read = parallel::map(texts, Read::of);
-    let objects = read.iter().flat_map(|text| &text.objects);
-    let kinds: BTreeSet<(&str, &str)> =
-        objects.map(|(head, _)| (head.api_version.as_str(), head.kind.as_str())).collect();
-    // Threads that judge objects of the same kinds would wait for one another's definitions.
-    parallel::map(Vec::from_iter(kinds), |(api_version, kind)| {
-        if let Lookup::Schema(schema) = catalogue.find(api_version, kind) {
-            schema.prepare();
+    // Threads that judge objects of the same kinds would wait for one another's definitions: each is compiled by who meets it
+    // first, while others go on reading.
+    let met = Mutex::new(BTreeSet::new());
+    let read = parallel::map(texts, |input| {
+        let read = Read::of(input);
+        for (api_version, kind) in read.kinds() {
+            let of_kind = (api_version.to_owned(), kind.to_owned());
+            let is_first = met.lock().unwrap_or_else(PoisonError::into_inner).insert(of_kind);
+            if let Lookup::Schema(schema) = catalogue.find(api_version, kind)
+                && is_first
+            {
+                schema.prepare();
+            }
         }
+        read
     });
     let mut batch = Batch::new(complete, now);
     for part in parallel::map(read, |text| text.judge(catalogue)) {
@@ -179,6 +194,11 @@ impl Read {
         let documents = text::load(input.text, &mut findings).into_iter().flat_map(cross::list_items);
         let objects = documents.map(|document| (head(&document.value), document)).collect();
         Self { objects, findings, source: input.source.into() }
+    }
+
+    /// Of which kinds its objects are, as apiVersion and kind.
+    fn kinds(&self) -> BTreeSet<(&str, &str)> {
+        self.objects.iter().map(|(head, _)| (head.api_version.as_str(), head.kind.as_str())).collect()
     }
 
     fn judge(self, catalogue: &Catalogue) -> Part {
@@ -268,11 +288,11 @@ impl Batch {
     }
 }
 
-/// A long text in pieces that are within the bounds of one, cut between documents.
+/// A long text in pieces that are within the bounds of one and many enough to be read side by side, cut between documents.
 #[must_use]
 pub fn pieces(text: &str) -> Vec<&str> {
     const LONGEST: usize = text::MAX_BYTES / 2;
-    const MOST: usize = text::MAX_DOCUMENTS / 2;
+    const MOST: usize = text::MAX_DOCUMENTS / 8;
     let (mut pieces, mut start, mut at, mut documents) = (Vec::new(), 0, 0, 0);
     for line in text.split_inclusive('\n') {
         if line.starts_with("---") {

@@ -120,12 +120,12 @@ impl Set {
     }
 
     fn touch(&mut self, touched: &[Key]) {
-        self.read();
+        self.ready();
         self.dirty.extend(touched.iter().flat_map(|key| self.readers.get(key)));
     }
 
-    /// Notes who asked for what since the last change.
-    fn read(&mut self) {
+    /// Notes who asked for what since the last change, which the next one would have to do.
+    pub fn ready(&mut self) {
         for id in std::mem::take(&mut self.unread) {
             let asked = self.judgements.get(&id).into_iter().flat_map(|judgement| &judgement.asked);
             for key in asked {
