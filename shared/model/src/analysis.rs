@@ -25,6 +25,22 @@ pub enum Verdict {
     NotComparable,
 }
 
+impl Verdict {
+    /// As people and JSON know it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "HEALTHY",
+            Self::Regression => "REGRESSION",
+            Self::Watching => "WATCHING",
+            Self::NoTraffic => "NO_TRAFFIC",
+            Self::NoData => "NO_DATA",
+            Self::ProviderError => "PROVIDER_ERROR",
+            Self::NotComparable => "NOT_COMPARABLE",
+        }
+    }
+}
+
 /// What one cohort did in a window. Rates and latencies are `None` without requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CohortTraffic {

@@ -1,7 +1,7 @@
 //! A verdict with everything that led to it, and the sentences that tell it to people.
 
 use jiff::Timestamp;
-use meshward_model::{Analysis, JudgeOptions, MetricsTarget, TickSample, Verdict, Weight};
+use meshward_model::{Analysis, JudgeOptions, MetricsTarget, TickSample, Weight};
 
 use super::AnalysisRequest;
 
@@ -53,7 +53,7 @@ pub(super) struct Known {
 impl Explanation {
     pub(super) fn new(request: &AnalysisRequest, analysis: Analysis, known: Option<Known>) -> Self {
         let options = request.options;
-        let mut sentences = vec![format!("{}: {}.", name(analysis.verdict), analysis.explanation)];
+        let mut sentences = vec![format!("{}: {}.", analysis.verdict.name(), analysis.explanation)];
         if let Some(known) = &known {
             sentences.push(evidence(&analysis, &known.ticks));
             sentences.push(tolerance(&options, known.tolerated_ratio));
@@ -72,18 +72,6 @@ impl Explanation {
             ticks: known.map(|known| known.ticks).unwrap_or_default(),
             sentences,
         }
-    }
-}
-
-fn name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Healthy => "HEALTHY",
-        Verdict::Regression => "REGRESSION",
-        Verdict::Watching => "WATCHING",
-        Verdict::NoTraffic => "NO_TRAFFIC",
-        Verdict::NoData => "NO_DATA",
-        Verdict::ProviderError => "PROVIDER_ERROR",
-        Verdict::NotComparable => "NOT_COMPARABLE",
     }
 }
 

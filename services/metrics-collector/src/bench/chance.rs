@@ -22,12 +22,13 @@ impl Chance {
     pub fn seed_of(parts: &[u64]) -> u64 {
         let mut state = Self(0x6d65_7368_7761_7264);
         for part in parts {
-            state = Self(state.next() ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            state = Self(state.bits() ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         }
-        state.next()
+        state.bits()
     }
 
-    fn next(&mut self) -> u64 {
+    /// All 64 bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -37,7 +38,7 @@ impl Chance {
 
     /// Uniform in 0 to 1, without 1.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Standard normal (Box and Muller).

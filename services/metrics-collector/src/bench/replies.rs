@@ -239,7 +239,7 @@ impl Session {
         };
         Answer::Verdict {
             t,
-            verdict: name(verdict),
+            verdict: verdict.name(),
             evidence: judgement.evidence().min(MAX_EVIDENCE),
             bound: self.options.alpha.recip(),
             reason,
@@ -284,18 +284,6 @@ fn moment(seconds: f64) -> Option<Timestamp> {
 fn column_of(text: &[u8], field: &str) -> usize {
     let name = format!("\"{field}\"");
     text.windows(name.len()).position(|window| window == name.as_bytes()).map_or(1, |at| at + 1)
-}
-
-fn name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Healthy => "HEALTHY",
-        Verdict::Regression => "REGRESSION",
-        Verdict::Watching => "WATCHING",
-        Verdict::NoTraffic => "NO_TRAFFIC",
-        Verdict::NoData => "NO_DATA",
-        Verdict::ProviderError => "PROVIDER_ERROR",
-        Verdict::NotComparable => "NOT_COMPARABLE",
-    }
 }
 
 #[cfg(test)]

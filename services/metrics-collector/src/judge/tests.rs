@@ -1,35 +1,7 @@
 use meshward_model::Weight;
 
 use super::{control::Control, *};
-
-/// SplitMix64 and Knuth's Poisson: enough chance for simulations that must repeat exactly.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn poisson(&mut self, mean: f64) -> u64 {
-        if mean > 30.0 {
-            return self.poisson(mean / 2.0) + self.poisson(mean / 2.0);
-        }
-        let (limit, mut product, mut count) = ((-mean).exp(), self.unit(), 0);
-        while product > limit {
-            product *= self.unit();
-            count += 1;
-        }
-        count
-    }
-}
+use crate::bench::chance::Chance;
 
 const TICK_SECONDS: i64 = 15;
 
@@ -270,7 +242,7 @@ fn run(chance: &mut Chance, requests: f64, rates: impl Fn(i64) -> (f64, f64)) ->
 
 /// Share of runs that end in a rollback.
 fn rolled_back(seed: u64, runs: u32, requests: f64, rates: impl Fn(i64) -> (f64, f64) + Copy) -> f64 {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let count = (0..runs).filter(|_| run(&mut chance, requests, rates).is_some()).count();
     count as f64 / f64::from(runs)
 }
@@ -300,7 +272,7 @@ fn an_incident_that_both_arms_share_cancels() {
 
 #[test]
 fn five_points_at_100_rps_are_seen_within_two_ticks() {
-    let mut chance = Chance(5);
+    let mut chance = Chance::new(5);
     let mut found: Vec<i64> = (0..200).map(|_| run(&mut chance, 1500.0, |_| (0.051, 0.001)).expect("seen")).collect();
     found.sort_unstable();
     assert!(found[100] <= 2, "median {}", found[100]);
@@ -309,7 +281,7 @@ fn five_points_at_100_rps_are_seen_within_two_ticks() {
 
 #[test]
 fn a_fault_at_minute_eight_is_seen_soon_after() {
-    let mut chance = Chance(6);
+    let mut chance = Chance::new(6);
     let late = |tick: i64| if tick >= 32 { (0.051, 0.001) } else { (0.001, 0.001) };
     let mut found: Vec<i64> = (0..100).map(|_| run(&mut chance, 1500.0, late).expect("seen") - 32).collect();
     found.sort_unstable();
@@ -318,7 +290,7 @@ fn a_fault_at_minute_eight_is_seen_soon_after() {
 
 #[test]
 fn the_required_sample_finds_the_effect_nine_times_in_ten() {
-    let mut chance = Chance(8);
+    let mut chance = Chance::new(8);
     let mut past = Control::default();
     past.push(&tick(0, (0, 0), (100_000, 100)).sample);
     let requests = sample::required_requests(0.1, &past, control::LEAST_TOLERATED, &JudgeOptions::default()) as f64;
@@ -336,9 +308,9 @@ fn the_required_sample_finds_the_effect_nine_times_in_ten() {
 
 #[test]
 fn the_evidence_is_finite_whatever_is_counted() {
-    let mut chance = Chance(7);
+    let mut chance = Chance::new(7);
     for round in 0..3000 {
-        let mut count = |limit_bits: u64| chance.next() >> (chance.next() % 64).max(64 - limit_bits);
+        let mut count = |limit_bits: u64| chance.bits() >> (chance.bits() % 64).max(64 - limit_bits);
         let ticks: Vec<Tick> = (0..20)
             .map(|index| {
                 let (canary, control) = (count(63), count(63));
@@ -363,7 +335,7 @@ fn the_evidence_is_finite_whatever_is_counted() {
 
 /// Clusters of five errors in either arm. The control is watched for `before` ticks before the canary gets its tenth.
 fn rolled_back_with_bursts(seed: u64, runs: u32, before: i64) -> f64 {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let mut is_rolled_back = || {
         let mut arm = |requests: f64| {
             let all = chance.poisson(requests);
