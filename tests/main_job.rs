@@ -8,7 +8,7 @@ use std::{
 
 use meshward_local::{
     demo::{self, Check, External, Options, Report},
-    stack::{Stack, StackOptions, Upstreams},
+    stack::{DISCOVERY_DELAY, Stack, StackOptions, Upstreams},
     tools::Tools,
     upstream::{Behaviour, Upstream, UpstreamConfig},
 };
@@ -82,6 +82,7 @@ async fn existing_cluster(dir: &Path, tools: &Tools) -> (Stack, Vec<Upstream>, E
     let external = External {
         kubeconfig: stack.kubeconfig().to_owned(),
         prometheus: stack.prometheus_url().to_owned(),
+        discovery_delay: DISCOVERY_DELAY,
         istiod: stack.istiod_debug_url(),
         entry: stack.storefront().egress,
         envoy_admin: None,

@@ -110,6 +110,8 @@ fn external(args: &Args) -> Option<External> {
     Some(External {
         kubeconfig: args.kubeconfig.clone()?,
         prometheus: args.prometheus.clone()?,
+        // As Prometheus comes.
+        discovery_delay: Duration::from_secs(10),
         istiod: args.istiod.clone()?,
         entry: args.entry?,
         envoy_admin: args.envoy_admin.clone(),

@@ -8,7 +8,7 @@
 //! ```text
 //!  etcd ── kube-apiserver ── istiod ──xDS──┬─ Envoy of storefront (127.a.b.1) ──┬─ checkout, checkout-next
 //!                                          └─ Envoy of search     (127.a.b.2) ──┴─ catalog
-//!                                                 Prometheus scrapes both Envoys and the services
+//!                                                 Prometheus scrapes the Envoys of all pods and the services
 //! ```
 //!
 //! All ports are free ones, all files are in one folder, and everything ends with the [`Stack`] or with the runner.
@@ -17,6 +17,7 @@ mod accounts;
 mod admission;
 mod alone;
 pub(crate) mod apiserver;
+mod discovery;
 mod envoy;
 pub(crate) mod error;
 pub(crate) mod etcd;
@@ -35,7 +36,7 @@ pub use alone::ApiServer;
 pub use error::StackError;
 pub use mesh::{CALLERS, Caller, NAMESPACE, SERVICE_PORT, Upstreams};
 pub use nack::{ENVOY_REFUSAL, REGEX_THAT_ENVOY_REFUSES};
-pub use prometheus::Target;
+pub use prometheus::{DISCOVERY_DELAY, Target};
 pub use server::Server;
 
 use crate::process::Process;
@@ -79,6 +80,8 @@ pub struct Stack {
     istiod: istiod::Addresses,
     sidecars: Vec<Sidecar>,
     prometheus: prometheus::Prometheus,
+    /// Tells Prometheus of the pods.
+    _discovery: discovery::Discovery,
 }
 
 impl Stack {
@@ -95,14 +98,14 @@ impl Stack {
         error::create_dir(&logs)?;
 
         let network = error::port(crate::ports::free_network(2, &[SERVICE_PORT, envoy::ADMIN_PORT]))?;
-        let scrape = mesh::CALLERS.iter().map(|caller| envoy::target(caller, network)).collect::<Vec<_>>();
         let prometheus_dir = dir.join("prometheus");
         let (control_plane, (process, prometheus)) = tokio::try_join!(
             ControlPlane::start(&dir, &tools, &logs, &upstreams, network),
-            prometheus::start(&prometheus_dir, &tools, &logs, &scrape),
+            prometheus::start(&prometheus_dir, &tools, &logs),
         )?;
         let ControlPlane { mut processes, api, istiod } = control_plane;
         processes.push(process);
+        let discovery = discovery::start(&api.client, prometheus.pods.clone());
 
         let mut sidecars = Vec::new();
         let workloads = mesh::CALLERS.each_ref().map(|caller| caller.workload(network));
@@ -112,7 +115,7 @@ impl Stack {
             processes.push(process);
             sidecars.push(Sidecar { caller, egress: listener, admin_url });
         }
-        Ok(Self { processes, dir, tools, api, istiod, sidecars, prometheus })
+        Ok(Self { processes, dir, tools, api, istiod, sidecars, prometheus, _discovery: discovery })
     }
 
     /// Ends every process in reverse order of its start; each is killed if it has not ended after 5 s.

@@ -2,6 +2,7 @@
 //! At half of the traffic requests say who has which version; at the end nothing of Meshward is left in the cluster.
 
 mod cluster;
+mod objects;
 mod traffic;
 
 use std::time::{Duration, Instant};
@@ -21,21 +22,22 @@ use meshward_proto::{
 use serde_json::{Value, json};
 
 use super::{
-    Check, Mesh, Options, policies,
+    Check, Mesh, Options,
     report::check,
     say,
     services::{Services, ask},
     submit,
 };
 use crate::{
-    load::{Load, LoadPlan},
+    load::{Load, LoadPlan, PhaseReport},
     otlp::OtlpReceiver,
-    stack::{NAMESPACE, SERVICE_PORT, Server, Stack},
+    stack::{NAMESPACE, Server, Stack},
     tools::Tools,
     upstream::{Upstream, UpstreamConfig},
 };
 use cluster::Everything;
-use traffic::{ANYWHERE, AUDIENCE, Door, Entry, Share, Traffic};
+use objects::{PATHS, allow, filter, name, pool, route};
+use traffic::{ANYWHERE, AUDIENCE, Door, Entry, Pods, SERVED, Share, Traffic};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The service whose policy is divided by pods.
@@ -46,8 +48,12 @@ const PODS: u8 = 4;
 const HOST: &str = "catalog.shop.svc.cluster.local";
 /// Where every request fails.
 const FAILING: &str = "checkout-next.shop.svc.cluster.local";
-/// Requests per second of an audience.
-const AUDIENCE_RATE: f64 = 100.0;
+/// The host of that service.
+const DIVIDED_HOST: &str = "vault.shop.svc.cluster.local";
+/// Requests per second of an audience, and of each pod.
+const OWN_RATE: f64 = 100.0;
+/// How far the measured share may be off.
+const SHARE_TOLERANCE: f64 = 0.1;
 /// Who edits the object during a bake.
 const INTRUDER: &str = "argocd-controller";
 
@@ -72,7 +78,13 @@ impl Case {
 
     /// Both versions are counted apart, so that the judge has its say.
     fn is_counted(&self) -> bool {
-        matches!(self.traffic, Traffic::Counted(_) | Traffic::Audience(_))
+        !matches!(self.traffic, Traffic::Requests(_))
+    }
+
+    /// Sends what the load of all cases does not.
+    fn own_loads(&self) -> anyhow::Result<Vec<Load>> {
+        let start = |plan| Ok(Load::start(plan, || SystemClock.now())?);
+        self.traffic.own_loads(OWN_RATE).into_iter().map(start).collect()
     }
 }
 
@@ -85,6 +97,7 @@ enum TakenBack {
     ByPerson,
 }
 
+static DEBUG_URLS: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
 /// What the cases have in common.
 struct Run<'a> {
     options: &'a Options,
@@ -93,6 +106,10 @@ struct Run<'a> {
     /// New pods are labelled by the API server.
     has_admission: bool,
     checks: Vec<Check>,
+}
+
+fn mark(loads: &[&Load], phase: &str) -> anyhow::Result<()> {
+    Ok(loads.iter().try_for_each(|load| load.mark(phase))?)
 }
 
 /// Releases each kind on a stack that runs, and says what held.
@@ -124,6 +141,9 @@ impl Run<'_> {
     async fn all(&mut self, stack: &Stack, ledger: &[Server], vault: &[Server]) -> anyhow::Result<()> {
         let doors =
             |servers: &[Server]| servers.iter().map(|server| Door::new(server.ingress)).collect::<Result<Vec<_>, _>>();
+        let entries = |servers: &[Server]| {
+            servers.iter().map(|server| Entry::new(server.ingress, DIVIDED_HOST)).collect::<Result<Vec<_>, _>>()
+        };
         let cases = [
             Case {
                 what: "DestinationRule by SUBSET",
@@ -140,16 +160,28 @@ impl Run<'_> {
             Case {
                 what: "AuthorizationPolicy by REQUEST",
                 mechanism: Mechanism::Request,
-                objects: PATHS.map(|path| allow(Server::APP, path)),
+                objects: PATHS.map(|path| allow(Server::APP, &[path])),
                 taken_back: TakenBack::ByPerson,
                 traffic: Traffic::Requests(doors(ledger)?.remove(0)),
             },
             Case {
                 what: "AuthorizationPolicy by INSTANCE",
                 mechanism: Mechanism::Instance,
-                objects: PATHS.map(|path| allow(DIVIDED, path)),
-                taken_back: TakenBack::ByPerson,
-                traffic: Traffic::Pods(doors(vault)?),
+                // The third one denies what all ask for.
+                objects: [(0, true), (1, true), (2, false)].map(|(version, serves)| {
+                    let all = [PATHS[version], SERVED];
+                    allow(DIVIDED, if serves { &all } else { &all[..1] })
+                }),
+                taken_back: TakenBack::ByJudge,
+                traffic: Traffic::Pods(Pods::ByPath(doors(vault)?)),
+            },
+            Case {
+                what: "EnvoyFilter by INSTANCE",
+                mechanism: Mechanism::Instance,
+                objects: [(0, true), (1, true), (2, false)]
+                    .map(|(version, serves)| filter(DIVIDED, PATHS[version], serves)),
+                taken_back: TakenBack::ByJudge,
+                traffic: Traffic::Pods(Pods::ByAnswer(entries(vault)?)),
             },
             Case {
                 what: "VirtualService by HEADER",
@@ -161,16 +193,21 @@ impl Run<'_> {
             },
         ];
         let load = self.load()?;
-        for case in &cases {
+        let urls: Vec<_> = vault.iter().flat_map(|s| [format!("http://{}/", s.ingress), format!("{}/stats?filter=(downstream_rq_(5xx|2xx|completed)|lua)", s.admin_url)]).collect();
+        let _ = DEBUG_URLS.set(urls);
+        let only = std::env::var("KINDS_ONLY").unwrap_or_default();
+        for case in cases.iter().filter(|case| case.what.contains(&only)) {
             say(format!("\n{}:", case.what));
-            let _audience = match &case.traffic {
-                Traffic::Audience(entry) => Some(Load::start(entry.load(AUDIENCE_RATE), || SystemClock.now())?),
-                _ => None,
-            };
-            self.promoted(case, &load).await.with_context(|| format!("{}, promoted", case.what))?;
-            self.taken_back(case, &load).await.with_context(|| format!("{}, taken back", case.what))?;
+            let own = case.own_loads()?;
+            // An audience has a bad version, too; nobody else may lose a request.
+            let watched = if matches!(case.traffic, Traffic::Pods(_)) { own.iter().collect() } else { vec![&load] };
+            let began = Instant::now();
+            self.promoted(case, &watched).await.with_context(|| format!("{}, promoted", case.what))?;
+            self.taken_back(case, &watched).await.with_context(|| format!("{}, taken back", case.what))?;
+            say(format!("  both took {:.1} s", began.elapsed().as_secs_f64()));
         }
         load.stop().await;
+        if !only.is_empty() { return Ok(()); }
         let promoted = cases.iter().map(|case| name(&case.objects[0])).chain(["VirtualService checkout".to_owned()]);
         let promoted: Vec<_> = promoted.collect();
         self.nothing_is_left(&promoted).await?;
@@ -191,11 +228,11 @@ impl Run<'_> {
     }
 
     /// The good version: half of the traffic, then all of it.
-    async fn promoted(&mut self, case: &Case, load: &Load) -> anyhow::Result<()> {
+    async fn promoted(&mut self, case: &Case, loads: &[&Load]) -> anyhow::Result<()> {
         let [stable, good, _] = &case.objects;
         cluster::apply(&self.mesh, stable).await?;
         self.settled(case, PATHS[0]).await?;
-        load.mark(case.what)?;
+        mark(loads, case.what)?;
         let id = self.deploy(case, good, self.quick(case)).await?.id;
         let waiting = self.until(&id, DeploymentState::Waiting).await?;
         let mechanism = waiting.plan.as_ref().map(ExposurePlan::mechanism);
@@ -211,7 +248,8 @@ impl Run<'_> {
         }
         if case.is_counted() {
             self.judged(case, &end, Verdict::Healthy);
-            self.lost(case, load, case.what);
+            self.measured(case, &end);
+            self.lost(case, loads, case.what);
         }
         let live = cluster::read(&self.mesh, good).await?;
         self.check(
@@ -244,16 +282,26 @@ impl Run<'_> {
     }
 
     /// The third version: exposed, and put back byte for byte.
-    async fn taken_back(&mut self, case: &Case, load: &Load) -> anyhow::Result<()> {
+    async fn taken_back(&mut self, case: &Case, loads: &[&Load]) -> anyhow::Result<()> {
         let third = &case.objects[2];
         let before = Everything::read(&self.mesh).await?;
         let third_phase = format!("{}, the third", case.what);
-        load.mark(&third_phase)?;
+        mark(loads, &third_phase)?;
         let deployment = self.deploy(case, third, self.quick(case)).await?;
         if case.taken_back == TakenBack::ByPerson {
             self.until(&deployment.id, DeploymentState::Waiting).await?;
             self.shared(case, Share::Half, PATHS[1], PATHS[2]).await?;
             self.roll_back(&deployment.id).await?;
+        }
+        if case.what.contains("EnvoyFilter") {
+            let _ = self.until(&deployment.id, DeploymentState::Waiting).await;
+            let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+            for url in DEBUG_URLS.get().into_iter().flatten() {
+                let answer = http.get(url).send().await?;
+                say(format!("== {url} {} {:?}", answer.status(), answer.headers()));
+                let text = answer.text().await?;
+                say(text.chars().take(6000).collect::<String>());
+            }
         }
         let end = self.until(&deployment.id, DeploymentState::RolledBack).await?;
         say(format!("  {}: {}", end.reason, end.rollback_report));
@@ -262,7 +310,7 @@ impl Run<'_> {
             self.judged(case, &end, Verdict::Regression);
         }
         if matches!(case.traffic, Traffic::Audience(_)) {
-            self.lost(case, load, &third_phase);
+            self.lost(case, loads, &third_phase);
         }
         let differences = before.differences(&Everything::read(&self.mesh).await?);
         self.check(
@@ -281,7 +329,7 @@ impl Run<'_> {
     /// The gateway tells of the change: the deployment looks every five minutes only.
     async fn drift(&mut self, case: &Case) -> anyhow::Result<()> {
         let before = Everything::read(&self.mesh).await?;
-        let (rare, fourth) = (Duration::from_secs(300), allow(Server::APP, "/drift"));
+        let (rare, fourth) = (Duration::from_secs(300), allow(Server::APP, &["/drift"]));
         let strategy =
             Strategy { analysis_interval: Some(duration(rare)), bake_time: Some(duration(rare)), ..self.quick(case) };
         let id = self.deploy(case, &fourth, strategy).await?.id;
@@ -362,7 +410,7 @@ impl Run<'_> {
             bake_time: second,
             analysis_interval: second,
             hold_timeout: if case.is_counted() { None } else { second },
-            on_no_data: OnNoData::Proceed.into(),
+            on_no_data: if case.is_counted() { OnNoData::Pause } else { OnNoData::Proceed }.into(),
             mechanism: case.mechanism.into(),
             audience: case.audience(),
             ..Default::default()
@@ -383,11 +431,14 @@ impl Run<'_> {
 
     async fn until(&self, id: &str, wanted: DeploymentState) -> anyhow::Result<Deployment> {
         let deadline = Instant::now() + PATIENCE;
+        let (began, mut last) = (Instant::now(), String::new());
         loop {
             let request = ask(&self.services.developer, GetDeploymentRequest { id: id.to_owned() })?;
             let answer = self.services.orchestrator()?.get_deployment(request).await?.into_inner();
             let deployment = answer.deployment.context("it is gone")?;
             let state = deployment.state();
+            let line = format!("{state:?} {}", deployment.reason);
+            if line != last { say(format!("    {:.1} {line}", began.elapsed().as_secs_f64())); last = line; }
             if state == wanted {
                 return Ok(deployment);
             }
@@ -431,17 +482,23 @@ impl Run<'_> {
         self.check(case, &format!("the judge says {}", wanted.as_str_name()), verdict == wanted, why);
     }
 
+    /// Each pod is asked as often as the others, so half of the pods are half of what is counted.
+    fn measured(&mut self, case: &Case, end: &Deployment) {
+        if matches!(case.traffic, Traffic::Pods(_)) {
+            let share = end.steps.first().map_or(f64::NAN, |step| step.observed_share);
+            let detail = format!("{:.1} %", share * 100.0);
+            self.check(case, "the canary is half of what is counted", (share - 0.5).abs() < SHARE_TOLERANCE, detail);
+        }
+    }
+
     /// Of what goes to all but the audience, if there is one.
-    fn lost(&mut self, case: &Case, load: &Load, phase: &str) {
-        let report = load.snapshot();
-        let Some(phase) = report.phase(phase) else { return };
-        let detail = format!("{} lost, {} failed of {}", phase.lost.total(), phase.failed, phase.completed);
-        self.check(
-            case,
-            &format!("no request is lost in the phase {:?}", phase.name),
-            phase.failed == 0 && phase.completed > 0,
-            detail,
-        );
+    fn lost(&mut self, case: &Case, loads: &[&Load], phase: &str) {
+        let reports: Vec<_> = loads.iter().map(|load| load.snapshot()).collect();
+        let phases: Vec<_> = reports.iter().filter_map(|report| report.phase(phase)).collect();
+        let sum = |count: fn(&PhaseReport) -> u64| phases.iter().map(|phase| count(phase)).sum::<u64>();
+        let (failed, completed) = (sum(|phase| phase.failed), sum(|phase| phase.completed));
+        let detail = format!("{} lost, {failed} failed of {completed}", sum(|phase| phase.lost.total()));
+        self.check(case, &format!("no request is lost in the phase {phase:?}"), failed == 0 && completed > 0, detail);
     }
 
     async fn nothing_is_left(&mut self, promoted: &[String]) -> anyhow::Result<()> {
@@ -449,34 +506,4 @@ impl Run<'_> {
         check(&mut self.checks, "nothing of Meshward is left in the cluster", ours.is_empty(), ours.join("; "));
         Ok(())
     }
-}
-
-/// What the three versions of an AuthorizationPolicy let in to.
-const PATHS: [&str; 3] = ["/old", "/new", "/newer"];
-
-/// To one host, with answers that tell the version.
-fn route(version: &str, to: &str) -> Value {
-    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-           "metadata": {"name": "catalog", "namespace": NAMESPACE},
-           "spec": {"hosts": [HOST], "http": [{
-               "headers": {"response": {"set": {policies::VERSION_HEADER: version}}},
-               "route": [{"destination": {"host": to, "port": {"number": SERVICE_PORT}}}]}]}})
-}
-
-fn pool(policy: &Value) -> Value {
-    json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
-           "metadata": {"name": "catalog", "namespace": NAMESPACE},
-           "spec": {"host": HOST, "trafficPolicy": policy}})
-}
-
-fn allow(app: &str, path: &str) -> Value {
-    json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
-           "metadata": {"name": app, "namespace": NAMESPACE},
-           "spec": {"selector": {"matchLabels": {"app": app}}, "action": "ALLOW",
-                    "rules": [{"to": [{"operation": {"methods": ["GET"], "paths": [path]}}]}]}})
-}
-
-fn name(object: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]))
 }

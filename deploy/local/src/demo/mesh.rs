@@ -1,12 +1,12 @@
 //! The mesh that the demo runs on: the local stack with two upstream servers, or a cluster that is there already.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 
 use super::{Options, policies};
 use crate::{
-    stack::{Stack, StackOptions, Target, Upstreams},
+    stack::{DISCOVERY_DELAY, Stack, StackOptions, Target, Upstreams},
     tools::Tools,
     upstream::{Behaviour, Upstream, UpstreamConfig},
 };
@@ -19,6 +19,8 @@ pub struct External {
     pub kubeconfig: PathBuf,
     /// Prometheus that scrapes the sidecars.
     pub prometheus: String,
+    /// How long that Prometheus may take to see a pod by a new label.
+    pub discovery_delay: Duration,
     /// istiod's debug interface (port 15014), every replica.
     pub istiod: String,
     /// Sidecar or gateway through which requests to `checkout` go.
@@ -66,6 +68,7 @@ impl Mesh {
         let place = External {
             kubeconfig: stack.kubeconfig().to_owned(),
             prometheus: stack.prometheus_url().to_owned(),
+            discovery_delay: DISCOVERY_DELAY,
             istiod: stack.istiod_debug_url(),
             entry: stack.storefront().egress,
             envoy_admin: Some(stack.storefront().admin_url.clone()),

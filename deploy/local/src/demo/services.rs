@@ -81,8 +81,7 @@ impl Services {
                 .env("MESHWARD_ISTIOD", &mesh.place().istiod)
                 .env("MESHWARD_PROMETHEUS", &mesh.place().prometheus)
                 .env("MESHWARD_SCRAPE_INTERVAL", "1s")
-                // The local Prometheus has targets from files, and no labels of pods.
-                .env("MESHWARD_DISCOVERY_DELAY", "0s")
+                .env("MESHWARD_DISCOVERY_DELAY", format!("{}s", mesh.place().discovery_delay.as_secs()))
                 .env("MESHWARD_CRDS", &tools.crds)
                 .env("MESHWARD_DATABASE_URL", format!("sqlite:{name}.db"));
             let program = SERVICES.iter().enumerate().fold(program, |program, (peer, name)| {

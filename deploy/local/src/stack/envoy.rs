@@ -13,19 +13,20 @@
 //! The first two share one name: a sum over it counts each request twice unless it asks for one of the labels. Counters
 //! move at once; the histogram of times is brought up to date every 5 s only. A series is there from its first request on.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::mesh::{Caller, NAMESPACE, Workload};
-use super::prometheus::Target;
+use super::mesh::{NAMESPACE, Workload};
 use super::{READY, StackError, answers, error, http_client};
 use crate::process::{Process, Program};
 use crate::tools::Tools;
 
 /// Envoy's admin interface, on the address of its pod; the same number as in Istio.
 pub(super) const ADMIN_PORT: u16 = 15000;
+/// Where it tells Prometheus what it has counted.
+pub(super) const METRICS_PATH: &str = "/stats/prometheus";
 
 /// What the proxy says it is; istiod sends an older proxy less.
 const ISTIO_VERSION: &str = "1.32.0";
@@ -33,12 +34,6 @@ const ISTIO_VERSION: &str = "1.32.0";
 /// Istio's bootstrap raises the limit for regular expressions to this; Envoy's own is 100. It is also what makes Envoy
 /// refuse a bigger program, which istiod would send.
 const REGEX_PROGRAM_LIMIT: u32 = 32768;
-
-/// What Prometheus scrapes of this caller's sidecar.
-pub(super) fn target(caller: &Caller, network: Ipv4Addr) -> Target {
-    let labels = [("pod", caller.pod), ("namespace", NAMESPACE), ("app", caller.app)];
-    Target::new(SocketAddr::from((caller.workload(network).address, ADMIN_PORT)), labels)
-}
 
 /// Where a proxy is reached.
 pub(super) struct Addresses {
@@ -151,8 +146,15 @@ fn stats_config() -> Value {
         "use_all_default_tags": false,
         "stats_tags": [
             tag("cluster_name", r"^cluster(\.(.+);)"),
+            tag(
+                "http_conn_manager_prefix",
+                r"^http\.(((?:[_.[:digit:]\w]*|[_\[\]aAbBcCdDeEfF[:digit:]\w\:]*));\.)",
+            ),
             tag("response_code", r"_rq(_(\d{3}))$"),
             tag("response_code_class", r"_rq(_(\dxx))$"),
+            tag("authz_enforce_result", r"rbac(\.(allowed|denied))"),
+            tag("authz_dry_run_action", r"(\.istio_dry_run_(allow|deny)_)"),
+            tag("authz_dry_run_result", r"(\.shadow_(allowed|denied))"),
         ],
         "stats_matcher": {"inclusion_list": {"patterns": [
             prefix("cluster_manager"),
@@ -166,9 +168,10 @@ fn stats_config() -> Value {
             suffix("downstream_cx_active"),
             // The routes that a VirtualService gives a `statPrefix`.
             json!({"safe_regex": {"regex": r"vhost\..*\.route\..*"}}),
-            // Not by default: as an operator has it who lets the proxies keep what tells of destinations
+            // Not by default: as an operator has it who lets the proxies keep what tells of destinations and of what they let in
             // (sidecar.istio.io/statsInclusionRegexps).
-            json!({"safe_regex": {"regex": r"cluster\.outbound.*\.upstream_(rq_(completed|[1-5]xx|[0-9]{3}|time|pending_overflow|retry_overflow)|cx_(connect_fail|overflow))"}}),
+            json!({"safe_regex": {"regex": r"http\.inbound_.*\.downstream_rq_(completed|[1-5]xx|time)"}}),
+            json!({"safe_regex": {"regex": r"cluster\.(in|out)bound.*\.upstream_(rq_(completed|[1-5]xx|[0-9]{3}|time|pending_overflow|retry_overflow)|cx_(connect_fail|overflow))"}}),
         ]}},
     })
 }

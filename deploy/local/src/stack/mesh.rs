@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use super::{StackError, istiod, objects};
+use super::{StackError, envoy, istiod, objects};
 
 /// The label by which each pod has a Sidecar object of its own.
 const POD_LABEL: &str = "pod";
@@ -191,7 +191,17 @@ fn pod(workload: &Workload) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": workload.pod, "namespace": NAMESPACE, "labels": {"app": workload.app, POD_LABEL: workload.pod}},
+        "metadata": {
+            "name": workload.pod,
+            "namespace": NAMESPACE,
+            "labels": {"app": workload.app, POD_LABEL: workload.pod},
+            // As Istio's injection writes them.
+            "annotations": {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": envoy::ADMIN_PORT.to_string(),
+                "prometheus.io/path": envoy::METRICS_PATH,
+            },
+        },
         // Never pulled: nothing here runs containers.
         "spec": {"containers": [{"name": "app", "image": "none", "ports": ports}]},
     })

@@ -1,17 +1,23 @@
-//! Prometheus, which scrapes both sidecars and, once they are known, the services.
+//! Prometheus, which scrapes the sidecars of all pods ([`discovery`](super::discovery)) and, once they are known, the services.
 //!
-//! Targets are read from files, so that they can be set while Prometheus runs.
+//! Targets are read from files, so that they can be set while Prometheus runs. It knows of a change within
+//! [`DISCOVERY_DELAY`]: what was discovered is handed on every 5 s (which is fixed), and looked at every second here, every
+//! 5 s as Prometheus comes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{READY, StackError, answers, error, free_address, http_client};
 use crate::process::{Process, Program};
 use crate::tools::Tools;
+
+/// How long it may take until Prometheus sees a pod by a new label.
+pub const DISCOVERY_DELAY: Duration = Duration::from_secs(6);
 
 /// One address that Prometheus scrapes, with labels for all of its series.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,6 +27,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// An address without a port, with labels of its own.
+    pub(super) fn at(address: String, labels: BTreeMap<String, String>) -> Self {
+        Self { targets: [address], labels }
+    }
+
     /// Plain HTTP at `address`; the path follows from the job (`/metrics` for services).
     pub fn new<N, V>(address: SocketAddr, labels: impl IntoIterator<Item = (N, V)>) -> Self
     where
@@ -36,6 +47,8 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Prometheus {
     pub url: String,
+    /// Where it reads of pods.
+    pub pods: PathBuf,
     services: PathBuf,
 }
 
@@ -46,27 +59,22 @@ impl Prometheus {
     }
 }
 
-/// Starts Prometheus with the given sidecars as job `envoy`.
-pub(super) async fn start(
-    dir: &Path,
-    tools: &Tools,
-    logs: &Path,
-    sidecars: &[Target],
-) -> Result<(Process, Prometheus), StackError> {
+/// Starts Prometheus without any targets.
+pub(super) async fn start(dir: &Path, tools: &Tools, logs: &Path) -> Result<(Process, Prometheus), StackError> {
     error::create_dir(dir)?;
-    let (config, envoys, services) = (dir.join("prometheus.yml"), dir.join("envoys.json"), dir.join("services.json"));
-    write_targets(&envoys, sidecars)?;
+    let (config, pods, services) = (dir.join("prometheus.yml"), dir.join("pods.json"), dir.join("services.json"));
+    write_targets(&pods, &[])?;
     write_targets(&services, &[])?;
-    let job = |name: &str, path: &str, targets: &Path| {
+    let job = |name: &str, targets: &Path, relabelling: Value| {
         json!({
             "job_name": name,
-            "metrics_path": path,
             "file_sd_configs": [{"files": [targets], "refresh_interval": "1s"}],
+            "relabel_configs": relabelling,
         })
     };
     let text = serde_yaml::to_string(&json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [job("envoy", "/stats/prometheus", &envoys), job("meshward", "/metrics", &services)],
+        "scrape_configs": [job("kubernetes-pods", &pods, pods_relabelled()), job("meshward", &services, json!([]))],
     }))
     .map_err(|why| StackError::malformed("Prometheus's configuration", why))?;
     error::write(&config, text)?;
@@ -76,6 +84,7 @@ pub(super) async fn start(
         format!("--config.file={}", config.display()),
         format!("--storage.tsdb.path={}", dir.join("data").display()),
         format!("--web.listen-address={address}"),
+        "--scrape.discovery-reload-interval=1s".to_owned(),
         "--log.level=warn".to_owned(),
     ]);
     let http = http_client()?;
@@ -83,11 +92,28 @@ pub(super) async fn start(
     let url = format!("http://{address}");
     let ready = format!("{url}/-/ready");
     process.ready(READY, || answers(&http, &ready)).await?;
-    Ok((process, Prometheus { url, services }))
+    Ok((process, Prometheus { url, pods, services }))
+}
+
+/// The rules for pods in Istio's sample configuration: where a pod's annotations say, and with all of its labels.
+fn pods_relabelled() -> Value {
+    let meta = |name: &str| format!("__meta_kubernetes_{name}");
+    let replace = |from: &str, to: &str| json!({"source_labels": [meta(from)], "target_label": to});
+    json!([
+        {"action": "keep", "source_labels": [meta("pod_annotation_prometheus_io_scrape")], "regex": "true"},
+        {"action": "replace", "source_labels": [meta("pod_annotation_prometheus_io_path")], "regex": "(.+)",
+         "target_label": "__metrics_path__"},
+        {"action": "replace", "source_labels": [meta("pod_annotation_prometheus_io_port"), meta("pod_ip")],
+         "regex": r"(\d+);((([0-9]+?)(\.|$)){4})", "replacement": "$2:$1", "target_label": "__address__"},
+        {"action": "labelmap", "regex": meta("pod_label_(.+)")},
+        replace("namespace", "namespace"),
+        replace("pod_name", "pod"),
+        {"action": "drop", "source_labels": [meta("pod_phase")], "regex": "Pending|Succeeded|Failed|Completed"},
+    ])
 }
 
 /// Prometheus watches the file: it must be whole at any moment, so it is written beside and moved over.
-fn write_targets(file: &Path, targets: &[Target]) -> Result<(), StackError> {
+pub(super) fn write_targets(file: &Path, targets: &[Target]) -> Result<(), StackError> {
     let text = serde_json::to_vec(targets).map_err(|why| StackError::malformed("Prometheus's targets", why))?;
     let part = file.with_extension("part");
     error::write(&part, text)?;

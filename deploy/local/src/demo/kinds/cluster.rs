@@ -18,26 +18,27 @@ use crate::{
 };
 
 /// Kinds that Meshward writes, helps itself with, or labels.
-const KINDS: [(&str, &str); 7] = [
-    ("networking.istio.io", "VirtualService"),
-    ("networking.istio.io", "DestinationRule"),
-    ("networking.istio.io", "ServiceEntry"),
-    ("networking.istio.io", "Sidecar"),
-    ("security.istio.io", "AuthorizationPolicy"),
-    ("", "ConfigMap"),
-    ("", "Pod"),
+const KINDS: [(&str, &str); 8] = [
+    ("networking.istio.io/v1", "VirtualService"),
+    ("networking.istio.io/v1", "DestinationRule"),
+    ("networking.istio.io/v1", "ServiceEntry"),
+    ("networking.istio.io/v1", "Sidecar"),
+    ("networking.istio.io/v1alpha3", "EnvoyFilter"),
+    ("security.istio.io/v1", "AuthorizationPolicy"),
+    ("v1", "ConfigMap"),
+    ("v1", "Pod"),
 ];
 
-fn api(mesh: &Mesh, group: &str, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+fn api(mesh: &Mesh, api_version: &str, kind: &str) -> Api<DynamicObject> {
+    // "v1" is of no group.
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     Api::namespaced_with(mesh.client().clone(), NAMESPACE, &resource)
 }
 
 fn api_of(mesh: &Mesh, object: &Value) -> Api<DynamicObject> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let api_version = text(&object["apiVersion"]);
-    // "v1" is of no group.
-    api(mesh, api_version.split_once('/').map_or("", |(group, _)| group), &text(&object["kind"]))
+    api(mesh, &text(&object["apiVersion"]), &text(&object["kind"]))
 }
 
 fn name(object: &Value) -> &str {
@@ -86,8 +87,8 @@ impl Everything {
     /// Reads it.
     pub async fn read(mesh: &Mesh) -> anyhow::Result<Self> {
         let mut all = BTreeMap::new();
-        for (group, kind) in KINDS {
-            for object in api(mesh, group, kind).list(&ListParams::default()).await? {
+        for (api_version, kind) in KINDS {
+            for object in api(mesh, api_version, kind).list(&ListParams::default()).await? {
                 let object = serde_json::to_value(object)?;
                 all.insert(format!("{kind} {}", name(&object)), object);
             }

@@ -16,6 +16,8 @@ const FIRST: &str = "6a1f2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b00";
 const LAST: &str = "6a1f2b3c-0d4e-4f5a-8b6c-7d8e9f0a1bff";
 /// A path that no version lets in to: only without a policy anybody gets there.
 pub const ANYWHERE: &str = "/anywhere";
+/// A path that all versions but the bad ones let in to: what everybody asks for.
+pub const SERVED: &str = "/served";
 /// Requests on which half is measured, and how far it may be off: five standard deviations.
 const ENOUGH: u64 = 600;
 const TOLERANCE: f64 = 0.1;
@@ -26,10 +28,39 @@ pub enum Traffic {
     Counted(String),
     /// By who is let in where, by the ids of the requests.
     Requests(Door),
-    /// By who is let in where, pod by pod.
-    Pods(Vec<Door>),
+    /// Pod by pod.
+    Pods(Pods),
     /// By who is answered by which version, with the header of the audience and without.
     Audience(Entry),
+}
+
+/// How the version of a pod is told.
+pub enum Pods {
+    /// By who is let in where.
+    ByPath(Vec<Door>),
+    /// By what it answers.
+    ByAnswer(Vec<Entry>),
+}
+
+impl Pods {
+    /// How many have the newer version, and how many there are.
+    async fn newer(&self, older: &str, newer: &str) -> anyhow::Result<(usize, usize)> {
+        let mut count = 0;
+        match self {
+            Self::ByPath(doors) => {
+                for door in doors {
+                    count += usize::from(door.is_newer(older, newer, FIRST).await?);
+                }
+                Ok((count, doors.len()))
+            }
+            Self::ByAnswer(entries) => {
+                for entry in entries {
+                    count += usize::from(entry.is_newer(older, newer, false).await?);
+                }
+                Ok((count, entries.len()))
+            }
+        }
+    }
 }
 
 /// For whom the newer version decides.
@@ -51,6 +82,11 @@ impl Door {
     pub fn new(ingress: SocketAddr) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         Ok(Self { http, ingress })
+    }
+
+    fn load(&self, rate: f64) -> LoadPlan {
+        let paths = vec![SERVED.to_owned()];
+        LoadPlan { rate, paths, ..LoadPlan::new(format!("http://{}", self.ingress), self.ingress.to_string()) }
     }
 
     async fn lets_in(&self, path: &str, id: &str) -> anyhow::Result<bool> {
@@ -86,13 +122,13 @@ pub const AUDIENCE: (&str, &str) = ("x-beta", "on");
 
 impl Entry {
     pub fn new(egress: SocketAddr, host: &'static str) -> anyhow::Result<Self> {
-        Ok(Self { http: reqwest::Client::builder().no_proxy().build()?, url: format!("http://{egress}/"), host })
+        // As with a door.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        Ok(Self { http, url: format!("http://{egress}/"), host })
     }
 
-    /// The load of the audience: without it nobody can tell whether its version is any good.
-    pub fn load(&self, rate: f64) -> LoadPlan {
-        let (name, value) = AUDIENCE;
-        LoadPlan { rate, header: Some((name.to_owned(), value.to_owned())), ..LoadPlan::new(&*self.url, self.host) }
+    fn load(&self, rate: f64) -> LoadPlan {
+        LoadPlan { rate, ..LoadPlan::new(self.url.trim_end_matches('/'), self.host) }
     }
 
     /// Whether the newer version answers; it is an error if neither does.
@@ -110,6 +146,19 @@ impl Entry {
 }
 
 impl Traffic {
+    /// Loads without which nobody can tell whether a version is any good: the audience's, and each pod's.
+    pub fn own_loads(&self, rate: f64) -> Vec<LoadPlan> {
+        match self {
+            Self::Counted(_) | Self::Requests(_) => Vec::new(),
+            Self::Pods(Pods::ByPath(doors)) => doors.iter().map(|door| door.load(rate)).collect(),
+            Self::Pods(Pods::ByAnswer(entries)) => entries.iter().map(|entry| entry.load(rate)).collect(),
+            Self::Audience(entry) => {
+                let header = Some((AUDIENCE.0.to_owned(), AUDIENCE.1.to_owned()));
+                vec![LoadPlan { header, ..entry.load(rate) }]
+            }
+        }
+    }
+
     /// Whether the newer of two versions decides for this share, and what was seen.
     pub async fn is(&self, share: Share, older: &str, newer: &str) -> anyhow::Result<(bool, String)> {
         match self {
@@ -119,17 +168,14 @@ impl Traffic {
                 let wanted = (share != Share::Nobody, share == Share::Everybody);
                 Ok((seen == wanted, format!("first and last id of the newer version: {seen:?}")))
             }
-            Self::Pods(doors) => {
-                let mut count = 0;
-                for door in doors {
-                    count += usize::from(door.is_newer(older, newer, FIRST).await?);
-                }
+            Self::Pods(pods) => {
+                let (count, all) = pods.newer(older, newer).await?;
                 let wanted = match share {
                     Share::Nobody => 0,
-                    Share::Half => doors.len() / 2,
-                    Share::Everybody => doors.len(),
+                    Share::Half => all / 2,
+                    Share::Everybody => all,
                 };
-                Ok((count == wanted, format!("{count} of {} pods have the newer version", doors.len())))
+                Ok((count == wanted, format!("{count} of {all} pods have the newer version")))
             }
             Self::Audience(entry) => {
                 let seen = (entry.is_newer(older, newer, true).await?, entry.is_newer(older, newer, false).await?);
