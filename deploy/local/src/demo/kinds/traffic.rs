@@ -113,27 +113,30 @@ impl Door {
 /// A caller's Envoy, through which a host is asked.
 pub struct Entry {
     http: reqwest::Client,
-    url: String,
+    egress: SocketAddr,
     host: &'static str,
+    path: &'static str,
 }
 
 /// The header of the audience.
 pub const AUDIENCE: (&str, &str) = ("x-beta", "on");
 
 impl Entry {
-    pub fn new(egress: SocketAddr, host: &'static str) -> anyhow::Result<Self> {
+    pub fn new(egress: SocketAddr, host: &'static str, path: &'static str) -> anyhow::Result<Self> {
         // As with a door.
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
-        Ok(Self { http, url: format!("http://{egress}/"), host })
+        Ok(Self { http, egress, host, path })
     }
 
     fn load(&self, rate: f64) -> LoadPlan {
-        LoadPlan { rate, ..LoadPlan::new(self.url.trim_end_matches('/'), self.host) }
+        let paths = vec![self.path.to_owned()];
+        LoadPlan { rate, paths, ..LoadPlan::new(format!("http://{}", self.egress), self.host) }
     }
 
     /// Whether the newer version answers; it is an error if neither does.
     async fn is_newer(&self, older: &str, newer: &str, with: bool) -> anyhow::Result<bool> {
-        let request = self.http.get(&self.url).header(reqwest::header::HOST, self.host);
+        let url = format!("http://{}{}", self.egress, self.path);
+        let request = self.http.get(url).header(reqwest::header::HOST, self.host);
         let request = if with { request.header(AUDIENCE.0, AUDIENCE.1) } else { request };
         let answer = request.send().await.context("Envoy answers")?;
         let version = answer.headers().get(policies::VERSION_HEADER).and_then(|value| value.to_str().ok());
